@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Arguments of calls: their places, types and ranges, in errors that name the call and the value.
+ * No state, no lock.
+ */
+#include "nfq.h"
+
+static Py_ssize_t
+name_position(const char *const *names, PyObject *name)
+{
+    for (Py_ssize_t i = 0; names[i] != NULL; i++) {
+        if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int
+place_keyword(const char *call, const char *const *names, PyObject *name, PyObject *value,
+              Py_ssize_t nargs, PyObject **values)
+{
+    Py_ssize_t position = name_position(names, name);
+
+    if (position < 0) {
+        PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'", call, name);
+        return -1;
+    }
+    if (position < nargs) {
+        PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'", call, name);
+        return -1;
+    }
+    values[position] = value;
+    return 0;
+}
+
+int
+lnfq_parse_arguments(const char *call, const char *const *names, Py_ssize_t required,
+                     Py_ssize_t positional, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *kwnames, PyObject **values)
+{
+    Py_ssize_t keywords = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
+
+    if (nargs > positional) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most %zd positional arguments (%zd given)",
+                     call, positional, nargs);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        values[i] = args[i];
+    }
+    for (Py_ssize_t i = 0; i < keywords; i++) {
+        if (place_keyword(call, names, PyTuple_GET_ITEM(kwnames, i), args[nargs + i], nargs,
+                          values) < 0) {
+            return -1;
+        }
+    }
+    for (Py_ssize_t i = 0; i < required; i++) {
+        if (values[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s'", call, names[i]);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int
+lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t highest, int64_t *value)
+{
+    PyObject *number;
+    int overflow;
+
+    if (!PyIndex_Check(object)) {
+        PyErr_Format(PyExc_TypeError, "%s must be an int, not %.200s: %R", what,
+                     Py_TYPE(object)->tp_name, object);
+        return -1;
+    }
+    number = PyNumber_Index(object);
+    if (number == NULL) {
+        return -1;
+    }
+    *value = PyLong_AsLongLongAndOverflow(number, &overflow);
+    if (overflow != 0 || *value < lowest || *value > highest) {
+        PyErr_Format(PyExc_ValueError, "%s must be in %lld..%lld, not %R", what,
+                     (long long)lowest, (long long)highest, number);
+        Py_DECREF(number);
+        return -1;
+    }
+    Py_DECREF(number);
+    return 0;
+}
+
+int
+lnfq_parse_verdict(PyObject *object, const char *what, uint32_t *verdict)
+{
+    int64_t value;
+
+    if (lnfq_parse_int(object, what, 0, UINT32_MAX, &value) < 0) {
+        return -1;
+    }
+    if (!lnfq_verdict_valid((uint32_t)value)) {
+        PyErr_Format(PyExc_ValueError, "%s must be a Verdict or NF_QUEUE_NR(number), not %lld",
+                     what, (long long)value);
+        return -1;
+    }
+    *verdict = (uint32_t)value;
+    return 0;
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A configuration request, its answer, and what arrives in between.
+ *
+ * The kernel answers on the descriptor, among packets. The kernel's answer to a request is in the
+ * receive buffer when the request's send returns, so nobody waits: what stands before it is set
+ * aside, for the next dispatch. If it isn't there (the receive buffer was full, or another reader
+ * took it) the request is sent again. Only a test's kernel, behind a socket pair, takes its time.
+ *
+ * A marker (see request.h) follows when packets were set aside, so that select sees them.
+ *
+ * Everything here runs with the handle's lock and without the GIL.
+ */
+#include "nfq.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+/* How often a request is sent again while its answer gets lost in a flood. */
+#define ATTEMPTS 1000
+
+/* How long a peer that is no kernel may take, in slices: another thread may read its answer. */
+#define PEER_SLICE_MS 10
+#define PEER_SLICES 500
+
+static int
+set_aside(lnfq_handle *handle, const unsigned char *bytes, size_t length)
+{
+    struct lnfq_backlog *entry = malloc(sizeof(*entry) + length);
+
+    if (entry == NULL) {
+        return ENOMEM;
+    }
+    entry->next = NULL;
+    entry->epoch = handle->epoch;
+    entry->length = length;
+    memcpy(entry->bytes, bytes, length);
+    *handle->backlog_end = entry;
+    handle->backlog_end = &entry->next;
+    handle->backlog_count += 1;
+    return 0;
+}
+
+/* A packet that no memory is left for gets its queue's default. */
+static void
+drop_unread(lnfq_handle *handle, const struct lnfq_index *index)
+{
+    lnfq_queue *queue = lnfq_handle_find(handle, index->queue);
+
+    if (queue != NULL && lnfq_queue_owns(queue, index->id, handle->epoch, false)) {
+        struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
+
+        handle->stats.defaulted += 1;
+        (void)lnfq_handle_post(handle, index->queue, index->id, &verdict);
+    }
+}
+
+static void
+sort_datagram(lnfq_handle *handle, const unsigned char *bytes, size_t length)
+{
+    while (length > 0) {
+        struct lnfq_message message;
+
+        if (lnfq_message_read(bytes, length, &message) != NULL) {
+            (void)set_aside(handle, bytes, length); /* for the next dispatch to complain of */
+            return;
+        }
+        if (message.kind == LNFQ_MESSAGE_ANSWER) {
+            lnfq_config_answer(handle, &message.answer, false);
+        }
+        else if (message.kind == LNFQ_MESSAGE_PACKET &&
+                 set_aside(handle, bytes, message.size) != 0) {
+            drop_unread(handle, &message.packet);
+        }
+        bytes += message.size;
+        length -= message.size;
+    }
+}
+
+/* The receive buffer's size: no more than that can have been waiting when a request was sent. */
+static size_t
+receive_buffer(lnfq_handle *handle)
+{
+    int size;
+    socklen_t length = sizeof(size);
+
+    return getsockopt(handle->fd, SOL_SOCKET, SO_RCVBUF, &size, &length) < 0 ? 0 : (size_t)size;
+}
+
+/* Reads what waits, until the answer or the end of it. Returns 0 or an errno. */
+static int
+drain(lnfq_handle *handle, const struct lnfq_pending *pending)
+{
+    size_t limit = receive_buffer(handle);
+    size_t total = 0;
+
+    while (!pending->answered && total <= limit) {
+        struct lnfq_inlet inlet = {handle->scratch, LNFQ_DATAGRAM_MAX, 0};
+        int received = lnfq_transport_receive(handle->fd, &inlet, 1);
+
+        if (received == -ENOBUFS) {
+            handle->stats.overruns += 1;
+        }
+        else if (received < 0) {
+            return received == -EAGAIN ? 0 : -received;
+        }
+        else {
+            handle->stats.receives += 1;
+            total += inlet.length;
+            sort_datagram(handle, inlet.bytes, inlet.length);
+        }
+    }
+    return 0;
+}
+
+/* Waits for a peer that is no kernel, and reads. Gives up the lock while it waits. */
+static int
+await_peer(lnfq_handle *handle, const struct lnfq_pending *pending)
+{
+    for (int slice = 0; slice < PEER_SLICES && !pending->answered; slice++) {
+        struct pollfd poller = {.fd = handle->fd, .events = POLLIN};
+        int error;
+
+        handle->waiters += 1;
+        lnfq_handle_unlock(handle);
+        (void)poll(&poller, 1, PEER_SLICE_MS);
+        pthread_mutex_lock(&handle->lock);
+        handle->waiters -= 1;
+        error = drain(handle, pending);
+        if (error != 0) {
+            return error;
+        }
+    }
+    return pending->answered ? 0 : ETIMEDOUT;
+}
+
+static void
+pending_add(lnfq_handle *handle, struct lnfq_pending *pending)
+{
+    pending->next = handle->pending;
+    handle->pending = pending;
+}
+
+static void
+pending_remove(lnfq_handle *handle, const struct lnfq_pending *pending)
+{
+    struct lnfq_pending **link = &handle->pending;
+
+    while (*link != pending) {
+        link = &(*link)->next;
+    }
+    *link = pending->next;
+}
+
+/* Sends the request once and reads. Returns 0 or an errno; EAGAIN where the answer got lost. */
+static int
+attempt(lnfq_handle *handle, struct lnfq_pending *pending, const unsigned char *bytes, size_t size)
+{
+    int error = lnfq_transport_send(handle->fd, bytes, size);
+
+    if (error == 0) {
+        error = drain(handle, pending);
+    }
+    if (error == 0 && !pending->answered && !handle->kernel) {
+        error = await_peer(handle, pending);
+    }
+    if (error != 0) {
+        return error;
+    }
+    return pending->answered ? pending->error : EAGAIN;
+}
+
+/* A repeated request may find its work done. */
+static int
+confirm(int error, bool repeated, const struct lnfq_config *config)
+{
+    if (config->command == NFQNL_CFG_CMD_BIND && repeated && error == EBUSY) {
+        return 0;
+    }
+    if (config->command == NFQNL_CFG_CMD_UNBIND && error == ENODEV) {
+        return 0;
+    }
+    return error;
+}
+
+int
+lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config,
+                    const unsigned char *before, size_t before_size)
+{
+    unsigned char bytes[2 * LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
+    struct lnfq_pending pending = {0};
+    bool repeated = false;
+    int error = EAGAIN;
+
+    /* No Python code runs before this function is over, so that `pending` may live on the stack. */
+    pending_add(handle, &pending);
+    for (int i = 0; i < ATTEMPTS && error == EAGAIN; i++) {
+        size_t size = before_size;
+
+        if (before_size > 0) {
+            memcpy(bytes, before, before_size);
+        }
+        pending.seq = ++handle->seq;
+        pending.answered = false;
+        size += lnfq_request_put_config(bytes + size, queue, pending.seq, true, config);
+        error = confirm(attempt(handle, &pending, bytes, size), repeated, config);
+        repeated = true;
+    }
+    pending_remove(handle, &pending);
+    if (handle->backlog != NULL || handle->marker_wanted) {
+        lnfq_config_mark(handle);
+    }
+    return error == EAGAIN ? ENOBUFS : error;
+}
+
+void
+lnfq_config_mark(lnfq_handle *handle)
+{
+    unsigned char bytes[LNFQ_REQUEST_SIZE_MAX];
+    uint32_t seq = ++handle->seq;
+
+    handle->marker_wanted = false;
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        if (handle->queues[i]->fenced) {
+            handle->queues[i]->fence = seq;
+        }
+    }
+    /* Without it the packets are still dispatched with the next one that comes. */
+    (void)lnfq_transport_send(handle->fd, bytes, lnfq_request_put_marker(bytes, seq));
+}
+
+static void
+lift_fences(lnfq_handle *handle, uint32_t marker)
+{
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        lnfq_queue *queue = handle->queues[i];
+
+        if (queue->fenced && (int32_t)(queue->fence - marker) <= 0) {
+            queue->fenced = false;
+        }
+    }
+}
+
+static void
+answer_pending(lnfq_handle *handle, const struct lnfq_answer *answer)
+{
+    for (struct lnfq_pending *pending = handle->pending; pending != NULL; pending = pending->next) {
+        if (pending->seq == answer->seq) {
+            pending->answered = true;
+            pending->error = answer->error;
+        }
+    }
+}
+
+void
+lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool read)
+{
+    switch (answer->type) {
+    case NLMSG_NOOP:
+        if (read) {
+            lift_fences(handle, answer->seq);
+        }
+        else {
+            handle->marker_wanted = true; /* it was not for us: another one has to follow */
+        }
+        break;
+    case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_CONFIG:
+        answer_pending(handle, answer);
+        break;
+    case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH:
+        handle->stats.verdict_errors += answer->error != 0 && answer->seq != LNFQ_SEQ_TEARDOWN;
+        break;
+    case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT:
+        handle->stats.verdict_errors += answer->error != 0;
+        break;
+    default:
+        break;
+    }
+}
+
+/* Whether the kernel lets us configure at all: a request that changes nothing tells. */
+static bool
+permitted(lnfq_handle *handle)
+{
+    const struct lnfq_config probe = {.command = NFQNL_CFG_CMD_PF_BIND, .family = AF_INET};
+
+    return lnfq_config_request(handle, 0, &probe, NULL, 0) != EPERM;
+}
+
+/* Both a missing capability and a number that is taken are EPERM. */
+static void
+explain_permission(lnfq_handle *handle, uint16_t queue, char remedy[LNFQ_REMEDY_SIZE])
+{
+    uint32_t port;
+
+    if (!permitted(handle)) {
+        snprintf(remedy, LNFQ_REMEDY_SIZE, "CAP_NET_ADMIN is needed in the network namespace");
+    }
+    else if (lnfq_status_owner(queue, &port)) {
+        snprintf(remedy, LNFQ_REMEDY_SIZE,
+                 "queue number %u is bound by another program (port id %u)", queue, port);
+    }
+    else {
+        snprintf(remedy, LNFQ_REMEDY_SIZE, "queue number %u is bound by another program", queue);
+    }
+}
+
+static const char *
+explain(int error, const struct lnfq_config *config)
+{
+    switch (error) {
+    case EBUSY:
+        return "the queue number is bound on this descriptor already";
+    case EINVAL:
+        return "the kernel may lack nfnetlink_queue, which 'modprobe nfnetlink_queue' loads";
+    case EOPNOTSUPP:
+        return config->mask != 0 ? "the kernel does not know one of the flags" : "";
+    case ENODEV:
+        return "the kernel has no such queue any more";
+    case ENOBUFS:
+        return "the receive buffer overflows faster than it can be read";
+    case ETIMEDOUT:
+        return "the other end of the descriptor does not answer";
+    default:
+        return "";
+    }
+}
+
+void
+lnfq_config_remedy(lnfq_handle *handle, int error, uint16_t queue,
+                   const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE])
+{
+    if (error == EPERM) {
+        explain_permission(handle, queue, remedy);
+    }
+    else {
+        snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", explain(error, config));
+    }
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The one funnel from errno to exceptions, and what keeps the first exception of a batch. Called
+ * with the GIL; no state, no lock.
+ */
+#include "nfq.h"
+
+#include <string.h>
+
+void
+lnfq_error_raise(int error, const char *remedy, const char *format, ...)
+{
+    PyObject *operation, *text, *arguments;
+    va_list values;
+
+    va_start(values, format);
+    operation = PyUnicode_FromFormatV(format, values);
+    va_end(values);
+    if (operation == NULL) {
+        return;
+    }
+    text = PyUnicode_FromFormat("%U: %s%s%s", operation, strerror(error),
+                                remedy[0] != '\0' ? ": " : "", remedy);
+    Py_DECREF(operation);
+    if (text == NULL) {
+        return;
+    }
+    /* OSError picks the subclass that fits the number. */
+    arguments = Py_BuildValue("(iN)", error, text);
+    if (arguments != NULL) {
+        PyErr_SetObject(PyExc_OSError, arguments);
+        Py_DECREF(arguments);
+    }
+}
+
+PyObject *
+lnfq_error_take(void)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    return PyErr_GetRaisedException();
+#else
+    PyObject *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    if (type == NULL) {
+        return NULL;
+    }
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(value, traceback);
+        Py_DECREF(traceback);
+    }
+    Py_DECREF(type);
+    return value;
+#endif
+}
+
+void
+lnfq_error_restore(PyObject *exception)
+{
+#if PY_VERSION_HEX >= 0x030C0000
+    PyErr_SetRaisedException(exception);
+#else
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exception)), exception,
+                  PyException_GetTraceback(exception));
+#endif
+}
+
+void
+lnfq_error_collect(PyObject **first, PyObject *where)
+{
+    if (*first == NULL) {
+        *first = lnfq_error_take();
+    }
+    else {
+        PyErr_WriteUnraisable(where);
+    }
+}

@@ -1,0 +1,910 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * NetfilterQueueHandle: one netlink socket and the queues that are bound on it.
+ *
+ * It owns the descriptor, the bound queues, the verdicts that wait to be sent and the packets that
+ * were set aside. Its lock protects all of that, and its queues and packets: see nfq.h. The
+ * descriptor is closed by the last thread that waits on it, so that nobody waits on a number that
+ * means something else meanwhile.
+ */
+#include "nfq.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libnetfilter_queue/libnetfilter_queue.h>
+#include <math.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* A longer wait is cut to this; nobody will see its end. In seconds. */
+#define TIMEOUT_MAX 1e9
+
+static inline lnfq_handle *
+handle_cast(PyObject *self)
+{
+    return (lnfq_handle *)self;
+}
+
+/* ---- the lock ---- */
+
+/* With the lock: what destructors could not send. */
+static void
+pay_debts(lnfq_handle *handle)
+{
+    struct lnfq_debt *debt = atomic_exchange(&handle->debts, NULL);
+
+    while (debt != NULL) {
+        struct lnfq_debt *next = debt->next;
+        const struct lnfq_verdict verdict = {.verdict = debt->verdict};
+        lnfq_queue *queue = lnfq_handle_find(handle, debt->number);
+
+        if (queue != NULL && queue == debt->queue) {
+            queue->outstanding -= 1;
+            handle->stats.defaulted += 1;
+            (void)lnfq_handle_post(handle, debt->number, debt->id, &verdict);
+        }
+        free(debt);
+        debt = next;
+    }
+    /* What can't be sent now stays for the next time. */
+    (void)lnfq_handle_send(handle);
+}
+
+void
+lnfq_handle_lock(lnfq_handle *handle)
+{
+    if (pthread_mutex_trylock(&handle->lock) != 0) {
+        Py_BEGIN_ALLOW_THREADS
+        pthread_mutex_lock(&handle->lock);
+        Py_END_ALLOW_THREADS
+    }
+}
+
+void
+lnfq_handle_unlock(lnfq_handle *handle)
+{
+    /* A destructor that finds the lock taken leaves a debt: look again once it is free. */
+    do {
+        if (atomic_load(&handle->debts) != NULL) {
+            pay_debts(handle);
+        }
+        pthread_mutex_unlock(&handle->lock);
+    } while (atomic_load(&handle->debts) != NULL && pthread_mutex_trylock(&handle->lock) == 0);
+}
+
+PyThreadState *
+lnfq_handle_enter(lnfq_handle *handle)
+{
+    PyThreadState *thread = PyEval_SaveThread();
+
+    pthread_mutex_lock(&handle->lock);
+    return thread;
+}
+
+void
+lnfq_handle_leave(lnfq_handle *handle, PyThreadState *thread)
+{
+    lnfq_handle_release(handle);
+    lnfq_handle_unlock(handle);
+    PyEval_RestoreThread(thread);
+}
+
+/* ---- sending; all with the lock ---- */
+
+int
+lnfq_handle_post(lnfq_handle *handle, uint16_t queue, uint32_t id,
+                 const struct lnfq_verdict *verdict)
+{
+    unsigned char *bytes = lnfq_outbox_reserve(&handle->outbox, LNFQ_VERDICT_SIZE_MAX);
+
+    if (bytes == NULL) {
+        return ENOMEM;
+    }
+    lnfq_outbox_add(&handle->outbox, lnfq_verdict_put(bytes, queue, id, verdict));
+    handle->stats.verdicts += 1;
+    return 0;
+}
+
+int
+lnfq_handle_send(lnfq_handle *handle)
+{
+    return handle->closed ? 0
+                          : lnfq_outbox_send(&handle->outbox, handle->fd, &handle->stats.sends);
+}
+
+int
+lnfq_handle_flush(lnfq_handle *handle, const char *call)
+{
+    PyThreadState *thread;
+    bool idle;
+    int error;
+
+    lnfq_handle_lock(handle);
+    idle = handle->outbox.used == 0 && !handle->marker_wanted;
+    lnfq_handle_unlock(handle);
+    if (idle) {
+        return 0;
+    }
+    thread = lnfq_handle_enter(handle);
+    error = lnfq_handle_send(handle);
+    if (handle->marker_wanted && !handle->closed) {
+        lnfq_config_mark(handle);
+    }
+    lnfq_handle_leave(handle, thread);
+    if (error != 0) {
+        lnfq_error_raise(error, "", "%s: sending verdicts", call);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- lifecycle ---- */
+
+static void
+close_descriptors(lnfq_handle *handle)
+{
+    if (handle->library != NULL) {
+        (void)nfq_close(handle->library);
+        handle->library = NULL;
+    }
+    else if (handle->fd >= 0) {
+        (void)close(handle->fd);
+    }
+    if (handle->wake_fd >= 0) {
+        (void)close(handle->wake_fd);
+    }
+    handle->fd = -1;
+    handle->wake_fd = -1;
+}
+
+void
+lnfq_handle_release(lnfq_handle *handle)
+{
+    if (handle->closed && handle->waiters == 0) {
+        close_descriptors(handle);
+    }
+}
+
+int
+lnfq_handle_raise_closed(const char *call)
+{
+    PyErr_Format(PyExc_ValueError, "%s: the handle is closed", call);
+    return -1;
+}
+
+int
+lnfq_handle_check_forked(const lnfq_handle *handle, const char *call)
+{
+    if (lnfq_handle_forked(handle)) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "%s: the handle belongs to the parent process; after fork it can only be "
+                     "closed",
+                     call);
+        return -1;
+    }
+    return 0;
+}
+
+int
+lnfq_handle_check(lnfq_handle *handle, const char *call)
+{
+    bool closed;
+
+    if (lnfq_handle_check_forked(handle, call) < 0) {
+        return -1;
+    }
+    lnfq_handle_lock(handle);
+    closed = handle->closed;
+    lnfq_handle_unlock(handle);
+    return closed ? lnfq_handle_raise_closed(call) : 0;
+}
+
+static lnfq_handle *
+handle_new(lnfq_state *state)
+{
+    lnfq_handle *handle = PyObject_GC_New(lnfq_handle, state->handle_type);
+
+    if (handle == NULL) {
+        return NULL;
+    }
+    memset((char *)handle + sizeof(PyObject), 0, sizeof(*handle) - sizeof(PyObject));
+    handle->state = state;
+    handle->fd = -1;
+    handle->wake_fd = -1;
+    handle->closed = true; /* until it is open */
+    handle->backlog_end = &handle->backlog;
+    pthread_mutex_init(&handle->lock, NULL);
+    PyObject_GC_Track(handle);
+    handle->scratch = malloc(LNFQ_DATAGRAM_MAX);
+    if (handle->scratch == NULL) {
+        Py_DECREF(handle);
+        PyErr_NoMemory();
+        return NULL;
+    }
+    return handle;
+}
+
+/* The descriptor is there: the rest. Returns the handle, or NULL with an exception. */
+static PyObject *
+handle_start(lnfq_handle *handle)
+{
+    handle->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (handle->wake_fd < 0) {
+        lnfq_error_raise(errno, "", "open(): eventfd");
+        Py_DECREF(handle);
+        return NULL;
+    }
+    handle->closed = false;
+    return (PyObject *)handle;
+}
+
+static const char *
+open_remedy(int error)
+{
+    switch (error) {
+    case EPROTONOSUPPORT:
+    case EAFNOSUPPORT:
+        return "the kernel lacks nfnetlink, which 'modprobe nfnetlink_queue' loads";
+    default:
+        return "";
+    }
+}
+
+PyObject *
+lnfq_handle_open(lnfq_state *state)
+{
+    lnfq_handle *handle = handle_new(state);
+
+    if (handle == NULL) {
+        return NULL;
+    }
+    errno = 0;
+    handle->library = nfq_open();
+    if (handle->library == NULL) {
+        int error = errno != 0 ? errno : ENOMEM;
+
+        lnfq_error_raise(error, open_remedy(error), "open()");
+        Py_DECREF(handle);
+        return NULL;
+    }
+    handle->fd = nfq_fd(handle->library);
+    handle->kernel = true;
+    if (fcntl(handle->fd, F_SETFD, FD_CLOEXEC) < 0) {
+        lnfq_error_raise(errno, "", "open(): fcntl");
+        Py_DECREF(handle);
+        return NULL;
+    }
+    return handle_start(handle);
+}
+
+/* An int option of a socket, or -1 with OSError. */
+static int
+socket_option(int fd, int option)
+{
+    int value;
+    socklen_t size = sizeof(value);
+
+    if (getsockopt(fd, SOL_SOCKET, option, &value, &size) < 0) {
+        lnfq_error_raise(errno, "", "open(): fd %d", fd);
+        return -1;
+    }
+    return value;
+}
+
+/* Whether the descriptor is one that we can use, and `kernel` whether netlink is behind it. */
+static int
+check_adopted(int fd, bool *kernel)
+{
+    int domain = socket_option(fd, SO_DOMAIN);
+    int type = domain < 0 ? -1 : socket_option(fd, SO_TYPE);
+    int protocol = type < 0 ? -1 : socket_option(fd, SO_PROTOCOL);
+
+    if (protocol < 0) {
+        return -1;
+    }
+    *kernel = domain == AF_NETLINK;
+    if (*kernel && protocol != NETLINK_NETFILTER) {
+        PyErr_Format(PyExc_ValueError,
+                     "open(): fd %d is a netlink socket of protocol %d, not NETLINK_NETFILTER", fd,
+                     protocol);
+        return -1;
+    }
+    if (type == SOCK_STREAM) {
+        PyErr_Format(PyExc_ValueError, "open(): fd %d is a stream, not a datagram socket", fd);
+        return -1;
+    }
+    return 0;
+}
+
+PyObject *
+lnfq_handle_adopt(lnfq_state *state, int fd)
+{
+    lnfq_handle *handle;
+    bool kernel;
+
+    if (check_adopted(fd, &kernel) < 0) {
+        return NULL;
+    }
+    handle = handle_new(state);
+    if (handle == NULL) {
+        return NULL;
+    }
+    handle->kernel = kernel;
+    handle->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (handle->fd < 0) {
+        lnfq_error_raise(errno, "", "open(): fd %d", fd);
+        Py_DECREF(handle);
+        return NULL;
+    }
+    return handle_start(handle);
+}
+
+/* A bound queue, a new reference; NULL once there is none, and then the handle is marked closed. */
+static lnfq_queue *
+next_queue_or_closed(lnfq_handle *handle)
+{
+    lnfq_queue *queue = NULL;
+
+    lnfq_handle_lock(handle);
+    if (handle->queue_count > 0) {
+        queue = (lnfq_queue *)Py_NewRef((PyObject *)handle->queues[handle->queue_count - 1]);
+    }
+    else if (!handle->closed) {
+        (void)lnfq_handle_send(handle);
+        handle->closed = true;
+        (void)eventfd_write(handle->wake_fd, 1); /* whoever waits closes the descriptors */
+        lnfq_handle_release(handle);
+    }
+    lnfq_handle_unlock(handle);
+    return queue;
+}
+
+/* In a child of fork the lock may be taken for ever, and the queues are the parent's. */
+static void
+close_forked(lnfq_handle *handle)
+{
+    handle->closed = true;
+    close_descriptors(handle);
+}
+
+static void
+close_handle(lnfq_handle *handle)
+{
+    lnfq_queue *queue;
+
+    if (lnfq_handle_forked(handle)) {
+        close_forked(handle);
+        return;
+    }
+    while ((queue = next_queue_or_closed(handle)) != NULL) {
+        /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
+        (void)lnfq_queue_destroy(queue);
+        Py_DECREF(queue);
+    }
+}
+
+static void
+handle_finalize(PyObject *self)
+{
+    lnfq_handle *handle = handle_cast(self);
+    PyObject *raised = lnfq_error_take();
+
+    if (!handle->closed && !lnfq_handle_forked(handle) &&
+        PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
+        PyErr_WriteUnraisable(self);
+    }
+    close_handle(handle);
+    if (raised != NULL) {
+        lnfq_error_restore(raised);
+    }
+}
+
+static int
+handle_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    lnfq_handle *handle = handle_cast(self);
+
+    /* The list changes only while its thread has the GIL. */
+    Py_VISIT(Py_TYPE(self));
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        Py_VISIT(handle->queues[i]);
+    }
+    return 0;
+}
+
+static void
+free_backlog(lnfq_handle *handle)
+{
+    while (handle->backlog != NULL) {
+        struct lnfq_backlog *next = handle->backlog->next;
+
+        free(handle->backlog);
+        handle->backlog = next;
+    }
+}
+
+static void
+handle_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    lnfq_handle *handle = handle_cast(self);
+
+    if (PyObject_CallFinalizerFromDealloc(self) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(self);
+    close_descriptors(handle);
+    lnfq_batch_free(handle->spare);
+    lnfq_outbox_free(&handle->outbox);
+    free_backlog(handle);
+    free(handle->scratch);
+    free(handle->history);
+    free(handle->queues);
+    pthread_mutex_destroy(&handle->lock);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* ---- methods ---- */
+
+/* bind_pf and unbind_pf. */
+static PyObject *
+configure_family(lnfq_handle *handle, PyObject *family, uint8_t command, const char *call)
+{
+    char remedy[LNFQ_REMEDY_SIZE];
+    struct lnfq_config config = {.command = command};
+    PyThreadState *thread;
+    int64_t number;
+    int error;
+
+    if (lnfq_parse_int(family, command == NFQNL_CFG_CMD_PF_BIND ? "bind_pf(): family"
+                                                                : "unbind_pf(): family",
+                       0, UINT8_MAX, &number) < 0 ||
+        lnfq_handle_check(handle, call) < 0) {
+        return NULL;
+    }
+    config.family = (uint8_t)number;
+    thread = lnfq_handle_enter(handle);
+    error = handle->closed ? EBADF : lnfq_config_request(handle, 0, &config, NULL, 0);
+    if (error != 0) {
+        lnfq_config_remedy(handle, error, 0, &config, remedy);
+    }
+    lnfq_handle_leave(handle, thread);
+    if (error != 0) {
+        lnfq_error_raise(error, remedy, "%s: family %u", call, config.family);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(bind_pf_doc,
+"bind_pf($self, family, /)\n"
+"--\n"
+"\n"
+"Bind the handle to a protocol family (AF_INET, AF_INET6; 0 to 255).\n"
+"\n"
+"Kernels since 3.8 need no such binding and answer every request alike. Never\n"
+"waits. Raises ValueError for a number out of range or a closed handle,\n"
+"TypeError, OSError if the kernel refuses (PermissionError without\n"
+"CAP_NET_ADMIN), RuntimeError after fork. Kernel: NFQNL_CFG_CMD_PF_BIND;\n"
+"nfq_bind_pf(3).");
+
+static PyObject *
+handle_bind_pf(PyObject *self, PyObject *family)
+{
+    return configure_family(handle_cast(self), family, NFQNL_CFG_CMD_PF_BIND, "bind_pf()");
+}
+
+PyDoc_STRVAR(unbind_pf_doc,
+"unbind_pf($self, family, /)\n"
+"--\n"
+"\n"
+"Unbind the handle from a protocol family (AF_INET, AF_INET6; 0 to 255).\n"
+"\n"
+"As bind_pf in everything else. Kernel: NFQNL_CFG_CMD_PF_UNBIND;\n"
+"nfq_unbind_pf(3).");
+
+static PyObject *
+handle_unbind_pf(PyObject *self, PyObject *family)
+{
+    return configure_family(handle_cast(self), family, NFQNL_CFG_CMD_PF_UNBIND, "unbind_pf()");
+}
+
+/* The optional arguments of create_queue, from `mode` on. 0, or -1 with an exception. */
+static int
+parse_queue_options(PyObject *const values[5], struct lnfq_config *config, uint32_t *verdict)
+{
+    int64_t mode, range = LNFQ_RANGE_DEFAULT, maxlen = 0, flags = 0;
+
+    config->has_mode = values[0] != NULL && values[0] != Py_None;
+    config->has_maxlen = values[2] != NULL && values[2] != Py_None;
+    if ((config->has_mode && lnfq_parse_int(values[0], "create_queue(): mode", 0,
+                                            NFQNL_COPY_PACKET, &mode) < 0) ||
+        (values[1] != NULL &&
+         lnfq_parse_int(values[1], "create_queue(): range", 0, UINT32_MAX, &range) < 0) ||
+        (config->has_maxlen &&
+         lnfq_parse_int(values[2], "create_queue(): maxlen", 0, UINT32_MAX, &maxlen) < 0) ||
+        (values[3] != NULL &&
+         lnfq_parse_int(values[3], "create_queue(): flags", 0, UINT32_MAX, &flags) < 0) ||
+        (values[4] != NULL &&
+         lnfq_parse_verdict(values[4], "create_queue(): default_verdict", verdict) < 0)) {
+        return -1;
+    }
+    config->mode = config->has_mode ? (uint8_t)mode : 0;
+    config->range = (uint32_t)range;
+    config->maxlen = (uint32_t)maxlen;
+    config->mask = (uint32_t)flags;
+    config->flags = (uint32_t)flags;
+    return 0;
+}
+
+PyDoc_STRVAR(create_queue_doc,
+"create_queue($self, /, number, callback, *, mode=None, range=65535, maxlen=None,\n"
+"             flags=0, default_verdict=0)\n"
+"--\n"
+"\n"
+"Bind a queue number, 0 to 65535, and return its NetfilterQueueQueueHandle.\n"
+"\n"
+"callback is called with each packet, a NetfilterQueueData, by handle_packet or\n"
+"process; what it returns is ignored. Nothing is queued until the queue has a\n"
+"mode. mode and range are set_mode's, maxlen is set_maxlen's, flags are the\n"
+"QueueFlag bits to set; what is named is configured together with the binding.\n"
+"default_verdict is for packets that nobody gives a verdict: NF_DROP.\n"
+"\n"
+"May be called at any time from any thread, also from a callback; it neither\n"
+"waits nor calls callbacks. Raises ValueError for a value out of range or a\n"
+"closed handle, TypeError, RuntimeError after fork, and OSError if the kernel\n"
+"refuses: PermissionError without CAP_NET_ADMIN and for a number that another\n"
+"program has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP for a\n"
+"flag that it does not know; nothing stays bound then. Kernel:\n"
+"NFQNL_CFG_CMD_BIND; nfq_create_queue(3).");
+
+static PyObject *
+handle_create_queue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"number", "callback", "mode",           "range",
+                                        "maxlen", "flags",    "default_verdict", NULL};
+    PyObject *values[7] = {NULL};
+    struct lnfq_config config = {.command = NFQNL_CFG_CMD_BIND};
+    uint32_t verdict = NF_DROP;
+    int64_t number;
+
+    if (lnfq_parse_arguments("create_queue", names, 2, 2, args, nargs, kwnames, values) < 0 ||
+        lnfq_parse_int(values[0], "create_queue(): number", 0, UINT16_MAX, &number) < 0) {
+        return NULL;
+    }
+    if (!PyCallable_Check(values[1])) {
+        PyErr_Format(PyExc_TypeError, "create_queue(): callback must be callable, not %.200s: %R",
+                     Py_TYPE(values[1])->tp_name, values[1]);
+        return NULL;
+    }
+    if (parse_queue_options(&values[2], &config, &verdict) < 0 ||
+        lnfq_handle_check(handle_cast(self), "create_queue()") < 0) {
+        return NULL;
+    }
+    return lnfq_queue_create(handle_cast(self), (uint16_t)number, values[1], &config, verdict);
+}
+
+PyDoc_STRVAR(handle_packet_doc,
+"handle_packet($self, buffer, /)\n"
+"--\n"
+"\n"
+"Dispatch what a loop of your own received, and return the number of packets.\n"
+"\n"
+"buffer is any C-contiguous object with the buffer protocol that holds one or\n"
+"more netlink messages. The callbacks' packets look into it without a copy; it is\n"
+"held while payload views of it live. What was set aside by a configuration call\n"
+"is dispatched first. A packet whose message was cut by a short buffer is\n"
+"dispatched with truncated set. The verdicts are sent before the call returns.\n"
+"\n"
+"Never reads the descriptor and never waits. May be called from any thread, and\n"
+"from a callback. Raises MalformedMessageError for bytes that are no valid\n"
+"netlink message, after what stands before them was dispatched; the first\n"
+"exception of a callback, after the rest was dispatched; ValueError for a closed\n"
+"handle; TypeError, BufferError; OSError if verdicts can't be sent; RuntimeError\n"
+"after fork. See nfq_handle_packet(3).");
+
+static PyObject *
+handle_handle_packet(PyObject *self, PyObject *buffer)
+{
+    Py_ssize_t packets;
+
+    if (!PyObject_CheckBuffer(buffer)) {
+        PyErr_Format(PyExc_TypeError,
+                     "handle_packet(): buffer must be a bytes-like object, not %.200s",
+                     Py_TYPE(buffer)->tp_name);
+        return NULL;
+    }
+    if (lnfq_handle_check(handle_cast(self), "handle_packet()") < 0) {
+        return NULL;
+    }
+    packets = lnfq_dispatch_buffer(handle_cast(self), buffer);
+    return packets < 0 ? NULL : PyLong_FromSsize_t(packets);
+}
+
+/* Seconds as in select, -1 for None. 0, or -1 with an exception. */
+static int
+parse_timeout(PyObject *object, double *timeout)
+{
+    if (object == NULL || object == Py_None) {
+        *timeout = object == NULL ? 0 : -1;
+        return 0;
+    }
+    *timeout = PyFloat_AsDouble(object);
+    if (*timeout == -1 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError,
+                         "process(): timeout must be a number of seconds or None, not %.200s: %R",
+                         Py_TYPE(object)->tp_name, object);
+        }
+        return -1;
+    }
+    if (isnan(*timeout) || *timeout < 0) {
+        PyErr_Format(PyExc_ValueError, "process(): timeout must be at least 0 or None, not %R",
+                     object);
+        return -1;
+    }
+    *timeout = fmin(*timeout, TIMEOUT_MAX);
+    return 0;
+}
+
+PyDoc_STRVAR(process_doc,
+"process($self, /, max_packets=64, timeout=0)\n"
+"--\n"
+"\n"
+"Receive and dispatch what waits, and return the number of packets.\n"
+"\n"
+"max_packets is the most to dispatch, at least 1. timeout is how long to wait for\n"
+"the first one, in seconds: 0 does not wait, None waits for ever. The verdicts are\n"
+"sent together before the call returns, and earlier when callbacks are slow.\n"
+"\n"
+"Messages that the kernel lost (ENOBUFS) are counted in HandleStats.overruns and\n"
+"the reading goes on. Waiting releases the GIL; signal handlers run, and what they\n"
+"raise ends it. May be called from any thread, and from a callback.\n"
+"\n"
+"Raises the first exception of a callback, after the rest of the batch was\n"
+"dispatched; ValueError for a number out of range or a closed handle, also if it\n"
+"is closed while this call waits; TypeError; OSError if receiving or sending\n"
+"fails; RuntimeError after fork.");
+
+static PyObject *
+handle_process(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"max_packets", "timeout", NULL};
+    PyObject *values[2] = {NULL, NULL};
+    int64_t most = LNFQ_BATCH_MAX;
+    double timeout;
+    Py_ssize_t packets;
+
+    if (lnfq_parse_arguments("process", names, 0, 2, args, nargs, kwnames, values) < 0 ||
+        (values[0] != NULL &&
+         lnfq_parse_int(values[0], "process(): max_packets", 1, PY_SSIZE_T_MAX, &most) < 0) ||
+        parse_timeout(values[1], &timeout) < 0 ||
+        lnfq_handle_check(handle_cast(self), "process()") < 0) {
+        return NULL;
+    }
+    packets = lnfq_receive_process(handle_cast(self), (Py_ssize_t)most, timeout);
+    return packets < 0 ? NULL : PyLong_FromSsize_t(packets);
+}
+
+PyDoc_STRVAR(fd_doc,
+"fd($self, /)\n"
+"--\n"
+"\n"
+"The netlink socket's descriptor, blocking unless it was adopted otherwise.\n"
+"\n"
+"It is closed with the handle. Raises ValueError for a closed handle,\n"
+"RuntimeError after fork. See nfq_fd(3).");
+
+static PyObject *
+handle_fd(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (lnfq_handle_check(handle_cast(self), "fd()") < 0) {
+        return NULL;
+    }
+    return PyLong_FromLong(handle_cast(self)->fd);
+}
+
+PyDoc_STRVAR(fileno_doc,
+"fileno($self, /)\n"
+"--\n"
+"\n"
+"The same as fd(), so that the handle can be given to select and selectors.");
+
+static PyObject *
+handle_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (lnfq_handle_check(handle_cast(self), "fileno()") < 0) {
+        return NULL;
+    }
+    return PyLong_FromLong(handle_cast(self)->fd);
+}
+
+PyDoc_STRVAR(stats_doc,
+"stats($self, /)\n"
+"--\n"
+"\n"
+"The counters since open, as a HandleStats. Also of a closed handle.\n"
+"\n"
+"Raises RuntimeError after fork.");
+
+static PyObject *
+handle_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    lnfq_handle *handle = handle_cast(self);
+    struct lnfq_stats stats;
+    PyObject *tuple;
+
+    if (lnfq_handle_check_forked(handle, "stats()") < 0) {
+        return NULL;
+    }
+    lnfq_handle_lock(handle);
+    stats = handle->stats;
+    lnfq_handle_unlock(handle);
+    tuple = PyStructSequence_New(handle->state->stats_type);
+    if (tuple == NULL) {
+        return NULL;
+    }
+    const uint64_t values[] = {stats.packets,  stats.verdicts, stats.sends,
+                               stats.receives, stats.overruns, stats.truncated,
+                               stats.orphaned, stats.verdict_errors, stats.defaulted};
+
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        PyObject *value = PyLong_FromUnsignedLongLong(values[i]);
+
+        if (value == NULL) {
+            Py_DECREF(tuple);
+            return NULL;
+        }
+        PyStructSequence_SetItem(tuple, (Py_ssize_t)i, value);
+    }
+    return tuple;
+}
+
+PyDoc_STRVAR(close_doc,
+"close($self, /)\n"
+"--\n"
+"\n"
+"Destroy the queues and close the descriptor; does nothing if that has been done.\n"
+"\n"
+"Whoever waits in process is woken, and gets a ValueError. After fork it closes\n"
+"the child's copy of the descriptor and leaves the parent's queues alone. Never\n"
+"waits, raises nothing; may be called from any thread and from a callback. See\n"
+"nfq_close(3).");
+
+static PyObject *
+handle_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    close_handle(handle_cast(self));
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(enter_doc,
+"__enter__($self, /)\n"
+"--\n"
+"\n"
+"Return the handle itself. Raises ValueError if it is closed.");
+
+static PyObject *
+handle_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (lnfq_handle_check(handle_cast(self), "__enter__()") < 0) {
+        return NULL;
+    }
+    return Py_NewRef(self);
+}
+
+PyDoc_STRVAR(exit_doc,
+"__exit__($self, /, *exception)\n"
+"--\n"
+"\n"
+"Call close().");
+
+static PyObject *
+handle_exit(PyObject *self, PyObject *Py_UNUSED(exception))
+{
+    return handle_close(self, NULL);
+}
+
+/* ---- type ---- */
+
+/* Read under the lock; not in a child of fork, where nobody may take it. */
+static bool
+is_closed(lnfq_handle *handle)
+{
+    bool closed;
+
+    if (lnfq_handle_forked(handle)) {
+        return handle->closed;
+    }
+    lnfq_handle_lock(handle);
+    closed = handle->closed;
+    lnfq_handle_unlock(handle);
+    return closed;
+}
+
+static PyObject *
+handle_get_closed(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(is_closed(handle_cast(self)));
+}
+
+static PyObject *
+handle_repr(PyObject *self)
+{
+    if (is_closed(handle_cast(self))) {
+        return PyUnicode_FromFormat("<%s closed>", Py_TYPE(self)->tp_name);
+    }
+    return PyUnicode_FromFormat("<%s fd=%d>", Py_TYPE(self)->tp_name, handle_cast(self)->fd);
+}
+
+static PyMethodDef handle_methods[] = {
+    {"bind_pf", handle_bind_pf, METH_O, bind_pf_doc},
+    {"unbind_pf", handle_unbind_pf, METH_O, unbind_pf_doc},
+    {"create_queue", (PyCFunction)(void (*)(void))handle_create_queue,
+     METH_FASTCALL | METH_KEYWORDS, create_queue_doc},
+    {"handle_packet", handle_handle_packet, METH_O, handle_packet_doc},
+    {"process", (PyCFunction)(void (*)(void))handle_process, METH_FASTCALL | METH_KEYWORDS,
+     process_doc},
+    {"fd", handle_fd, METH_NOARGS, fd_doc},
+    {"fileno", handle_fileno, METH_NOARGS, fileno_doc},
+    {"stats", handle_stats, METH_NOARGS, stats_doc},
+    {"close", handle_close, METH_NOARGS, close_doc},
+    {"__enter__", handle_enter, METH_NOARGS, enter_doc},
+    {"__exit__", handle_exit, METH_VARARGS, exit_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef handle_attributes[] = {
+    {"closed", handle_get_closed, NULL, "Whether the handle is closed. A bool.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(handle_doc,
+"One netlink socket, and the queues that are bound on it; made by open().\n"
+"\n"
+"It leaves the loop to you: receive on its descriptor and call handle_packet, or\n"
+"call process, which receives many messages at once. A context manager that\n"
+"closes it; a handle that is dropped open is closed with a ResourceWarning. May be\n"
+"used from several threads.");
+
+static PyType_Slot handle_slots[] = {
+    {Py_tp_doc, (void *)(uintptr_t)handle_doc},
+    {Py_tp_methods, handle_methods},
+    {Py_tp_getset, handle_attributes},
+    {Py_tp_repr, handle_repr},
+    {Py_tp_finalize, handle_finalize},
+    {Py_tp_traverse, handle_traverse},
+    {Py_tp_dealloc, handle_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec lnfq_handle_spec = {
+    .name = "libnetfilterqueue.NetfilterQueueHandle",
+    .basicsize = sizeof(lnfq_handle),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = handle_slots,
+};
+
+static PyStructSequence_Field stats_fields[] = {
+    {"packets", "Packets that were dispatched to callbacks."},
+    {"verdicts", "Verdicts that were executed, defaults included."},
+    {"sends", "System calls that carried verdicts."},
+    {"receives", "System calls that read messages."},
+    {"overruns", "Times that the kernel reported lost messages (ENOBUFS)."},
+    {"truncated", "Packets that were dispatched cut short."},
+    {"orphaned", "Packets for a queue that is gone."},
+    {"verdict_errors", "Verdicts that the kernel refused, as it reports later."},
+    {"defaulted", "Packets that got their queue's default verdict."},
+    {NULL, NULL},
+};
+
+PyStructSequence_Desc lnfq_stats_desc = {
+    .name = "libnetfilterqueue.HandleStats",
+    .doc = "A handle's counters since open; ints of 64 bits.",
+    .fields = stats_fields,
+    .n_in_sequence = 9,
+};

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reading netlink messages of nfnetlink_queue: one pass over the bytes, every length checked before
+ * it is used. libnetfilter_queue's own reader trusts the bytes and leaves out the newer attributes.
+ * Called from any thread; no state.
+ */
+#include "message.h"
+
+#include <libmnl/libmnl.h>
+
+#define HEADER_SIZE ((size_t)MNL_NLMSG_HDRLEN)
+#define FAMILY_HEADER_SIZE MNL_ALIGN(sizeof(struct nfgenmsg))
+#define ATTRIBUTES_START (HEADER_SIZE + FAMILY_HEADER_SIZE)
+#define ERRNO_MAX 4095
+
+/* How short a value may be. What is not named may be empty, or is unknown to us and skipped. */
+static const uint8_t attribute_minimum[LNFQ_ATTRIBUTES] = {
+    [NFQA_PACKET_HDR] = sizeof(struct nfqnl_msg_packet_hdr),
+    [NFQA_MARK] = 4,
+    [NFQA_TIMESTAMP] = sizeof(struct nfqnl_msg_packet_timestamp),
+    [NFQA_IFINDEX_INDEV] = 4,
+    [NFQA_IFINDEX_OUTDEV] = 4,
+    [NFQA_IFINDEX_PHYSINDEV] = 4,
+    [NFQA_IFINDEX_PHYSOUTDEV] = 4,
+    [NFQA_HWADDR] = sizeof(struct nfqnl_msg_packet_hw),
+    [NFQA_CT_INFO] = 4,
+    [NFQA_CAP_LEN] = 4,
+    [NFQA_SKB_INFO] = 4,
+    [NFQA_UID] = 4,
+    [NFQA_GID] = 4,
+    [21] = 4, /* NFQA_PRIORITY */
+    [22] = 4, /* NFQA_CGROUP_CLASSID */
+};
+
+static inline size_t
+smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline uint16_t
+read_u16(const unsigned char *bytes)
+{
+    uint16_t value;
+
+    memcpy(&value, bytes, sizeof(value));
+    return ntohs(value);
+}
+
+/*
+ * Reads one attribute at `at` into `index`. `length` is the message's own, `end` where its bytes
+ * end. An attribute of which a short buffer left only a part counts as absent, but for the payload.
+ */
+static const char *
+index_attribute(struct lnfq_index *index, const unsigned char *bytes, size_t at, size_t length,
+                size_t end, size_t *next)
+{
+    struct nlattr header;
+    size_t size, there;
+    unsigned int type;
+
+    memcpy(&header, bytes + at, sizeof(header));
+    if (header.nla_len < MNL_ATTR_HDRLEN) {
+        return "an attribute is shorter than its header";
+    }
+    if (header.nla_len > length - at) {
+        return "an attribute is longer than its message";
+    }
+    *next = at + MNL_ALIGN((size_t)header.nla_len);
+    type = header.nla_type & NLA_TYPE_MASK;
+    if (type >= LNFQ_ATTRIBUTES) {
+        return NULL;
+    }
+    size = header.nla_len - (size_t)MNL_ATTR_HDRLEN;
+    if (size < attribute_minimum[type]) {
+        return "an attribute is too short for its type";
+    }
+    at += MNL_ATTR_HDRLEN;
+    there = smaller(size, end - at);
+    if (type == NFQA_PAYLOAD) {
+        index->payload_declared = (uint16_t)size;
+    }
+    else if (there < size) {
+        return NULL;
+    }
+    if (type == NFQA_HWADDR && read_u16(bytes + at) > LNFQ_HW_ADDR_MAX) {
+        return "a hardware address is longer than its attribute";
+    }
+    index->offset[type] = (uint32_t)at;
+    index->length[type] = (uint16_t)there;
+    return NULL;
+}
+
+static const char *
+read_attributes(struct lnfq_index *index, const unsigned char *bytes, size_t length, size_t end)
+{
+    size_t at = ATTRIBUTES_START;
+
+    while (at < length) {
+        const char *wrong;
+
+        if (length - at < MNL_ATTR_HDRLEN) {
+            return "bytes are left over behind the last attribute";
+        }
+        if (end < at + MNL_ATTR_HDRLEN) {
+            break; /* the buffer was too short for what follows */
+        }
+        wrong = index_attribute(index, bytes, at, length, end, &at);
+        if (wrong != NULL) {
+            return wrong;
+        }
+    }
+    return NULL;
+}
+
+static const char *
+read_packet(struct lnfq_index *index, const unsigned char *bytes, size_t length, size_t available)
+{
+    struct nfqnl_msg_packet_hdr header;
+    struct nfgenmsg family;
+    const char *wrong;
+    size_t end = smaller(length, available);
+
+    if (end < ATTRIBUTES_START) {
+        return "a packet message is shorter than its header";
+    }
+    memset(index, 0, sizeof(*index));
+    wrong = read_attributes(index, bytes, length, end);
+    if (wrong != NULL) {
+        return wrong;
+    }
+    if (!lnfq_index_has(index, NFQA_PACKET_HDR)) {
+        return "a packet message has no NFQA_PACKET_HDR";
+    }
+    memcpy(&family, bytes + HEADER_SIZE, sizeof(family));
+    memcpy(&header, lnfq_index_value(index, bytes, NFQA_PACKET_HDR), sizeof(header));
+    index->id = ntohl(header.packet_id);
+    index->size = (uint32_t)end;
+    index->queue = ntohs(family.res_id);
+    index->hw_protocol = ntohs(header.hw_protocol);
+    index->family = family.nfgen_family;
+    index->hook = header.hook;
+    index->cut = length > available;
+    return NULL;
+}
+
+/*
+ * A refusal echoes the refused message: a verdict's names its queue and, in its first attribute,
+ * its packet. A sender may have asked for the echo to be left out (NLM_F_CAPPED).
+ */
+static void
+read_echo(struct lnfq_answer *answer, const unsigned char *echo, size_t size)
+{
+    struct nfqnl_msg_verdict_hdr verdict;
+    struct nfgenmsg family;
+    struct nlattr attribute;
+
+    if (size < ATTRIBUTES_START + MNL_ATTR_HDRLEN + sizeof(verdict)) {
+        return;
+    }
+    memcpy(&attribute, echo + ATTRIBUTES_START, sizeof(attribute));
+    if ((attribute.nla_type & NLA_TYPE_MASK) != NFQA_VERDICT_HDR) {
+        return;
+    }
+    memcpy(&family, echo + HEADER_SIZE, sizeof(family));
+    memcpy(&verdict, echo + ATTRIBUTES_START + MNL_ATTR_HDRLEN, sizeof(verdict));
+    answer->queue = ntohs(family.res_id);
+    answer->id = ntohl(verdict.id);
+    answer->named = true;
+}
+
+static const char *
+read_answer(struct lnfq_answer *answer, const struct nlmsghdr *header, const unsigned char *bytes,
+            size_t available)
+{
+    size_t end = smaller(header->nlmsg_len, available);
+    struct nlmsgerr error;
+
+    if (end < HEADER_SIZE + sizeof(error)) {
+        return "an error message is shorter than its header";
+    }
+    memcpy(&error, bytes + HEADER_SIZE, sizeof(error));
+    if (error.error > 0 || error.error < -ERRNO_MAX) {
+        return "an error message holds no error number";
+    }
+    memset(answer, 0, sizeof(*answer));
+    answer->error = -error.error;
+    answer->seq = error.msg.nlmsg_seq;
+    answer->type = error.msg.nlmsg_type;
+    if (answer->error != 0 && !(header->nlmsg_flags & NLM_F_CAPPED)) {
+        size_t echo = HEADER_SIZE + offsetof(struct nlmsgerr, msg);
+
+        read_echo(answer, bytes + echo, smaller(error.msg.nlmsg_len, end - echo));
+    }
+    return NULL;
+}
+
+const char *
+lnfq_message_read(const unsigned char *bytes, size_t available, struct lnfq_message *message)
+{
+    struct nlmsghdr header;
+
+    if (available < HEADER_SIZE) {
+        return "fewer bytes than a netlink header has";
+    }
+    memcpy(&header, bytes, sizeof(header));
+    if (header.nlmsg_len < HEADER_SIZE) {
+        return "a message is shorter than its header";
+    }
+    message->size = smaller(MNL_ALIGN((size_t)header.nlmsg_len), available);
+    if (header.nlmsg_type == ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_PACKET)) {
+        message->kind = LNFQ_MESSAGE_PACKET;
+        return read_packet(&message->packet, bytes, header.nlmsg_len, available);
+    }
+    if (header.nlmsg_type == NLMSG_ERROR) {
+        message->kind = LNFQ_MESSAGE_ANSWER;
+        return read_answer(&message->answer, &header, bytes, available);
+    }
+    message->kind = LNFQ_MESSAGE_OTHER;
+    return header.nlmsg_len > available ? "a message is longer than its buffer" : NULL;
+}

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * libnetfilterqueue._ext: the module, its state, its functions, and the kernel's constants, which
+ * libnetfilterqueue.constants makes enums of. The state does not change after initialisation.
+ */
+#include "nfq.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+static inline lnfq_state *
+module_state(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+/* ---- functions ---- */
+
+PyDoc_STRVAR(open_doc,
+"open($module, /, *, fd=None)\n"
+"--\n"
+"\n"
+"Open a netlink socket to the kernel's queues; return a NetfilterQueueHandle.\n"
+"\n"
+"With fd, the handle uses a copy of that descriptor instead: a NETLINK_NETFILTER\n"
+"socket that was opened elsewhere, or one end of a datagram socket pair behind\n"
+"which a test plays the kernel. The descriptor is not inherited by child programs.\n"
+"\n"
+"Needs no capability; binding queues does. Never waits. Raises OSError if the\n"
+"socket can't be opened or fd is no socket, ValueError for an fd of another kind,\n"
+"TypeError. See nfq_open(3).");
+
+static PyObject *
+module_open(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"fd", NULL};
+    PyObject *fd = NULL;
+    int number;
+
+    if (lnfq_parse_arguments("open", names, 0, 0, args, nargs, kwnames, &fd) < 0) {
+        return NULL;
+    }
+    if (fd == NULL || fd == Py_None) {
+        return lnfq_handle_open(module_state(module));
+    }
+    number = PyObject_AsFileDescriptor(fd);
+    return number < 0 ? NULL : lnfq_handle_adopt(module_state(module), number);
+}
+
+PyDoc_STRVAR(queue_nr_doc,
+"NF_QUEUE_NR($module, /, number, bypass=False)\n"
+"--\n"
+"\n"
+"The verdict that passes a packet on to queue `number`, 0 to 65535; an int.\n"
+"\n"
+"With bypass, the packet is let through when nobody listens there; without, it is\n"
+"dropped. Raises ValueError for a number out of range, TypeError. Kernel:\n"
+"NF_QUEUE_NR, NF_VERDICT_FLAG_QUEUE_BYPASS.");
+
+static PyObject *
+module_queue_nr(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
+{
+    static const char *const names[] = {"number", "bypass", NULL};
+    PyObject *values[2] = {NULL, NULL};
+    int64_t number;
+    int bypass = 0;
+
+    if (lnfq_parse_arguments("NF_QUEUE_NR", names, 1, 2, args, nargs, kwnames, values) < 0 ||
+        lnfq_parse_int(values[0], "NF_QUEUE_NR(): number", 0, UINT16_MAX, &number) < 0) {
+        return NULL;
+    }
+    if (values[1] != NULL && (bypass = PyObject_IsTrue(values[1])) < 0) {
+        return NULL;
+    }
+    return PyLong_FromUnsignedLong(lnfq_verdict_queue((uint16_t)number, bypass != 0));
+}
+
+static PyMethodDef module_methods[] = {
+    {"open", (PyCFunction)(void (*)(void))module_open, METH_FASTCALL | METH_KEYWORDS, open_doc},
+    {"NF_QUEUE_NR", (PyCFunction)(void (*)(void))module_queue_nr, METH_FASTCALL | METH_KEYWORDS,
+     queue_nr_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- initialisation ---- */
+
+static const struct {
+    const char *name;
+    long value;
+} constants[] = {
+    {"NF_DROP", NF_DROP},
+    {"NF_ACCEPT", NF_ACCEPT},
+    {"NF_STOLEN", NF_STOLEN},
+    {"NF_QUEUE", NF_QUEUE},
+    {"NF_REPEAT", NF_REPEAT},
+    {"NF_STOP", NF_STOP},
+    {"NFQNL_COPY_NONE", NFQNL_COPY_NONE},
+    {"NFQNL_COPY_META", NFQNL_COPY_META},
+    {"NFQNL_COPY_PACKET", NFQNL_COPY_PACKET},
+    {"NFQA_CFG_F_FAIL_OPEN", NFQA_CFG_F_FAIL_OPEN},
+    {"NFQA_CFG_F_CONNTRACK", NFQA_CFG_F_CONNTRACK},
+    {"NFQA_CFG_F_GSO", NFQA_CFG_F_GSO},
+    {"NFQA_CFG_F_UID_GID", NFQA_CFG_F_UID_GID},
+    {"NFQA_CFG_F_SECCTX", NFQA_CFG_F_SECCTX},
+    {"NFQA_SKB_CSUMNOTREADY", NFQA_SKB_CSUMNOTREADY},
+    {"NFQA_SKB_GSO", NFQA_SKB_GSO},
+    {"NFQA_SKB_CSUM_NOTVERIFIED", NFQA_SKB_CSUM_NOTVERIFIED},
+    {"NF_INET_PRE_ROUTING", NF_INET_PRE_ROUTING},
+    {"NF_INET_LOCAL_IN", NF_INET_LOCAL_IN},
+    {"NF_INET_FORWARD", NF_INET_FORWARD},
+    {"NF_INET_LOCAL_OUT", NF_INET_LOCAL_OUT},
+    {"NF_INET_POST_ROUTING", NF_INET_POST_ROUTING},
+};
+
+static int
+add_constants(PyObject *module)
+{
+    for (size_t i = 0; i < sizeof(constants) / sizeof(constants[0]); i++) {
+        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* Makes a type; one that users see becomes an attribute too. 0, or -1. */
+static int
+add_type(PyObject *module, PyTypeObject **type, PyType_Spec *spec, bool visible)
+{
+    *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (*type == NULL) {
+        return -1;
+    }
+    return visible ? PyModule_AddType(module, *type) : 0;
+}
+
+static int
+add_types(PyObject *module, lnfq_state *state)
+{
+    if (add_type(module, &state->handle_type, &lnfq_handle_spec, true) < 0 ||
+        add_type(module, &state->queue_type, &lnfq_queue_spec, true) < 0 ||
+        add_type(module, &state->packet_type, &lnfq_packet_spec, true) < 0 ||
+        add_type(module, &state->slot_type, &lnfq_slot_spec, false) < 0 ||
+        add_type(module, &state->view_type, &lnfq_view_spec, false) < 0) {
+        return -1;
+    }
+    state->stats_type = PyStructSequence_NewType(&lnfq_stats_desc);
+    return state->stats_type == NULL ? -1 : PyModule_AddType(module, state->stats_type);
+}
+
+static int
+add_errors(PyObject *module, lnfq_state *state)
+{
+    state->malformed_error = PyErr_NewExceptionWithDoc(
+        "libnetfilterqueue.MalformedMessageError",
+        "Bytes given to handle_packet are no valid netlink message.", PyExc_ValueError, NULL);
+    state->verdict_error = PyErr_NewExceptionWithDoc(
+        "libnetfilterqueue.VerdictError",
+        "A second verdict for a packet that has had its own executed.", PyExc_RuntimeError, NULL);
+    if (PyModule_AddObjectRef(module, "MalformedMessageError", state->malformed_error) < 0) {
+        return -1;
+    }
+    return PyModule_AddObjectRef(module, "VerdictError", state->verdict_error);
+}
+
+/* Children of fork see that they are, without a system call at each use: see lnfq_state. */
+static int
+map_alive(lnfq_state *state)
+{
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    state->alive = page;
+    if (madvise(page, size, MADV_WIPEONFORK) < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    *state->alive = 1;
+    return 0;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    lnfq_state *state = module_state(module);
+
+    if (map_alive(state) < 0 || add_types(module, state) < 0 || add_errors(module, state) < 0) {
+        return -1;
+    }
+    return add_constants(module);
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    lnfq_state *state = module_state(module);
+
+    Py_VISIT(state->handle_type);
+    Py_VISIT(state->queue_type);
+    Py_VISIT(state->packet_type);
+    Py_VISIT(state->slot_type);
+    Py_VISIT(state->view_type);
+    Py_VISIT(state->stats_type);
+    Py_VISIT(state->malformed_error);
+    Py_VISIT(state->verdict_error);
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    lnfq_state *state = module_state(module);
+
+    Py_CLEAR(state->handle_type);
+    Py_CLEAR(state->queue_type);
+    Py_CLEAR(state->packet_type);
+    Py_CLEAR(state->slot_type);
+    Py_CLEAR(state->view_type);
+    Py_CLEAR(state->stats_type);
+    Py_CLEAR(state->malformed_error);
+    Py_CLEAR(state->verdict_error);
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    lnfq_state *state = module_state(module);
+
+    (void)module_clear(module);
+    if (state->alive != NULL) {
+        (void)munmap((void *)(uintptr_t)state->alive, (size_t)sysconf(_SC_PAGESIZE));
+    }
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef module_def = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "libnetfilterqueue._ext",
+    .m_doc = "The C core of libnetfilterqueue; see the package.",
+    .m_size = sizeof(lnfq_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__ext(void);
+
+PyMODINIT_FUNC
+PyInit__ext(void)
+{
+    return PyModuleDef_Init(&module_def);
+}

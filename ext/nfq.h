@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the parts of the extension that know Python share. Each section is implemented by the file
+ * that it names.
+ *
+ * The handle's lock protects the handle, its queues and the verdicts of their packets. While a
+ * thread holds it, no Python code runs, no object is created or destroyed, and nobody waits: a
+ * thread that finds it taken gives up the GIL first (lnfq_handle_lock), a destructor never waits
+ * for it at all (lnfq_packet_forget).
+ */
+#ifndef LNFQ_NFQ_H
+#define LNFQ_NFQ_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <netinet/in.h> /* before the kernel's, which then leaves it its names */
+
+#include <linux/netfilter.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "message.h"
+#include "request.h"
+#include "transport.h"
+#include "verdict.h"
+
+typedef struct lnfq_handle lnfq_handle;
+typedef struct lnfq_queue lnfq_queue;
+typedef struct lnfq_packet lnfq_packet;
+typedef struct lnfq_slot lnfq_slot;
+typedef struct lnfq_batch lnfq_batch;
+
+/* ---- module.c ---- */
+
+typedef struct {
+    PyTypeObject *handle_type;
+    PyTypeObject *queue_type;
+    PyTypeObject *packet_type;
+    PyTypeObject *slot_type;
+    PyTypeObject *view_type;
+    PyTypeObject *stats_type;
+    PyObject *malformed_error;
+    PyObject *verdict_error;
+    /* A page that fork wipes: 1 in the process that loaded the module, 0 in its children. */
+    volatile unsigned char *alive;
+} lnfq_state;
+
+/* ---- arguments.c ---- */
+
+#define LNFQ_RANGE_DEFAULT 0xffff
+
+/*
+ * Sorts positional and keyword arguments into `values`, borrowed, in the order of `names`; those
+ * that were not passed are left alone. The first `required` must be there; keywords only from
+ * `positional` on. Returns 0, or -1 with TypeError.
+ */
+int lnfq_parse_arguments(const char *call, const char *const *names, Py_ssize_t required,
+                         Py_ssize_t positional, PyObject *const *args, Py_ssize_t nargs,
+                         PyObject *kwnames, PyObject **values);
+
+/* Reads an int in lowest..highest. Returns 0, or -1 with TypeError or ValueError naming `what`. */
+int lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t highest,
+                   int64_t *value);
+
+/* The same for a verdict; ValueError for one that user space may not give. */
+int lnfq_parse_verdict(PyObject *object, const char *what, uint32_t *verdict);
+
+/* ---- error.c: the one funnel from errno to exceptions ---- */
+
+/* Raises the OSError of `error`: "operation: strerror: remedy"; `remedy` may be empty. */
+void lnfq_error_raise(int error, const char *remedy, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Takes the raised exception away; NULL where there is none. */
+PyObject *lnfq_error_take(void);
+
+/* Raises an exception that lnfq_error_take took; steals the reference. */
+void lnfq_error_restore(PyObject *exception);
+
+/* Keeps the raised exception in `first`, or, if there is one already, tells the unraisable hook. */
+void lnfq_error_collect(PyObject **first, PyObject *where);
+
+/* ---- slot.c and view.c: who owns the bytes that packets look into ---- */
+
+struct lnfq_slot {
+    PyObject_VAR_HEAD
+    unsigned char *bytes;
+    Py_buffer borrowed; /* a caller's buffer; obj is NULL where the bytes are the slot's own */
+    unsigned char own[];
+};
+
+extern PyType_Spec lnfq_slot_spec;
+extern PyType_Spec lnfq_view_spec;
+
+/* A slot with `size` bytes of its own. */
+lnfq_slot *lnfq_slot_new(lnfq_state *state, size_t size);
+
+/* A slot that looks into a caller's buffer and holds it. */
+lnfq_slot *lnfq_slot_borrow(lnfq_state *state, PyObject *buffer);
+
+/* A read-only memoryview of a part of the slot, which it holds. */
+PyObject *lnfq_view_new(lnfq_state *state, lnfq_slot *slot, const unsigned char *start,
+                        size_t length);
+
+/* ---- handle.c ---- */
+
+struct lnfq_stats {
+    uint64_t packets;
+    uint64_t verdicts;
+    uint64_t sends;
+    uint64_t receives;
+    uint64_t overruns;
+    uint64_t truncated;
+    uint64_t orphaned;
+    uint64_t verdict_errors;
+    uint64_t defaulted;
+};
+
+/* What became of a queue number on this descriptor before. */
+enum lnfq_history {
+    LNFQ_NEVER_BOUND,
+    LNFQ_BOUND_BEFORE, /* and destroyed without a packet seen */
+    LNFQ_SEEN_BEFORE,  /* and destroyed after packets */
+};
+
+/* A message that came while an answer was awaited. */
+struct lnfq_backlog {
+    struct lnfq_backlog *next;
+    uint64_t epoch;
+    size_t length;
+    unsigned char bytes[];
+};
+
+/* A default verdict that a destructor owes while the lock is taken. */
+struct lnfq_debt {
+    struct lnfq_debt *next;
+    const lnfq_queue *queue; /* compared with the number's queue, never followed */
+    uint16_t number;
+    uint32_t id;
+    uint32_t verdict;
+};
+
+/* A configuration request that awaits its answer. */
+struct lnfq_pending {
+    struct lnfq_pending *next;
+    uint32_t seq;
+    bool answered;
+    int error;
+};
+
+struct lnfq_handle {
+    PyObject_HEAD
+    lnfq_state *state;
+    struct nfq_handle *library; /* NULL where the descriptor was adopted */
+    int fd;
+    int wake_fd;         /* an eventfd: readable once the handle is closed */
+    bool kernel;         /* a netlink socket: an answer is there when the request's send returns */
+    pthread_mutex_t lock;
+
+    /* The rest is protected by the lock, but for `debts`. */
+    bool closed;
+    unsigned int waiters; /* threads that wait on the descriptors; the last one closes them */
+    lnfq_queue **queues;  /* bound, sorted by number; each a strong reference */
+    size_t queue_count;
+    size_t queue_capacity;
+    unsigned char *history; /* an enum lnfq_history a queue number, since `open` */
+    struct lnfq_outbox outbox;
+    struct lnfq_backlog *backlog;
+    struct lnfq_backlog **backlog_end;
+    Py_ssize_t backlog_count;
+    struct lnfq_pending *pending;
+    unsigned char *scratch; /* one datagram, while an answer is awaited */
+    lnfq_batch *spare;      /* `process` keeps its buffers here */
+    uint32_t seq;
+    uint64_t epoch; /* grows when a number is bound anew: older messages belong to older queues */
+    bool marker_wanted;
+    struct lnfq_stats stats;
+
+    _Atomic(struct lnfq_debt *) debts;
+};
+
+extern PyType_Spec lnfq_handle_spec;
+extern PyStructSequence_Desc lnfq_stats_desc;
+
+PyObject *lnfq_handle_open(lnfq_state *state);
+PyObject *lnfq_handle_adopt(lnfq_state *state, int fd);
+
+/* Whether this is a child of the process that opened the handle: it shares the descriptor. */
+static inline bool
+lnfq_handle_forked(const lnfq_handle *handle)
+{
+    return *handle->state->alive == 0;
+}
+
+/* 0, or -1 with RuntimeError naming the call, in a child of fork. */
+int lnfq_handle_check_forked(const lnfq_handle *handle, const char *call);
+
+/* The same, and ValueError where the handle is closed. */
+int lnfq_handle_check(lnfq_handle *handle, const char *call);
+
+/* Raises that ValueError; returns -1. */
+int lnfq_handle_raise_closed(const char *call);
+
+/* Takes the lock; gives up the GIL while it has to wait. */
+void lnfq_handle_lock(lnfq_handle *handle);
+
+/* Pays the debts, then releases the lock. Callable with and without the GIL. */
+void lnfq_handle_unlock(lnfq_handle *handle);
+
+/* Gives up the GIL and takes the lock, for sections that make system calls; and the reverse. */
+PyThreadState *lnfq_handle_enter(lnfq_handle *handle);
+void lnfq_handle_leave(lnfq_handle *handle, PyThreadState *thread);
+
+/* With the lock: closes the descriptors if the handle is closed and nobody waits on them. */
+void lnfq_handle_release(lnfq_handle *handle);
+
+/* With the lock: the bound queue of that number, or NULL. */
+lnfq_queue *lnfq_handle_find(lnfq_handle *handle, uint16_t number);
+
+/* With the lock: puts a verdict in the outbox. Returns 0 or ENOMEM. */
+int lnfq_handle_post(lnfq_handle *handle, uint16_t queue, uint32_t id,
+                     const struct lnfq_verdict *verdict);
+
+/* With the lock: sends the outbox. Returns 0 or an errno. */
+int lnfq_handle_send(lnfq_handle *handle);
+
+/* Sends the outbox; 0, or -1 with OSError. */
+int lnfq_handle_flush(lnfq_handle *handle, const char *call);
+
+/* ---- queue.c ---- */
+
+struct lnfq_queue {
+    PyObject_HEAD
+    lnfq_handle *handle; /* strong */
+    PyObject *callback;
+    uint16_t number;
+    _Atomic uint32_t default_verdict;
+
+    /* Protected by the handle's lock. */
+    bool bound;
+    bool seen;           /* any packet was */
+    uint32_t highest_id; /* the newest that was seen */
+    uint64_t outstanding; /* packets that were dispatched and have no verdict yet */
+    lnfq_packet *active; /* packets whose callback runs */
+
+    /* A number that is bound anew: see queue.c. Protected by the handle's lock. */
+    uint64_t born;         /* the handle's epoch from which on messages are this queue's */
+    bool predecessor_seen; /* the number's earlier binding had seen packets */
+    bool silent;           /* it never had a mode: the kernel can't have queued anything */
+    bool fenced;           /* a reader may hold older messages until it has read the marker */
+    uint32_t fence;        /* the marker's sequence number */
+};
+
+extern PyType_Spec lnfq_queue_spec;
+
+PyObject *lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *callback,
+                            const struct lnfq_config *config, uint32_t default_verdict);
+
+/*
+ * Executes the verdicts that are recorded, gives what else waits the default and unbinds. Returns 0
+ * or an errno; the queue is destroyed in any case. The caller holds a reference.
+ */
+int lnfq_queue_destroy(lnfq_queue *queue);
+
+/* With the lock: whether a message with that id, received in that epoch, is this binding's.
+ * `foreign` says that it was not this handle that received it. Notes the id. */
+bool lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign);
+
+/* ---- packet.c ---- */
+
+enum lnfq_packet_state {
+    LNFQ_PACKET_ACTIVE,   /* its callback runs: a verdict is recorded */
+    LNFQ_PACKET_KEPT,     /* its callback is over: a verdict is executed */
+    LNFQ_PACKET_EXECUTED, /* it has had its verdict */
+};
+
+struct lnfq_packet {
+    PyObject_HEAD
+    lnfq_queue *queue; /* strong */
+    lnfq_slot *slot;   /* strong: holds the message */
+    const unsigned char *bytes;
+    struct lnfq_index index;
+    struct lnfq_debt *debt; /* allocated when it is kept, for its destructor */
+
+    /* Protected by the handle's lock. */
+    enum lnfq_packet_state state;
+    bool in_callback; /* and so on its queue's list */
+    bool recorded;    /* `verdict` is set */
+    struct lnfq_verdict verdict;
+    lnfq_packet *active_next;
+    lnfq_packet **active_link; /* what points at it */
+};
+
+extern PyType_Spec lnfq_packet_spec;
+
+lnfq_packet *lnfq_packet_new(lnfq_queue *queue, lnfq_slot *slot, const unsigned char *bytes,
+                             const struct lnfq_index *index);
+
+/* Makes a packet that outlives its callback independent of the buffer that it came in. 0 or -1. */
+int lnfq_packet_keep(lnfq_packet *packet);
+
+/* With the lock: its callback begins. */
+void lnfq_packet_activate(lnfq_packet *packet);
+
+/* With the lock: its callback is over. */
+void lnfq_packet_deactivate(lnfq_packet *packet);
+
+/* With the lock: puts the verdict that is recorded in the outbox, for good. Returns 0 or ENOMEM. */
+int lnfq_packet_execute(lnfq_packet *packet);
+
+/* With the lock: the same with its queue's default. Returns 0 or ENOMEM. */
+int lnfq_packet_default(lnfq_packet *packet);
+
+/* ---- config.c ---- */
+
+/*
+ * With the lock: sends a request and reads until its answer, setting packets aside. `before` and
+ * its size are messages to be sent in front of it, NULL and 0 where there are none. Returns 0 or an
+ * errno.
+ */
+int lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config,
+                        const unsigned char *before, size_t before_size);
+
+/* With the lock: takes an answer from whichever reader. `read` says that this is the stream's
+ * reader, for whom markers are. */
+void lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool read);
+
+/* With the lock: sends a marker; queues that are fenced wait for this one. */
+void lnfq_config_mark(lnfq_handle *handle);
+
+/* Room for a remedy. */
+#define LNFQ_REMEDY_SIZE 160
+
+/* With the lock: writes what a user may do about a failed request, or nothing, to `remedy`. */
+void lnfq_config_remedy(lnfq_handle *handle, int error, uint16_t queue,
+                        const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE]);
+
+/* ---- status.c ---- */
+
+/* The port id that has bound a queue in this thread's namespace, as far as the kernel shows it. */
+bool lnfq_status_owner(uint16_t queue, uint32_t *port);
+
+/* ---- dispatch.c ---- */
+
+#define LNFQ_SECOND_NS 1000000000LL
+
+/* CLOCK_MONOTONIC in nanoseconds. */
+static inline int64_t
+lnfq_now(void)
+{
+    struct timespec time;
+
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * LNFQ_SECOND_NS + time.tv_nsec;
+}
+
+
+/* All return the number of packets that were dispatched, or -1 with the first exception. */
+
+/* `handle_packet`: what was set aside, then the buffer. */
+Py_ssize_t lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer);
+
+/* Up to `most` messages that were set aside. */
+Py_ssize_t lnfq_dispatch_backlog(lnfq_handle *handle, Py_ssize_t most);
+
+/* What `process` received. */
+Py_ssize_t lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch);
+
+/* ---- receive.c ---- */
+
+/* What one system call received. Used by one thread at a time. */
+struct lnfq_batch {
+    unsigned int count;
+    uint64_t epoch;
+    struct lnfq_inlet inlets[LNFQ_BATCH_MAX];
+    lnfq_slot *slots[LNFQ_BATCH_MAX]; /* strong; NULL where none was needed yet */
+};
+
+/* `process`. `timeout` in seconds, negative for ever. Returns the number of packets or -1. */
+Py_ssize_t lnfq_receive_process(lnfq_handle *handle, Py_ssize_t max_packets, double timeout);
+
+void lnfq_batch_free(lnfq_batch *batch);
+
+#endif

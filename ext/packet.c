@@ -1,0 +1,800 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * NetfilterQueueData: one queued packet and its verdict.
+ *
+ * A packet holds its queue, and the slot with its message. While its callback runs that may be the
+ * buffer that the message came in; a packet that outlives its callback gets a slot with a copy, and
+ * is tracked by the garbage collector from then on. The attributes don't change; the handle's lock
+ * protects what belongs to the verdict.
+ */
+#include "nfq.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+static inline lnfq_packet *
+packet_cast(PyObject *self)
+{
+    return (lnfq_packet *)self;
+}
+
+/* ---- lifecycle ---- */
+
+lnfq_packet *
+lnfq_packet_new(lnfq_queue *queue, lnfq_slot *slot, const unsigned char *bytes,
+                const struct lnfq_index *index)
+{
+    lnfq_packet *packet = PyObject_GC_New(lnfq_packet, queue->handle->state->packet_type);
+
+    if (packet != NULL) {
+        packet->queue = (lnfq_queue *)Py_NewRef((PyObject *)queue);
+        packet->slot = (lnfq_slot *)Py_NewRef((PyObject *)slot);
+        packet->bytes = bytes;
+        packet->index = *index;
+        packet->debt = NULL;
+        packet->state = LNFQ_PACKET_ACTIVE;
+        packet->in_callback = false;
+        packet->recorded = false;
+    }
+    return packet;
+}
+
+void
+lnfq_packet_activate(lnfq_packet *packet)
+{
+    lnfq_queue *queue = packet->queue;
+
+    packet->in_callback = true;
+    packet->active_next = queue->active;
+    packet->active_link = &queue->active;
+    if (queue->active != NULL) {
+        queue->active->active_link = &packet->active_next;
+    }
+    queue->active = packet;
+    queue->outstanding += 1;
+}
+
+void
+lnfq_packet_deactivate(lnfq_packet *packet)
+{
+    packet->in_callback = false;
+    *packet->active_link = packet->active_next;
+    if (packet->active_next != NULL) {
+        packet->active_next->active_link = packet->active_link;
+    }
+}
+
+int
+lnfq_packet_execute(lnfq_packet *packet)
+{
+    lnfq_queue *queue = packet->queue;
+    int error = lnfq_handle_post(queue->handle, queue->number, packet->index.id, &packet->verdict);
+
+    if (error == 0) {
+        packet->state = LNFQ_PACKET_EXECUTED;
+        queue->outstanding -= 1;
+    }
+    return error;
+}
+
+int
+lnfq_packet_default(lnfq_packet *packet)
+{
+    lnfq_queue *queue = packet->queue;
+    int error;
+
+    packet->verdict = (struct lnfq_verdict){.verdict = atomic_load(&queue->default_verdict)};
+    packet->recorded = true;
+    error = lnfq_packet_execute(packet);
+    if (error == 0) {
+        queue->handle->stats.defaulted += 1;
+    }
+    return error;
+}
+
+int
+lnfq_packet_keep(lnfq_packet *packet)
+{
+    size_t size = packet->index.size;
+    lnfq_slot *slot;
+
+    PyObject_GC_Track(packet);
+    slot = lnfq_slot_new(packet->queue->handle->state, size);
+    if (slot == NULL) {
+        return -1;
+    }
+    packet->debt = malloc(sizeof(*packet->debt));
+    if (packet->debt == NULL) {
+        Py_DECREF(slot);
+        PyErr_NoMemory();
+        return -1;
+    }
+    memcpy(slot->bytes, packet->bytes, size);
+    packet->bytes = slot->bytes;
+    Py_SETREF(packet->slot, slot);
+    return 0;
+}
+
+/*
+ * Nobody can give it a verdict any more. Never waits: if the lock is taken, whoever releases it
+ * pays the debt.
+ */
+static void
+packet_forget(lnfq_packet *packet)
+{
+    lnfq_handle *handle = packet->queue->handle;
+    struct lnfq_debt *debt = packet->debt;
+
+    *debt = (struct lnfq_debt){
+        .next = atomic_load(&handle->debts),
+        .queue = packet->queue,
+        .number = packet->queue->number,
+        .id = packet->index.id,
+        .verdict = atomic_load(&packet->queue->default_verdict),
+    };
+    packet->debt = NULL;
+    while (!atomic_compare_exchange_weak(&handle->debts, &debt->next, debt)) {
+    }
+    if (pthread_mutex_trylock(&handle->lock) == 0) {
+        lnfq_handle_unlock(handle);
+    }
+}
+
+static int
+packet_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(packet_cast(self)->queue);
+    return 0;
+}
+
+static void
+packet_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    lnfq_packet *packet = packet_cast(self);
+
+    PyObject_GC_UnTrack(self);
+    if (packet->state == LNFQ_PACKET_KEPT && packet->debt != NULL &&
+        !lnfq_handle_forked(packet->queue->handle)) {
+        packet_forget(packet);
+    }
+    free(packet->debt);
+    Py_DECREF(packet->slot);
+    Py_DECREF(packet->queue);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* ---- verdicts ---- */
+
+static PyObject *
+raise_given(const lnfq_packet *packet, const char *call)
+{
+    PyErr_Format(packet->queue->handle->state->verdict_error,
+                 "%s: packet %u of queue %u has had its verdict, %u", call, packet->index.id,
+                 packet->queue->number, packet->verdict.verdict);
+    return NULL;
+}
+
+static PyObject *
+raise_destroyed(const lnfq_packet *packet, const char *call)
+{
+    PyErr_Format(PyExc_ValueError,
+                 "%s: queue %u is destroyed, and packet %u has had its default verdict", call,
+                 packet->queue->number, packet->index.id);
+    return NULL;
+}
+
+/* Records the verdict inside the callback, executes it after; None, or NULL with an exception. */
+static PyObject *
+packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char *call)
+{
+    lnfq_handle *handle = packet->queue->handle;
+    enum lnfq_packet_state state;
+    bool bound, in_callback;
+    int error = 0;
+
+    if (lnfq_handle_check_forked(handle, call) < 0) {
+        return NULL;
+    }
+    lnfq_handle_lock(handle);
+    state = packet->state;
+    bound = packet->queue->bound;
+    in_callback = packet->in_callback;
+    if (bound && state != LNFQ_PACKET_EXECUTED) {
+        packet->verdict = *verdict;
+        packet->recorded = true;
+        error = state == LNFQ_PACKET_KEPT ? lnfq_packet_execute(packet) : 0;
+    }
+    lnfq_handle_unlock(handle);
+    if (in_callback && !bound) {
+        Py_RETURN_NONE; /* the callback destroyed its own queue, and so settled this packet */
+    }
+    if (state == LNFQ_PACKET_EXECUTED) {
+        return raise_given(packet, call);
+    }
+    if (!bound) {
+        return raise_destroyed(packet, call);
+    }
+    if (error != 0) {
+        return PyErr_NoMemory();
+    }
+    if (state == LNFQ_PACKET_KEPT && lnfq_handle_flush(handle, call) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* Reads an optional mark; 0, or -1 with an exception. */
+static int
+parse_mark(PyObject *object, const char *what, struct lnfq_verdict *verdict)
+{
+    int64_t mark;
+
+    if (object == NULL || object == Py_None) {
+        return 0;
+    }
+    if (lnfq_parse_int(object, what, 0, UINT32_MAX, &mark) < 0) {
+        return -1;
+    }
+    verdict->has_mark = true;
+    verdict->mark = (uint32_t)mark;
+    return 0;
+}
+
+PyDoc_STRVAR(set_verdict_doc,
+"set_verdict($self, /, verdict, mark=None)\n"
+"--\n"
+"\n"
+"Give the packet its verdict.\n"
+"\n"
+"verdict is a Verdict or what NF_QUEUE_NR returns. mark is the packet's new mark,\n"
+"0 to 2**32-1 in host byte order; None leaves the one it has. NF_STOLEN, which\n"
+"kernels refuse from user space, is executed as NF_DROP; plain NF_QUEUE passes\n"
+"the packet to queue 0.\n"
+"\n"
+"Inside the packet's callback the verdict is recorded and executed once the\n"
+"callback exits; the last one stands. A packet that was kept gets its verdict at\n"
+"once, and only once, from any thread. Never waits.\n"
+"\n"
+"Raises ValueError for a verdict or mark out of range, or if the queue is\n"
+"destroyed; VerdictError if the packet has had its verdict; TypeError; OSError if\n"
+"it can't be sent; RuntimeError after fork. A refusal of the kernel comes later\n"
+"and is counted in HandleStats.verdict_errors. Kernel: NFQA_VERDICT_HDR,\n"
+"NFQA_MARK; nfq_set_verdict2(3).");
+
+static PyObject *
+packet_set_verdict(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"verdict", "mark", NULL};
+    PyObject *values[2] = {NULL, NULL};
+    struct lnfq_verdict verdict = {0};
+
+    if (lnfq_parse_arguments("set_verdict", names, 1, 2, args, nargs, kwnames, values) < 0 ||
+        lnfq_parse_verdict(values[0], "set_verdict(): verdict", &verdict.verdict) < 0 ||
+        parse_mark(values[1], "set_verdict(): mark", &verdict) < 0) {
+        return NULL;
+    }
+    return packet_give(packet_cast(self), &verdict, "set_verdict()");
+}
+
+PyDoc_STRVAR(accept_doc,
+"accept($self, /, mark=None)\n"
+"--\n"
+"\n"
+"The same as set_verdict(NF_ACCEPT, mark).");
+
+static PyObject *
+packet_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"mark", NULL};
+    PyObject *mark = NULL;
+    struct lnfq_verdict verdict = {.verdict = NF_ACCEPT};
+
+    if (lnfq_parse_arguments("accept", names, 0, 1, args, nargs, kwnames, &mark) < 0 ||
+        parse_mark(mark, "accept(): mark", &verdict) < 0) {
+        return NULL;
+    }
+    return packet_give(packet_cast(self), &verdict, "accept()");
+}
+
+PyDoc_STRVAR(drop_doc,
+"drop($self, /)\n"
+"--\n"
+"\n"
+"The same as set_verdict(NF_DROP).");
+
+static PyObject *
+packet_drop(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const struct lnfq_verdict verdict = {.verdict = NF_DROP};
+
+    return packet_give(packet_cast(self), &verdict, "drop()");
+}
+
+PyDoc_STRVAR(repeat_doc,
+"repeat($self, /, mark=None)\n"
+"--\n"
+"\n"
+"The same as set_verdict(NF_REPEAT, mark): the hook begins anew.\n"
+"\n"
+"Give it a mark that the rule leaves out, or the packet comes back for ever.");
+
+static PyObject *
+packet_repeat(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"mark", NULL};
+    PyObject *mark = NULL;
+    struct lnfq_verdict verdict = {.verdict = NF_REPEAT};
+
+    if (lnfq_parse_arguments("repeat", names, 0, 1, args, nargs, kwnames, &mark) < 0 ||
+        parse_mark(mark, "repeat(): mark", &verdict) < 0) {
+        return NULL;
+    }
+    return packet_give(packet_cast(self), &verdict, "repeat()");
+}
+
+PyDoc_STRVAR(requeue_doc,
+"requeue($self, /, number, bypass=False)\n"
+"--\n"
+"\n"
+"The same as set_verdict(NF_QUEUE_NR(number, bypass)).");
+
+static PyObject *
+packet_requeue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"number", "bypass", NULL};
+    PyObject *values[2] = {NULL, NULL};
+    struct lnfq_verdict verdict = {0};
+    int64_t number;
+    int bypass = 0;
+
+    if (lnfq_parse_arguments("requeue", names, 1, 2, args, nargs, kwnames, values) < 0 ||
+        lnfq_parse_int(values[0], "requeue(): number", 0, UINT16_MAX, &number) < 0) {
+        return NULL;
+    }
+    if (values[1] != NULL && (bypass = PyObject_IsTrue(values[1])) < 0) {
+        return NULL;
+    }
+    verdict.verdict = lnfq_verdict_queue((uint16_t)number, bypass != 0);
+    return packet_give(packet_cast(self), &verdict, "requeue()");
+}
+
+static PyObject *
+packet_get_verdict(PyObject *self, void *Py_UNUSED(closure))
+{
+    lnfq_packet *packet = packet_cast(self);
+    lnfq_handle *handle = packet->queue->handle;
+    bool recorded, bound;
+    uint32_t verdict;
+
+    if (lnfq_handle_check_forked(handle, "verdict") < 0) {
+        return NULL;
+    }
+    lnfq_handle_lock(handle);
+    recorded = packet->recorded;
+    verdict = packet->verdict.verdict;
+    bound = packet->queue->bound;
+    lnfq_handle_unlock(handle);
+    if (!recorded && bound) {
+        Py_RETURN_NONE;
+    }
+    return PyLong_FromUnsignedLong(recorded ? verdict
+                                            : atomic_load(&packet->queue->default_verdict));
+}
+
+/* ---- attributes ---- */
+
+static bool
+packet_has(const lnfq_packet *packet, unsigned int attribute)
+{
+    return lnfq_index_has(&packet->index, attribute);
+}
+
+/* A 32-bit attribute, 0 where it is absent. */
+static PyObject *
+packet_u32(const lnfq_packet *packet, unsigned int attribute)
+{
+    return PyLong_FromUnsignedLong(lnfq_index_u32(&packet->index, packet->bytes, attribute));
+}
+
+/* A 32-bit attribute, None where it is absent. */
+static PyObject *
+packet_u32_or_none(const lnfq_packet *packet, unsigned int attribute)
+{
+    if (!packet_has(packet, attribute)) {
+        Py_RETURN_NONE;
+    }
+    return packet_u32(packet, attribute);
+}
+
+static PyObject *
+packet_hw_addr(const lnfq_packet *packet)
+{
+    struct nfqnl_msg_packet_hw hw;
+    uint16_t length;
+
+    if (!packet_has(packet, NFQA_HWADDR)) {
+        return PyBytes_FromStringAndSize(NULL, 0);
+    }
+    memcpy(&hw, lnfq_index_value(&packet->index, packet->bytes, NFQA_HWADDR), sizeof(hw));
+    /* Checked when it was indexed; a caller may have overwritten the buffer since. */
+    length = ntohs(hw.hw_addrlen);
+    length = length < LNFQ_HW_ADDR_MAX ? length : LNFQ_HW_ADDR_MAX;
+    return PyBytes_FromStringAndSize((char *)hw.hw_addr, length);
+}
+
+/* False where there is none. */
+static bool
+packet_time(const lnfq_packet *packet, uint64_t *seconds, uint64_t *microseconds)
+{
+    struct nfqnl_msg_packet_timestamp stamp;
+
+    if (!packet_has(packet, NFQA_TIMESTAMP)) {
+        return false;
+    }
+    memcpy(&stamp, lnfq_index_value(&packet->index, packet->bytes, NFQA_TIMESTAMP), sizeof(stamp));
+    *seconds = be64toh(stamp.sec);
+    *microseconds = be64toh(stamp.usec);
+    return true;
+}
+
+/* Those of 32 bits; the closure is the kernel's number of the attribute. */
+static PyObject *
+packet_get_u32(PyObject *self, void *closure)
+{
+    return packet_u32(packet_cast(self), (unsigned int)(uintptr_t)closure);
+}
+
+static PyObject *
+packet_get_u32_or_none(PyObject *self, void *closure)
+{
+    return packet_u32_or_none(packet_cast(self), (unsigned int)(uintptr_t)closure);
+}
+
+static PyObject *
+packet_get_id(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(packet_cast(self)->index.id);
+}
+
+static PyObject *
+packet_get_queue(PyObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef((PyObject *)packet_cast(self)->queue);
+}
+
+static PyObject *
+packet_get_family(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(packet_cast(self)->index.family);
+}
+
+static PyObject *
+packet_get_hook(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(packet_cast(self)->index.hook);
+}
+
+static PyObject *
+packet_get_hw_protocol(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(packet_cast(self)->index.hw_protocol);
+}
+
+static PyObject *
+packet_get_hw_addr(PyObject *self, void *Py_UNUSED(closure))
+{
+    return packet_hw_addr(packet_cast(self));
+}
+
+static PyObject *
+packet_get_time(PyObject *self, void *Py_UNUSED(closure))
+{
+    uint64_t seconds, microseconds;
+
+    if (!packet_time(packet_cast(self), &seconds, &microseconds)) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble((double)seconds + (double)microseconds * 1e-6);
+}
+
+static PyObject *
+packet_get_view(PyObject *self, void *Py_UNUSED(closure))
+{
+    lnfq_packet *packet = packet_cast(self);
+
+    return lnfq_view_new(packet->queue->handle->state, packet->slot,
+                         lnfq_index_value(&packet->index, packet->bytes, NFQA_PAYLOAD),
+                         packet->index.length[NFQA_PAYLOAD]);
+}
+
+static PyObject *
+packet_get_original_length(PyObject *self, void *Py_UNUSED(closure))
+{
+    const lnfq_packet *packet = packet_cast(self);
+
+    return PyLong_FromUnsignedLong(lnfq_index_original_length(&packet->index, packet->bytes));
+}
+
+static PyObject *
+packet_get_truncated(PyObject *self, void *Py_UNUSED(closure))
+{
+    const lnfq_packet *packet = packet_cast(self);
+
+    return PyBool_FromLong(lnfq_index_truncated(&packet->index, packet->bytes));
+}
+
+/* ---- the seed's getters ---- */
+
+PyDoc_STRVAR(packet_hw_doc,
+"get_packet_hw($self, /)\n"
+"--\n"
+"\n"
+"The sender's hardware address as bytes, 6 of them for Ethernet; b\"\" if unknown.\n"
+"\n"
+"Kernels know it only on the way in. Kernel: NFQA_HWADDR; nfq_get_packet_hw(3).");
+
+static PyObject *
+packet_get_packet_hw(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_hw_addr(packet_cast(self));
+}
+
+PyDoc_STRVAR(nfmark_doc,
+"get_nfmark($self, /)\n"
+"--\n"
+"\n"
+"The netfilter mark as an int in host byte order; 0 if the packet has none.\n"
+"\n"
+"Kernel: NFQA_MARK; nfq_get_nfmark(3).");
+
+static PyObject *
+packet_get_nfmark(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_u32(packet_cast(self), NFQA_MARK);
+}
+
+PyDoc_STRVAR(timestamp_doc,
+"get_timestamp($self, /)\n"
+"--\n"
+"\n"
+"When the packet arrived, as a tuple (seconds, microseconds) of ints since the\n"
+"epoch, or None.\n"
+"\n"
+"Kernels take the time only while some socket on the host asks for it\n"
+"(SO_TIMESTAMP). Kernel: NFQA_TIMESTAMP; nfq_get_timestamp(3).");
+
+static PyObject *
+packet_get_timestamp(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    uint64_t seconds, microseconds;
+
+    if (!packet_time(packet_cast(self), &seconds, &microseconds)) {
+        Py_RETURN_NONE;
+    }
+    return Py_BuildValue("(KK)", (unsigned long long)seconds, (unsigned long long)microseconds);
+}
+
+PyDoc_STRVAR(indev_doc,
+"get_indev($self, /)\n"
+"--\n"
+"\n"
+"The index of the device that the packet was received by; 0 if unknown.\n"
+"\n"
+"Kernel: NFQA_IFINDEX_INDEV; nfq_get_indev(3).");
+
+static PyObject *
+packet_get_indev(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_u32(packet_cast(self), NFQA_IFINDEX_INDEV);
+}
+
+PyDoc_STRVAR(physindev_doc,
+"get_physindev($self, /)\n"
+"--\n"
+"\n"
+"The index of the bridge port that the packet was received by; 0 if unknown.\n"
+"\n"
+"Kernel: NFQA_IFINDEX_PHYSINDEV; nfq_get_physindev(3).");
+
+static PyObject *
+packet_get_physindev(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_u32(packet_cast(self), NFQA_IFINDEX_PHYSINDEV);
+}
+
+PyDoc_STRVAR(outdev_doc,
+"get_outdev($self, /)\n"
+"--\n"
+"\n"
+"The index of the device that the packet will be sent by; 0 if unknown.\n"
+"\n"
+"Kernel: NFQA_IFINDEX_OUTDEV; nfq_get_outdev(3).");
+
+static PyObject *
+packet_get_outdev(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_u32(packet_cast(self), NFQA_IFINDEX_OUTDEV);
+}
+
+PyDoc_STRVAR(physoutdev_doc,
+"get_physoutdev($self, /)\n"
+"--\n"
+"\n"
+"The index of the bridge port that the packet will be sent by; 0 if unknown.\n"
+"\n"
+"Kernel: NFQA_IFINDEX_PHYSOUTDEV; nfq_get_physoutdev(3).");
+
+static PyObject *
+packet_get_physoutdev(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_u32(packet_cast(self), NFQA_IFINDEX_PHYSOUTDEV);
+}
+
+PyDoc_STRVAR(payload_doc,
+"get_payload($self, /)\n"
+"--\n"
+"\n"
+"A copy of the packet from its network header on, as bytes; b\"\" if there is none.\n"
+"\n"
+"The copy mode says how much of it there is. The payload attribute is the same\n"
+"without a copy. Kernel: NFQA_PAYLOAD; nfq_get_payload(3).");
+
+static PyObject *
+packet_get_payload(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const lnfq_packet *packet = packet_cast(self);
+
+    return PyBytes_FromStringAndSize(
+        (const char *)lnfq_index_value(&packet->index, packet->bytes, NFQA_PAYLOAD),
+        packet->index.length[NFQA_PAYLOAD]);
+}
+
+PyDoc_STRVAR(uid_doc,
+"get_uid($self, /)\n"
+"--\n"
+"\n"
+"The id of the user whose socket sent the packet, as the initial user namespace\n"
+"counts; None if unknown.\n"
+"\n"
+"Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_UID; nfq_get_uid(3).");
+
+static PyObject *
+packet_get_uid(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_u32_or_none(packet_cast(self), NFQA_UID);
+}
+
+PyDoc_STRVAR(gid_doc,
+"get_gid($self, /)\n"
+"--\n"
+"\n"
+"The id of the group whose socket sent the packet, as the initial user namespace\n"
+"counts; None if unknown.\n"
+"\n"
+"Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_GID; nfq_get_gid(3).");
+
+static PyObject *
+packet_get_gid(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_u32_or_none(packet_cast(self), NFQA_GID);
+}
+
+/* ---- type ---- */
+
+static PyObject *
+packet_repr(PyObject *self)
+{
+    const lnfq_packet *packet = packet_cast(self);
+
+    return PyUnicode_FromFormat("<%s %u of queue %u, %u bytes>", Py_TYPE(self)->tp_name,
+                                packet->index.id, packet->queue->number,
+                                lnfq_index_original_length(&packet->index, packet->bytes));
+}
+
+static PyMethodDef packet_methods[] = {
+    {"set_verdict", (PyCFunction)(void (*)(void))packet_set_verdict,
+     METH_FASTCALL | METH_KEYWORDS, set_verdict_doc},
+    {"accept", (PyCFunction)(void (*)(void))packet_accept, METH_FASTCALL | METH_KEYWORDS,
+     accept_doc},
+    {"drop", packet_drop, METH_NOARGS, drop_doc},
+    {"repeat", (PyCFunction)(void (*)(void))packet_repeat, METH_FASTCALL | METH_KEYWORDS,
+     repeat_doc},
+    {"requeue", (PyCFunction)(void (*)(void))packet_requeue, METH_FASTCALL | METH_KEYWORDS,
+     requeue_doc},
+    {"get_packet_hw", packet_get_packet_hw, METH_NOARGS, packet_hw_doc},
+    {"get_nfmark", packet_get_nfmark, METH_NOARGS, nfmark_doc},
+    {"get_timestamp", packet_get_timestamp, METH_NOARGS, timestamp_doc},
+    {"get_indev", packet_get_indev, METH_NOARGS, indev_doc},
+    {"get_physindev", packet_get_physindev, METH_NOARGS, physindev_doc},
+    {"get_outdev", packet_get_outdev, METH_NOARGS, outdev_doc},
+    {"get_physoutdev", packet_get_physoutdev, METH_NOARGS, physoutdev_doc},
+    {"get_payload", packet_get_payload, METH_NOARGS, payload_doc},
+    {"get_uid", packet_get_uid, METH_NOARGS, uid_doc},
+    {"get_gid", packet_get_gid, METH_NOARGS, gid_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef packet_attributes[] = {
+    {"id", packet_get_id, NULL,
+     "The packet's number in its queue, an int of 32 bits that counts from 1 and wraps.\n\n"
+     "Kernel: NFQA_PACKET_HDR.",
+     NULL},
+    {"queue", packet_get_queue, NULL, "The NetfilterQueueQueueHandle that it waits in.", NULL},
+    {"family", packet_get_family, NULL,
+     "The protocol family of the hook: AF_INET, AF_INET6 or AF_BRIDGE, an int.\n\n"
+     "Kernel: nfgen_family.",
+     NULL},
+    {"hook", packet_get_hook, NULL,
+     "The hook that queued it, an int; a Hook for IPv4 and IPv6.\n\nKernel: NFQA_PACKET_HDR.",
+     NULL},
+    {"hw_protocol", packet_get_hw_protocol, NULL,
+     "The EtherType, an int in host byte order (0x0800: IPv4, 0x86dd: IPv6).\n\n"
+     "Kernel: NFQA_PACKET_HDR.",
+     NULL},
+    {"hw_addr", packet_get_hw_addr, NULL,
+     "The sender's hardware address as bytes, b\"\" if unknown; see get_packet_hw.", NULL},
+    {"mark", packet_get_u32, NULL, "The netfilter mark, an int, 0 if it has none.",
+     (void *)NFQA_MARK},
+    {"timestamp", packet_get_time, NULL,
+     "When it arrived, a float of seconds since the epoch, or None; see get_timestamp.", NULL},
+    {"indev", packet_get_u32, NULL, "Index of the receiving device, 0 if unknown.",
+     (void *)NFQA_IFINDEX_INDEV},
+    {"physindev", packet_get_u32, NULL, "Index of the receiving bridge port, 0 if unknown.",
+     (void *)NFQA_IFINDEX_PHYSINDEV},
+    {"outdev", packet_get_u32, NULL, "Index of the sending device, 0 if unknown.",
+     (void *)NFQA_IFINDEX_OUTDEV},
+    {"physoutdev", packet_get_u32, NULL, "Index of the sending bridge port, 0 if unknown.",
+     (void *)NFQA_IFINDEX_PHYSOUTDEV},
+    {"payload", packet_get_view, NULL,
+     "The packet from its network header on, a read-only memoryview without a copy.\n\n"
+     "It holds the bytes, not the packet: a packet of which only views are left gets its\n"
+     "queue's default verdict. Inside the callback of handle_packet(buffer) it looks into that\n"
+     "buffer. Kernel: NFQA_PAYLOAD.",
+     NULL},
+    {"uid", packet_get_u32_or_none, NULL, "User id of the sender, or None; see get_uid.",
+     (void *)NFQA_UID},
+    {"gid", packet_get_u32_or_none, NULL, "Group id of the sender, or None; see get_gid.",
+     (void *)NFQA_GID},
+    {"skb_info", packet_get_u32, NULL,
+     "SkbInfo bits, an int: checksum not ready, segmentation offload, checksum not verified.\n\n"
+     "Kernel: NFQA_SKB_INFO.",
+     (void *)NFQA_SKB_INFO},
+    {"original_length", packet_get_original_length, NULL,
+     "The packet's length in bytes before the copy range or a short buffer cut it.\n\n"
+     "Kernel: NFQA_CAP_LEN.",
+     NULL},
+    {"truncated", packet_get_truncated, NULL,
+     "Whether the payload is shorter than the packet, or the message was cut. A bool.", NULL},
+    {"verdict", packet_get_verdict, NULL,
+     "The verdict, an int, that was set or executed, or None.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(packet_doc,
+"One queued packet awaiting its verdict; what a queue's callback gets.\n"
+"\n"
+"It may be kept, and stays valid for as long as it is referenced. If nothing\n"
+"references it any more and it has no verdict, it gets its queue's default.\n"
+"May be used from any thread.");
+
+static PyType_Slot packet_slots[] = {
+    {Py_tp_doc, (void *)(uintptr_t)packet_doc},
+    {Py_tp_methods, packet_methods},
+    {Py_tp_getset, packet_attributes},
+    {Py_tp_repr, packet_repr},
+    {Py_tp_traverse, packet_traverse},
+    {Py_tp_dealloc, packet_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec lnfq_packet_spec = {
+    .name = "libnetfilterqueue.NetfilterQueueData",
+    .basicsize = sizeof(lnfq_packet),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = packet_slots,
+};

@@ -1,0 +1,748 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * NetfilterQueueQueueHandle: one bound queue number.
+ *
+ * The handle owns its queues until they are destroyed; a queue, and so each of its packets, keeps
+ * its handle alive. The handle's lock protects what nfq.h says; the callback changes only when the
+ * garbage collector breaks a cycle.
+ *
+ * A number that is bound anew: the kernel counts packet ids from 1 again, and nothing else in a
+ * message tells the old binding's packets from the new one's. Those that this handle received are
+ * told by the epoch in which they came. Those that a loop of the user's own received, and has not
+ * handed in yet, are told by their order: the number is bound without a mode, in which the kernel
+ * queues nothing; then a marker and the mode are sent together, so that the marker's acknowledgement
+ * stands in the stream before the new binding's first packet. Until it is handed in, what is handed
+ * in is the old binding's, but for ids that follow on those of the new one seen already.
+ */
+#include "nfq.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static inline lnfq_queue *
+queue_cast(PyObject *self)
+{
+    return (lnfq_queue *)self;
+}
+
+/* ---- the handle's list; all with the lock, and changed with the GIL, for handle_traverse ---- */
+
+static size_t
+list_position(const lnfq_handle *handle, uint16_t number)
+{
+    size_t low = 0, high = handle->queue_count;
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+
+        if (handle->queues[middle]->number < number) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+lnfq_queue *
+lnfq_handle_find(lnfq_handle *handle, uint16_t number)
+{
+    size_t at = list_position(handle, number);
+
+    return at < handle->queue_count && handle->queues[at]->number == number ? handle->queues[at]
+                                                                           : NULL;
+}
+
+/* Room for one more. Returns 0 or ENOMEM. */
+static int
+list_reserve(lnfq_handle *handle)
+{
+    size_t capacity = handle->queue_capacity ? handle->queue_capacity * 2 : 4;
+    lnfq_queue **queues;
+
+    if (handle->history == NULL) {
+        handle->history = calloc(UINT16_MAX + 1, 1);
+        if (handle->history == NULL) {
+            return ENOMEM;
+        }
+    }
+    if (handle->queue_count < handle->queue_capacity) {
+        return 0;
+    }
+    queues = realloc(handle->queues, capacity * sizeof(*queues));
+    if (queues == NULL) {
+        return ENOMEM;
+    }
+    handle->queues = queues;
+    handle->queue_capacity = capacity;
+    return 0;
+}
+
+/* Takes the caller's reference. */
+static void
+list_insert(lnfq_handle *handle, lnfq_queue *queue)
+{
+    size_t at = list_position(handle, queue->number);
+
+    memmove(&handle->queues[at + 1], &handle->queues[at],
+            (handle->queue_count - at) * sizeof(handle->queues[0]));
+    handle->queues[at] = queue;
+    handle->queue_count += 1;
+}
+
+/* Gives the reference back to the caller. */
+static void
+list_remove(lnfq_handle *handle, const lnfq_queue *queue)
+{
+    size_t at = list_position(handle, queue->number);
+
+    handle->queue_count -= 1;
+    memmove(&handle->queues[at], &handle->queues[at + 1],
+            (handle->queue_count - at) * sizeof(handle->queues[0]));
+}
+
+/* ---- binding; all with the lock ---- */
+
+/* The marker and the mode in one datagram; see the head of this file. */
+static int
+open_fenced(lnfq_queue *queue, const struct lnfq_config *mode)
+{
+    lnfq_handle *handle = queue->handle;
+    unsigned char bytes[2 * LNFQ_REQUEST_SIZE_MAX];
+    size_t size;
+    int error;
+
+    queue->fence = ++handle->seq;
+    size = lnfq_request_put_marker(bytes, queue->fence);
+    size += lnfq_request_put_config(bytes + size, queue->number, ++handle->seq, false, mode);
+    error = lnfq_transport_send(handle->fd, bytes, size);
+    if (error == 0) {
+        queue->silent = false;
+        queue->fenced = true;
+    }
+    return error;
+}
+
+static int
+bind_anew(lnfq_queue *queue, const struct lnfq_config *config)
+{
+    struct lnfq_config first = *config;
+    const struct lnfq_config mode = {
+        .has_mode = true, .mode = config->mode, .range = config->range};
+    int error;
+
+    first.has_mode = false;
+    error = lnfq_config_request(queue->handle, queue->number, &first, NULL, 0);
+    if (error != 0) {
+        return error;
+    }
+    queue->handle->epoch += 1;
+    queue->silent = true;
+    return config->has_mode && config->mode != NFQNL_COPY_NONE ? open_fenced(queue, &mode) : 0;
+}
+
+static int
+bind_queue(lnfq_queue *queue, const struct lnfq_config *config)
+{
+    lnfq_handle *handle = queue->handle;
+    bool anew = handle->history[queue->number] != LNFQ_NEVER_BOUND;
+    int error;
+
+    if (anew && handle->kernel) {
+        return bind_anew(queue, config);
+    }
+    error = lnfq_config_request(handle, queue->number, config, NULL, 0);
+    handle->epoch += anew;
+    return error;
+}
+
+/* What a failed binding may have left in the kernel goes; the first error is the one to report. */
+static void
+undo_bind(lnfq_handle *handle, uint16_t number)
+{
+    const struct lnfq_config unbind = {.command = NFQNL_CFG_CMD_UNBIND};
+
+    (void)lnfq_config_request(handle, number, &unbind, NULL, 0);
+}
+
+static int
+bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE])
+{
+    int error = bind_queue(queue, config);
+
+    if (error != 0) {
+        lnfq_config_remedy(queue->handle, error, queue->number, config, remedy);
+    }
+    if (error != 0 && error != EPERM && error != EBUSY && error != ETIMEDOUT) {
+        undo_bind(queue->handle, queue->number);
+    }
+    return error;
+}
+
+/* ---- unbinding; all with the lock ---- */
+
+/*
+ * What the kernel gets in front of the unbinding, which drops all that waits: the default verdict
+ * for all that waits. While that is NF_ACCEPT, packets that come in between are let through too.
+ */
+static size_t
+put_teardown(lnfq_queue *queue, unsigned char *bytes)
+{
+    const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
+    const struct lnfq_config open = {.has_maxlen = true,
+                                     .maxlen = 0,
+                                     .mask = NFQA_CFG_F_FAIL_OPEN,
+                                     .flags = NFQA_CFG_F_FAIL_OPEN};
+    uint32_t everything = queue->highest_id + (UINT32_MAX >> 2); /* ids are compared signed */
+    size_t size = 0;
+
+    if (verdict.verdict == NF_DROP || verdict.verdict == NF_STOLEN) {
+        return 0;
+    }
+    if (verdict.verdict == NF_ACCEPT) {
+        size = lnfq_request_put_config(bytes, queue->number, ++queue->handle->seq, false, &open);
+    }
+    return size + lnfq_verdict_put_batch(bytes + size, queue->number, everything,
+                                         LNFQ_SEQ_TEARDOWN, &verdict);
+}
+
+/* The callbacks that run have recorded verdicts; what they have not is the default's. */
+static void
+settle_active(lnfq_queue *queue)
+{
+    for (lnfq_packet *packet = queue->active; packet != NULL; packet = packet->active_next) {
+        if (packet->state == LNFQ_PACKET_ACTIVE && packet->recorded) {
+            (void)lnfq_packet_execute(packet);
+        }
+    }
+    queue->handle->stats.defaulted += queue->outstanding;
+    queue->outstanding = 0;
+}
+
+static int
+unbind_queue(lnfq_queue *queue)
+{
+    const struct lnfq_config unbind = {.command = NFQNL_CFG_CMD_UNBIND};
+    unsigned char before[LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
+    lnfq_handle *handle = queue->handle;
+    int sending = lnfq_handle_send(handle);
+    int unbinding = lnfq_config_request(handle, queue->number, &unbind, before,
+                                        put_teardown(queue, before));
+
+    handle->history[queue->number] = queue->seen ? LNFQ_SEEN_BEFORE : LNFQ_BOUND_BEFORE;
+    return sending != 0 ? sending : unbinding;
+}
+
+/* ---- creating ---- */
+
+static lnfq_queue *
+queue_new(lnfq_handle *handle, uint16_t number, PyObject *callback, uint32_t default_verdict)
+{
+    lnfq_queue *queue = PyObject_GC_New(lnfq_queue, handle->state->queue_type);
+
+    if (queue != NULL) {
+        memset((char *)queue + sizeof(PyObject), 0, sizeof(*queue) - sizeof(PyObject));
+        queue->handle = (lnfq_handle *)Py_NewRef((PyObject *)handle);
+        queue->callback = Py_NewRef(callback);
+        queue->number = number;
+        atomic_init(&queue->default_verdict, default_verdict);
+    }
+    return queue;
+}
+
+/* Puts a new queue on its handle's list, which takes a reference. Returns 0 or an errno. */
+static int
+enlist(lnfq_queue *queue)
+{
+    lnfq_handle *handle = queue->handle;
+    int error;
+
+    lnfq_handle_lock(handle);
+    error = handle->closed ? EBADF : list_reserve(handle);
+    if (error == 0 && lnfq_handle_find(handle, queue->number) != NULL) {
+        error = EBUSY;
+    }
+    if (error == 0) {
+        enum lnfq_history history = handle->history[queue->number];
+
+        queue->born = history == LNFQ_NEVER_BOUND ? 0 : handle->epoch + 1;
+        queue->predecessor_seen = history == LNFQ_SEEN_BEFORE;
+        queue->bound = true;
+        list_insert(handle, (lnfq_queue *)Py_NewRef((PyObject *)queue));
+    }
+    lnfq_handle_unlock(handle);
+    return error;
+}
+
+/* Takes a queue off its handle's list. False if another thread has done so. */
+static bool
+delist(lnfq_queue *queue)
+{
+    lnfq_handle *handle = queue->handle;
+    bool bound;
+
+    lnfq_handle_lock(handle);
+    bound = queue->bound;
+    if (bound) {
+        settle_active(queue);
+        queue->bound = false;
+        list_remove(handle, queue);
+    }
+    lnfq_handle_unlock(handle);
+    if (bound) {
+        Py_DECREF(queue); /* the list's; the caller has its own */
+    }
+    return bound;
+}
+
+PyObject *
+lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *callback,
+                  const struct lnfq_config *config, uint32_t default_verdict)
+{
+    char remedy[LNFQ_REMEDY_SIZE] = "it is bound on this handle already";
+    lnfq_queue *queue = queue_new(handle, number, callback, default_verdict);
+    PyThreadState *thread;
+    int error;
+
+    if (queue == NULL) {
+        return NULL;
+    }
+    error = enlist(queue);
+    if (error == 0) {
+        thread = lnfq_handle_enter(handle);
+        error = queue->bound ? bind_or_explain(queue, config, remedy) : EBADF;
+        lnfq_handle_leave(handle, thread);
+        if (error != 0) {
+            (void)delist(queue);
+        }
+    }
+    PyObject_GC_Track(queue);
+    if (error == 0) {
+        return (PyObject *)queue;
+    }
+    Py_DECREF(queue);
+    if (error == EBADF) {
+        (void)lnfq_handle_raise_closed("create_queue()");
+    }
+    else {
+        lnfq_error_raise(error, remedy, "create_queue(%u)", number);
+    }
+    return NULL;
+}
+
+/* ---- destroying ---- */
+
+int
+lnfq_queue_destroy(lnfq_queue *queue)
+{
+    lnfq_handle *handle = queue->handle;
+    PyThreadState *thread;
+    int error;
+
+    if (!delist(queue)) {
+        return 0;
+    }
+    thread = lnfq_handle_enter(handle);
+    error = unbind_queue(queue);
+    lnfq_handle_leave(handle, thread);
+    return error;
+}
+
+/* ---- whose a message is ---- */
+
+bool
+lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
+{
+    if (!queue->bound || epoch < queue->born) {
+        return false;
+    }
+    if (foreign && (queue->silent || queue->fenced)) {
+        bool next = queue->seen ? id == queue->highest_id + 1 : queue->predecessor_seen && id == 1;
+
+        if (queue->silent || !next) {
+            queue->handle->marker_wanted = true; /* the marker may have been lost in a flood */
+            return false;
+        }
+        queue->fenced = false;
+    }
+    if (!queue->seen || (int32_t)(id - queue->highest_id) > 0) {
+        queue->highest_id = id;
+    }
+    queue->seen = true;
+    return true;
+}
+
+/* ---- configuring a live queue ---- */
+
+/* With the lock. A queue that is silent gets its first mode behind a marker; the request in front
+ * of it, which changes nothing, tells whether we may. */
+static int
+configure(lnfq_queue *queue, const struct lnfq_config *config)
+{
+    const struct lnfq_config silence = {.has_mode = true, .mode = NFQNL_COPY_NONE};
+    int error;
+
+    if (!queue->silent || !config->has_mode || config->mode == NFQNL_COPY_NONE) {
+        return lnfq_config_request(queue->handle, queue->number, config, NULL, 0);
+    }
+    error = lnfq_config_request(queue->handle, queue->number, &silence, NULL, 0);
+    return error != 0 ? error : open_fenced(queue, config);
+}
+
+/* Raises ValueError; returns NULL. */
+static PyObject *
+raise_destroyed(const lnfq_queue *queue, const char *call)
+{
+    PyErr_Format(PyExc_ValueError, "%s: queue %u is destroyed", call, queue->number);
+    return NULL;
+}
+
+/* Sends one request about this queue; `call` shows the arguments. None, or NULL. */
+static PyObject *
+queue_configure(lnfq_queue *queue, const struct lnfq_config *config, const char *call)
+{
+    char remedy[LNFQ_REMEDY_SIZE];
+    PyThreadState *thread;
+    int error = 0;
+    bool bound;
+
+    if (lnfq_handle_check_forked(queue->handle, call) < 0) {
+        return NULL;
+    }
+    thread = lnfq_handle_enter(queue->handle);
+    bound = queue->bound;
+    if (bound) {
+        error = configure(queue, config);
+    }
+    if (error != 0) {
+        lnfq_config_remedy(queue->handle, error, queue->number, config, remedy);
+    }
+    lnfq_handle_leave(queue->handle, thread);
+    if (!bound) {
+        return raise_destroyed(queue, call);
+    }
+    if (error != 0) {
+        lnfq_error_raise(error, remedy, "%s of queue %u", call, queue->number);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- methods ---- */
+
+PyDoc_STRVAR(set_mode_doc,
+"set_mode($self, /, mode, range=65535)\n"
+"--\n"
+"\n"
+"Set how much of each packet the kernel copies to user space.\n"
+"\n"
+"mode is a CopyMode: NFQNL_COPY_NONE (nothing is queued, packets are dropped),\n"
+"NFQNL_COPY_META (attributes only) or NFQNL_COPY_PACKET (the payload too). range\n"
+"is the number of payload bytes to copy, 0 to 2**32-1; the kernel copies at most\n"
+"65531, and takes 0 as that.\n"
+"\n"
+"May be called at any time from any thread, also from a callback; it neither\n"
+"waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
+"destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after\n"
+"fork. Kernel: NFQA_CFG_PARAMS; nfq_set_mode(3).");
+
+static PyObject *
+queue_set_mode(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"mode", "range", NULL};
+    PyObject *values[2] = {NULL, NULL};
+    int64_t mode, range = LNFQ_RANGE_DEFAULT;
+    struct lnfq_config config = {.has_mode = true};
+    char call[64];
+
+    if (lnfq_parse_arguments("set_mode", names, 1, 2, args, nargs, kwnames, values) < 0 ||
+        lnfq_parse_int(values[0], "set_mode(): mode", 0, NFQNL_COPY_PACKET, &mode) < 0 ||
+        (values[1] != NULL &&
+         lnfq_parse_int(values[1], "set_mode(): range", 0, UINT32_MAX, &range) < 0)) {
+        return NULL;
+    }
+    config.mode = (uint8_t)mode;
+    config.range = (uint32_t)range;
+    snprintf(call, sizeof(call), "set_mode(%u, %u)", config.mode, config.range);
+    return queue_configure(queue_cast(self), &config, call);
+}
+
+PyDoc_STRVAR(set_flags_doc,
+"set_flags($self, /, mask, flags)\n"
+"--\n"
+"\n"
+"Set or clear the queue's flags.\n"
+"\n"
+"mask says which QueueFlag bits to change, flags what they become; both 0 to\n"
+"2**32-1. Bits of flags outside mask do nothing.\n"
+"\n"
+"May be called at any time from any thread, also from a callback; it neither\n"
+"waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
+"destroyed queue, TypeError, OSError (EOPNOTSUPP) for a flag that the kernel\n"
+"does not know, RuntimeError after fork. Kernel: NFQA_CFG_MASK and\n"
+"NFQA_CFG_FLAGS; nfq_set_queue_flags(3).");
+
+static PyObject *
+queue_set_flags(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"mask", "flags", NULL};
+    PyObject *values[2] = {NULL, NULL};
+    int64_t mask, flags;
+    struct lnfq_config config = {0};
+    char call[64];
+
+    if (lnfq_parse_arguments("set_flags", names, 2, 2, args, nargs, kwnames, values) < 0 ||
+        lnfq_parse_int(values[0], "set_flags(): mask", 0, UINT32_MAX, &mask) < 0 ||
+        lnfq_parse_int(values[1], "set_flags(): flags", 0, UINT32_MAX, &flags) < 0) {
+        return NULL;
+    }
+    config.mask = (uint32_t)mask;
+    config.flags = (uint32_t)flags;
+    snprintf(call, sizeof(call), "set_flags(%u, %u)", config.mask, config.flags);
+    return queue_configure(queue_cast(self), &config, call);
+}
+
+PyDoc_STRVAR(set_maxlen_doc,
+"set_maxlen($self, /, queuelen)\n"
+"--\n"
+"\n"
+"Set how many packets may wait in the kernel's queue, 0 to 2**32-1.\n"
+"\n"
+"The kernel starts with 1024; what comes when so many wait is dropped, or passes\n"
+"with NFQA_CFG_F_FAIL_OPEN. A packet of 1500 bytes takes about 2300 bytes of the\n"
+"socket's receive buffer, which may be full before.\n"
+"\n"
+"May be called at any time from any thread, also from a callback; it neither\n"
+"waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
+"destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after\n"
+"fork. Kernel: NFQA_CFG_QUEUE_MAXLEN; nfq_set_queue_maxlen(3).");
+
+static PyObject *
+queue_set_maxlen(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"queuelen", NULL};
+    PyObject *values[1] = {NULL};
+    int64_t maxlen;
+    struct lnfq_config config = {.has_maxlen = true};
+    char call[64];
+
+    if (lnfq_parse_arguments("set_maxlen", names, 1, 1, args, nargs, kwnames, values) < 0 ||
+        lnfq_parse_int(values[0], "set_maxlen(): queuelen", 0, UINT32_MAX, &maxlen) < 0) {
+        return NULL;
+    }
+    config.maxlen = (uint32_t)maxlen;
+    snprintf(call, sizeof(call), "set_maxlen(%u)", config.maxlen);
+    return queue_configure(queue_cast(self), &config, call);
+}
+
+PyDoc_STRVAR(destroy_doc,
+"destroy($self, /)\n"
+"--\n"
+"\n"
+"Unbind the queue; does nothing if that has been done.\n"
+"\n"
+"Verdicts that were given are executed first, those recorded by running\n"
+"callbacks included. Everything else that waits, kept or not yet read, gets the\n"
+"queue's default_verdict; a verdict on such a packet is then a ValueError. The\n"
+"number may be bound anew at once.\n"
+"\n"
+"May be called at any time from any thread, also from a callback; it neither\n"
+"waits nor calls callbacks. Raises OSError if the kernel refuses (the queue\n"
+"counts as destroyed all the same), RuntimeError after fork. Kernel:\n"
+"NFQNL_CFG_CMD_UNBIND; nfq_destroy_queue(3).");
+
+static PyObject *
+queue_destroy(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    lnfq_queue *queue = queue_cast(self);
+    int error;
+
+    if (lnfq_handle_check_forked(queue->handle, "destroy()") < 0) {
+        return NULL;
+    }
+    error = lnfq_queue_destroy(queue);
+    if (error != 0) {
+        lnfq_error_raise(error, "", "destroy() of queue %u", queue->number);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(enter_doc,
+"__enter__($self, /)\n"
+"--\n"
+"\n"
+"Return the queue itself. Raises ValueError if it is destroyed.");
+
+static PyObject *
+queue_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (!queue_cast(self)->bound) {
+        return raise_destroyed(queue_cast(self), "__enter__()");
+    }
+    return Py_NewRef(self);
+}
+
+PyDoc_STRVAR(exit_doc,
+"__exit__($self, /, *exception)\n"
+"--\n"
+"\n"
+"Call destroy().");
+
+static PyObject *
+queue_exit(PyObject *self, PyObject *Py_UNUSED(exception))
+{
+    return queue_destroy(self, NULL);
+}
+
+/* ---- attributes ---- */
+
+static PyObject *
+queue_get_number(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromLong(queue_cast(self)->number);
+}
+
+static PyObject *
+queue_get_handle(PyObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef((PyObject *)queue_cast(self)->handle);
+}
+
+/* Whether it is bound, read under the lock; not in a child of fork, where nobody may take it. */
+static bool
+queue_bound(lnfq_queue *queue)
+{
+    bool bound;
+
+    if (lnfq_handle_forked(queue->handle)) {
+        return queue->bound;
+    }
+    lnfq_handle_lock(queue->handle);
+    bound = queue->bound;
+    lnfq_handle_unlock(queue->handle);
+    return bound;
+}
+
+static PyObject *
+queue_get_destroyed(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(!queue_bound(queue_cast(self)));
+}
+
+static PyObject *
+queue_get_default_verdict(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(atomic_load(&queue_cast(self)->default_verdict));
+}
+
+static int
+queue_set_default_verdict(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    lnfq_queue *queue = queue_cast(self);
+    uint32_t verdict;
+
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "default_verdict can't be deleted");
+        return -1;
+    }
+    if (lnfq_parse_verdict(value, "default_verdict", &verdict) < 0 ||
+        lnfq_handle_check_forked(queue->handle, "default_verdict") < 0) {
+        return -1;
+    }
+    if (!queue_bound(queue)) {
+        (void)raise_destroyed(queue, "default_verdict");
+        return -1;
+    }
+    atomic_store(&queue->default_verdict, verdict);
+    return 0;
+}
+
+static PyObject *
+queue_repr(PyObject *self)
+{
+    return PyUnicode_FromFormat("<%s %u%s>", Py_TYPE(self)->tp_name, queue_cast(self)->number,
+                                queue_bound(queue_cast(self)) ? "" : " destroyed");
+}
+
+/* ---- type ---- */
+
+static int
+queue_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(queue_cast(self)->handle);
+    Py_VISIT(queue_cast(self)->callback);
+    return 0;
+}
+
+/* The handle stays: packets and the destructor need it; its own clearing breaks that cycle. */
+static int
+queue_clear(PyObject *self)
+{
+    Py_CLEAR(queue_cast(self)->callback);
+    return 0;
+}
+
+static void
+queue_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    PyObject_GC_UnTrack(self);
+    (void)queue_clear(self);
+    Py_DECREF(queue_cast(self)->handle);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef queue_methods[] = {
+    {"set_mode", (PyCFunction)(void (*)(void))queue_set_mode, METH_FASTCALL | METH_KEYWORDS,
+     set_mode_doc},
+    {"set_flags", (PyCFunction)(void (*)(void))queue_set_flags, METH_FASTCALL | METH_KEYWORDS,
+     set_flags_doc},
+    {"set_maxlen", (PyCFunction)(void (*)(void))queue_set_maxlen, METH_FASTCALL | METH_KEYWORDS,
+     set_maxlen_doc},
+    {"destroy", queue_destroy, METH_NOARGS, destroy_doc},
+    {"__enter__", queue_enter, METH_NOARGS, enter_doc},
+    {"__exit__", queue_exit, METH_VARARGS, exit_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef queue_attributes[] = {
+    {"number", queue_get_number, NULL, "The queue's number, an int from 0 to 65535.", NULL},
+    {"handle", queue_get_handle, NULL, "The NetfilterQueueHandle that it is bound on.", NULL},
+    {"destroyed", queue_get_destroyed, NULL,
+     "Whether it is destroyed, by itself or with its handle. A bool.", NULL},
+    {"default_verdict", queue_get_default_verdict, queue_set_default_verdict,
+     "The verdict, an int, of packets that nobody gives one: NF_DROP unless set.\n\n"
+     "Takes what set_verdict takes; ValueError for another number or a destroyed queue.",
+     NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(queue_doc,
+"One bound queue number; made by NetfilterQueueHandle.create_queue.\n"
+"\n"
+"A context manager that destroys it. May be used from any thread.");
+
+static PyType_Slot queue_slots[] = {
+    {Py_tp_doc, (void *)(uintptr_t)queue_doc},
+    {Py_tp_methods, queue_methods},
+    {Py_tp_getset, queue_attributes},
+    {Py_tp_repr, queue_repr},
+    {Py_tp_traverse, queue_traverse},
+    {Py_tp_clear, queue_clear},
+    {Py_tp_dealloc, queue_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec lnfq_queue_spec = {
+    .name = "libnetfilterqueue.NetfilterQueueQueueHandle",
+    .basicsize = sizeof(lnfq_queue),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = queue_slots,
+};

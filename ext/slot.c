@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A slot owns the bytes that packets and views look into: bytes of its own, or a caller's buffer
+ * that it holds. Whoever looks into it holds a reference; when the last one goes, so do the bytes.
+ * Not visible from Python. A slot never changes once a second user can see it; no lock.
+ */
+#include "nfq.h"
+
+lnfq_slot *
+lnfq_slot_new(lnfq_state *state, size_t size)
+{
+    lnfq_slot *slot = PyObject_NewVar(lnfq_slot, state->slot_type, (Py_ssize_t)size);
+
+    if (slot != NULL) {
+        slot->bytes = slot->own;
+        slot->borrowed.obj = NULL;
+    }
+    return slot;
+}
+
+lnfq_slot *
+lnfq_slot_borrow(lnfq_state *state, PyObject *buffer)
+{
+    lnfq_slot *slot = lnfq_slot_new(state, 0);
+
+    if (slot == NULL) {
+        return NULL;
+    }
+    if (PyObject_GetBuffer(buffer, &slot->borrowed, PyBUF_SIMPLE) < 0) {
+        slot->borrowed.obj = NULL;
+        Py_DECREF(slot);
+        return NULL;
+    }
+    slot->bytes = slot->borrowed.buf;
+    return slot;
+}
+
+static void
+slot_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    lnfq_slot *slot = (lnfq_slot *)self;
+
+    if (slot->borrowed.obj != NULL) {
+        PyBuffer_Release(&slot->borrowed);
+    }
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot slot_slots[] = {
+    {Py_tp_dealloc, slot_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec lnfq_slot_spec = {
+    .name = "libnetfilterqueue._ext._Slot",
+    .basicsize = sizeof(lnfq_slot),
+    .itemsize = 1,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slot_slots,
+};

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Verdict messages, built by libnetfilter_queue. Called from any thread; no state.
+ */
+#include "verdict.h"
+
+#include <netinet/in.h> /* before the kernel's, which then leaves it its names */
+
+#include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink_queue.h>
+#include <libmnl/libmnl.h>
+#include <libnetfilter_queue/libnetfilter_queue.h>
+
+/* Of NF_QUEUE: the number in the upper half, one flag, the verdict in the lowest byte. */
+#define NUMBER_SHIFT 16
+#define VERDICT_BITS 0xffu
+
+bool
+lnfq_verdict_valid(uint32_t verdict)
+{
+    if ((verdict & VERDICT_BITS) == NF_QUEUE) {
+        return (verdict & 0xffffu & ~(VERDICT_BITS | NF_VERDICT_FLAG_QUEUE_BYPASS)) == 0;
+    }
+    return verdict <= NF_MAX_VERDICT;
+}
+
+uint32_t
+lnfq_verdict_queue(uint16_t number, bool bypass)
+{
+    return ((uint32_t)number << NUMBER_SHIFT) | NF_QUEUE |
+           (bypass ? NF_VERDICT_FLAG_QUEUE_BYPASS : 0);
+}
+
+static size_t
+put(unsigned char *buffer, int type, uint16_t queue, uint32_t id, uint32_t seq,
+    const struct lnfq_verdict *verdict)
+{
+    struct nlmsghdr *message = nfq_nlmsg_put((char *)buffer, type, queue);
+
+    /* Kernels refuse NF_STOLEN from user space, and would keep the packet; what it means is that
+     * the network stack forgets it. */
+    uint32_t sent = verdict->verdict == NF_STOLEN ? NF_DROP : verdict->verdict;
+
+    message->nlmsg_seq = seq;
+    nfq_nlmsg_verdict_put(message, (int)id, (int)sent);
+    if (verdict->has_mark) {
+        nfq_nlmsg_verdict_put_mark(message, verdict->mark);
+    }
+    return message->nlmsg_len;
+}
+
+size_t
+lnfq_verdict_put(unsigned char *buffer, uint16_t queue, uint32_t id,
+                 const struct lnfq_verdict *verdict)
+{
+    return put(buffer, NFQNL_MSG_VERDICT, queue, id, id, verdict);
+}
+
+size_t
+lnfq_verdict_put_batch(unsigned char *buffer, uint16_t queue, uint32_t up_to, uint32_t seq,
+                       const struct lnfq_verdict *verdict)
+{
+    return put(buffer, NFQNL_MSG_VERDICT_BATCH, queue, up_to, seq, verdict);
+}

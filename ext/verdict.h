@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Verdicts and the messages that carry them, without Python. No state.
+ */
+#ifndef LNFQ_VERDICT_H
+#define LNFQ_VERDICT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Room for the longest message that is built here. */
+#define LNFQ_VERDICT_SIZE_MAX 64
+
+/* The sequence number of a queue's last batch verdict, whose refusal (nothing waited) means nothing. */
+#define LNFQ_SEQ_TEARDOWN 0
+
+/* What a packet is to get. */
+struct lnfq_verdict {
+    uint32_t verdict; /* as the caller gave it, host byte order */
+    uint32_t mark;
+    bool has_mark;
+};
+
+/* Whether user space may give it: one of the six, and a queue number and bypass only with NF_QUEUE. */
+bool lnfq_verdict_valid(uint32_t verdict);
+
+/* NF_QUEUE with the queue's number, and the flag that lets the packet pass if nobody listens. */
+uint32_t lnfq_verdict_queue(uint16_t number, bool bypass);
+
+/*
+ * Builds an NFQNL_MSG_VERDICT, returns its size. Its sequence number is the packet's id, so that a
+ * refusal that echoes no more than the header can be told apart.
+ */
+size_t lnfq_verdict_put(unsigned char *buffer, uint16_t queue, uint32_t id,
+                        const struct lnfq_verdict *verdict);
+
+/* Builds an NFQNL_MSG_VERDICT_BATCH over all waiting packets up to an id, returns its size. */
+size_t lnfq_verdict_put_batch(unsigned char *buffer, uint16_t queue, uint32_t up_to, uint32_t seq,
+                              const struct lnfq_verdict *verdict);
+
+#endif

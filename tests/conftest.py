@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every test runs in a network namespace of its own, as root of it."""
+
+from collections.abc import Iterator
+
+import pytest
+from netns import Namespace, NamespaceError, UdpPair, isolate, private_namespace, queue_rule
+
+import libnetfilterqueue as nfq
+
+
+def pytest_configure() -> None:
+    try:
+        isolate()
+    except NamespaceError as error:
+        pytest.exit(str(error), returncode=1)
+
+
+@pytest.fixture(autouse=True)
+def netns() -> Iterator[Namespace]:
+    """The private network namespace that the test runs in."""
+    with private_namespace() as namespace:
+        yield namespace
+
+
+@pytest.fixture
+def udp() -> Iterator[UdpPair]:
+    """Datagrams over loopback that pass through queue 1."""
+    queue_rule(1)
+    with UdpPair() as pair:
+        yield pair
+
+
+@pytest.fixture
+def handle() -> Iterator[nfq.NetfilterQueueHandle]:
+    """An open handle."""
+    with nfq.open() as handle:
+        yield handle

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What tests do with handles again and again."""
+
+import socket
+import time
+from collections.abc import Callable
+
+from netns import TIMEOUT
+
+import libnetfilterqueue as nfq
+
+Packet = nfq.NetfilterQueueData
+Handle = nfq.NetfilterQueueHandle
+Queue = nfq.NetfilterQueueQueueHandle
+
+
+def accept(packet: Packet) -> None:
+    """A callback that lets everything pass."""
+    packet.accept()
+
+
+def process_until(handle: Handle, done: Callable[[], object]) -> None:
+    """Processes packets until something has come true."""
+    end = time.monotonic() + TIMEOUT
+    while not done():
+        handle.process(timeout=0.01)
+        assert time.monotonic() < end, "the packets that the test waits for did not come"
+
+
+def netlink_socket(handle: Handle) -> socket.socket:
+    """A socket on a copy of the handle's descriptor, as a program with a loop of its own has it."""
+    return socket.fromfd(handle.fd(), socket.AF_NETLINK, socket.SOCK_RAW)
+
+
+def data_of(packet: Packet) -> bytes:
+    """The data of a UDP datagram over IPv4."""
+    return packet.get_payload()[28:]

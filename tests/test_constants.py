@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The constants have the kernel's names and values."""
+
+import enum
+
+import pytest
+
+import libnetfilterqueue as nfq
+
+# From linux/netfilter.h and linux/netfilter/nfnetlink_queue.h.
+ENUMS: dict[type[enum.IntEnum], dict[str, int]] = {
+    nfq.Verdict: {
+        "NF_DROP": 0,
+        "NF_ACCEPT": 1,
+        "NF_STOLEN": 2,
+        "NF_QUEUE": 3,
+        "NF_REPEAT": 4,
+        "NF_STOP": 5,
+    },
+    nfq.CopyMode: {"NFQNL_COPY_NONE": 0, "NFQNL_COPY_META": 1, "NFQNL_COPY_PACKET": 2},
+    nfq.Hook: {
+        "NF_INET_PRE_ROUTING": 0,
+        "NF_INET_LOCAL_IN": 1,
+        "NF_INET_FORWARD": 2,
+        "NF_INET_LOCAL_OUT": 3,
+        "NF_INET_POST_ROUTING": 4,
+    },
+}
+FLAGS: dict[type[enum.IntFlag], dict[str, int]] = {
+    nfq.QueueFlag: {
+        "NFQA_CFG_F_FAIL_OPEN": 1 << 0,
+        "NFQA_CFG_F_CONNTRACK": 1 << 1,
+        "NFQA_CFG_F_GSO": 1 << 2,
+        "NFQA_CFG_F_UID_GID": 1 << 3,
+        "NFQA_CFG_F_SECCTX": 1 << 4,
+    },
+    nfq.SkbInfo: {
+        "NFQA_SKB_CSUMNOTREADY": 1 << 0,
+        "NFQA_SKB_GSO": 1 << 1,
+        "NFQA_SKB_CSUM_NOTVERIFIED": 1 << 2,
+    },
+}
+CONSTANTS = [
+    (cls, name, value)
+    for enums in (ENUMS, FLAGS)
+    for cls, members in enums.items()
+    for name, value in members.items()
+]
+
+
+@pytest.mark.parametrize(("cls", "name", "value"), CONSTANTS)
+def test_constant(cls: type[enum.Enum], name: str, value: int) -> None:
+    """Each constant has its value in the kernel, and is the same object in module and class."""
+    assert getattr(nfq, name) == value
+    assert getattr(nfq, name) is cls[name]
+    assert isinstance(getattr(nfq, name), int)
+    assert name in nfq.__all__
+
+
+def test_classes() -> None:
+    """There are no others; single values are IntEnums, bits are IntFlags."""
+    for enumeration, members in ENUMS.items():
+        assert issubclass(enumeration, enum.IntEnum)
+        assert set(enumeration.__members__) == set(members)
+    for flags, members in FLAGS.items():
+        assert issubclass(flags, enum.IntFlag)
+        assert set(flags.__members__) == set(members)
+
+
+def test_queue_number_verdict() -> None:
+    """NF_QUEUE_NR builds the verdict as linux/netfilter.h does, with its flag for bypassing."""
+    assert nfq.NF_QUEUE_NR(0) == nfq.NF_QUEUE
+    assert nfq.NF_QUEUE_NR(5) == 5 << 16 | nfq.NF_QUEUE
+    assert nfq.NF_QUEUE_NR(65535) == 0xFFFF0003
+    assert nfq.NF_QUEUE_NR(5, bypass=True) == 5 << 16 | 0x8000 | nfq.NF_QUEUE
+
+
+def test_exceptions() -> None:
+    """The exceptions are what handlers of the builtin ones expect."""
+    assert issubclass(nfq.MalformedMessageError, ValueError)
+    assert issubclass(nfq.VerdictError, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    "cls", [nfq.NetfilterQueueHandle, nfq.NetfilterQueueQueueHandle, nfq.NetfilterQueueData]
+)
+def test_classes_are_closed(cls: type) -> None:
+    """The three classes can neither be instantiated by hand nor subclassed."""
+    with pytest.raises(TypeError):
+        cls()
+    with pytest.raises(TypeError):
+        type("Derived", (cls,), {})
+
+
+def test_everything_exported_exists() -> None:
+    """All names of __all__ are there."""
+    assert all(hasattr(nfq, name) for name in nfq.__all__)
