@@ -50,8 +50,8 @@ lnfq_parse_arguments(const char *call, const char *const *names, Py_ssize_t requ
         values[i] = args[i];
     }
     for (Py_ssize_t i = 0; i < keywords; i++) {
-        if (place_keyword(call, names, PyTuple_GET_ITEM(kwnames, i), args[nargs + i], nargs,
-                          values) < 0) {
+        if (place_keyword(call, names, PyTuple_GET_ITEM(kwnames, i), args[nargs + i], nargs, values)
+            < 0) {
             return -1;
         }
     }
@@ -81,8 +81,8 @@ lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t highe
     }
     *value = PyLong_AsLongLongAndOverflow(number, &overflow);
     if (overflow != 0 || *value < lowest || *value > highest) {
-        PyErr_Format(PyExc_ValueError, "%s must be in %lld..%lld, not %R", what,
-                     (long long)lowest, (long long)highest, number);
+        PyErr_Format(PyExc_ValueError, "%s must be in %lld..%lld, not %R", what, (long long)lowest,
+                     (long long)highest, number);
         Py_DECREF(number);
         return -1;
     }

@@ -71,8 +71,8 @@ sort_datagram(lnfq_handle *handle, const unsigned char *bytes, size_t length)
         if (message.kind == LNFQ_MESSAGE_ANSWER) {
             lnfq_config_answer(handle, &message.answer, false);
         }
-        else if (message.kind == LNFQ_MESSAGE_PACKET &&
-                 set_aside(handle, bytes, message.size) != 0) {
+        else if (message.kind == LNFQ_MESSAGE_PACKET
+                 && set_aside(handle, bytes, message.size) != 0) {
             drop_unread(handle, &message.packet);
         }
         bytes += message.size;
@@ -108,7 +108,6 @@ drain(lnfq_handle *handle, const struct lnfq_pending *pending)
             return received == -EAGAIN ? 0 : -received;
         }
         else {
-            handle->stats.receives += 1;
             total += inlet.length;
             sort_datagram(handle, inlet.bytes, inlet.length);
         }
@@ -330,8 +329,8 @@ explain(int error, const struct lnfq_config *config)
 }
 
 void
-lnfq_config_remedy(lnfq_handle *handle, int error, uint16_t queue,
-                   const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE])
+lnfq_config_remedy(lnfq_handle *handle, int error, uint16_t queue, const struct lnfq_config *config,
+                   char remedy[LNFQ_REMEDY_SIZE])
 {
     if (error == EPERM) {
         explain_permission(handle, queue, remedy);

@@ -4,8 +4,8 @@
  *
  * A dispatch calls the callbacks of the packets in some messages, one after the other, and sends
  * their verdicts together when it is over, or earlier when callbacks are slow. Several may run at
- * once, in threads, in greenlets, or one within another's callback: what they share is in the handle
- * and in the packets, under the handle's lock, which nobody holds while a callback runs.
+ * once, in threads, in greenlets, or one within another's callback: what they share is in the
+ * handle and in the packets, under the handle's lock, which nobody holds while a callback runs.
  */
 #include "nfq.h"
 
@@ -152,9 +152,8 @@ keep(struct dispatch *dispatch, lnfq_packet *packet)
 }
 
 static void
-call_back(struct dispatch *dispatch, lnfq_packet *packet)
+call_back(struct dispatch *dispatch, lnfq_packet *packet, PyObject *callback)
 {
-    PyObject *callback = Py_NewRef(packet->queue->callback);
     PyObject *arguments[2] = {NULL, (PyObject *)packet};
     PyObject *result;
 
@@ -166,22 +165,22 @@ call_back(struct dispatch *dispatch, lnfq_packet *packet)
         keep(dispatch, packet);
     }
     Py_XDECREF(result);
-    Py_DECREF(callback);
 }
 
-/* True if the queue still is there and the packet on its list. */
-static bool
+/* Puts the packet on its queue's list; returns the callback, a new reference, or NULL if the queue
+ * is gone. */
+static PyObject *
 activate(struct dispatch *dispatch, lnfq_packet *packet)
 {
-    bool bound;
+    PyObject *callback = NULL;
 
     lnfq_handle_lock(dispatch->handle);
-    bound = packet->queue->bound;
-    if (bound) {
+    if (packet->queue->bound) {
+        callback = Py_NewRef(packet->queue->callback);
         lnfq_packet_activate(packet);
     }
     lnfq_handle_unlock(dispatch->handle);
-    return bound;
+    return callback;
 }
 
 static void
@@ -190,6 +189,7 @@ dispatch_packet(struct dispatch *dispatch, const struct lnfq_index *index,
 {
     lnfq_queue *queue = claim(dispatch, index, bytes, source);
     lnfq_packet *packet;
+    PyObject *callback = NULL;
 
     if (queue == NULL) {
         return;
@@ -199,11 +199,12 @@ dispatch_packet(struct dispatch *dispatch, const struct lnfq_index *index,
         lnfq_error_collect(&dispatch->error, (PyObject *)queue);
         default_by_id(queue, index->id);
     }
-    else if (activate(dispatch, packet)) {
-        call_back(dispatch, packet);
+    else if ((callback = activate(dispatch, packet)) != NULL) {
+        call_back(dispatch, packet, callback);
         dispatch->packets += 1;
         dispatch_pace(dispatch);
     }
+    Py_XDECREF(callback);
     Py_XDECREF(packet);
     Py_DECREF(queue);
 }

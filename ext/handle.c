@@ -110,8 +110,7 @@ lnfq_handle_post(lnfq_handle *handle, uint16_t queue, uint32_t id,
 int
 lnfq_handle_send(lnfq_handle *handle)
 {
-    return handle->closed ? 0
-                          : lnfq_outbox_send(&handle->outbox, handle->fd, &handle->stats.sends);
+    return handle->closed ? 0 : lnfq_outbox_send(&handle->outbox, handle->fd, &handle->stats.sends);
 }
 
 int
@@ -391,8 +390,8 @@ handle_finalize(PyObject *self)
     lnfq_handle *handle = handle_cast(self);
     PyObject *raised = lnfq_error_take();
 
-    if (!handle->closed && !lnfq_handle_forked(handle) &&
-        PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
+    if (!handle->closed && !lnfq_handle_forked(handle)
+        && PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
         PyErr_WriteUnraisable(self);
     }
     close_handle(handle);
@@ -459,10 +458,11 @@ configure_family(lnfq_handle *handle, PyObject *family, uint8_t command, const c
     int64_t number;
     int error;
 
-    if (lnfq_parse_int(family, command == NFQNL_CFG_CMD_PF_BIND ? "bind_pf(): family"
-                                                                : "unbind_pf(): family",
-                       0, UINT8_MAX, &number) < 0 ||
-        lnfq_handle_check(handle, call) < 0) {
+    if (lnfq_parse_int(
+            family, command == NFQNL_CFG_CMD_PF_BIND ? "bind_pf(): family" : "unbind_pf(): family",
+            0, UINT8_MAX, &number)
+            < 0
+        || lnfq_handle_check(handle, call) < 0) {
         return NULL;
     }
     config.family = (uint8_t)number;
@@ -480,16 +480,16 @@ configure_family(lnfq_handle *handle, PyObject *family, uint8_t command, const c
 }
 
 PyDoc_STRVAR(bind_pf_doc,
-"bind_pf($self, family, /)\n"
-"--\n"
-"\n"
-"Bind the handle to a protocol family (AF_INET, AF_INET6; 0 to 255).\n"
-"\n"
-"Kernels since 3.8 need no such binding and answer every request alike. Never\n"
-"waits. Raises ValueError for a number out of range or a closed handle,\n"
-"TypeError, OSError if the kernel refuses (PermissionError without\n"
-"CAP_NET_ADMIN), RuntimeError after fork. Kernel: NFQNL_CFG_CMD_PF_BIND;\n"
-"nfq_bind_pf(3).");
+             "bind_pf($self, family, /)\n"
+             "--\n"
+             "\n"
+             "Bind the handle to a protocol family (AF_INET, AF_INET6; 0 to 255).\n"
+             "\n"
+             "Kernels since 3.8 need no such binding and answer every request alike. Never\n"
+             "waits. Raises ValueError for a number out of range or a closed handle,\n"
+             "TypeError, OSError if the kernel refuses (PermissionError without\n"
+             "CAP_NET_ADMIN), RuntimeError after fork. Kernel: NFQNL_CFG_CMD_PF_BIND;\n"
+             "nfq_bind_pf(3).");
 
 static PyObject *
 handle_bind_pf(PyObject *self, PyObject *family)
@@ -498,13 +498,13 @@ handle_bind_pf(PyObject *self, PyObject *family)
 }
 
 PyDoc_STRVAR(unbind_pf_doc,
-"unbind_pf($self, family, /)\n"
-"--\n"
-"\n"
-"Unbind the handle from a protocol family (AF_INET, AF_INET6; 0 to 255).\n"
-"\n"
-"As bind_pf in everything else. Kernel: NFQNL_CFG_CMD_PF_UNBIND;\n"
-"nfq_unbind_pf(3).");
+             "unbind_pf($self, family, /)\n"
+             "--\n"
+             "\n"
+             "Unbind the handle from a protocol family (AF_INET, AF_INET6; 0 to 255).\n"
+             "\n"
+             "As bind_pf in everything else. Kernel: NFQNL_CFG_CMD_PF_UNBIND;\n"
+             "nfq_unbind_pf(3).");
 
 static PyObject *
 handle_unbind_pf(PyObject *self, PyObject *family)
@@ -520,16 +520,16 @@ parse_queue_options(PyObject *const values[5], struct lnfq_config *config, uint3
 
     config->has_mode = values[0] != NULL && values[0] != Py_None;
     config->has_maxlen = values[2] != NULL && values[2] != Py_None;
-    if ((config->has_mode && lnfq_parse_int(values[0], "create_queue(): mode", 0,
-                                            NFQNL_COPY_PACKET, &mode) < 0) ||
-        (values[1] != NULL &&
-         lnfq_parse_int(values[1], "create_queue(): range", 0, UINT32_MAX, &range) < 0) ||
-        (config->has_maxlen &&
-         lnfq_parse_int(values[2], "create_queue(): maxlen", 0, UINT32_MAX, &maxlen) < 0) ||
-        (values[3] != NULL &&
-         lnfq_parse_int(values[3], "create_queue(): flags", 0, UINT32_MAX, &flags) < 0) ||
-        (values[4] != NULL &&
-         lnfq_parse_verdict(values[4], "create_queue(): default_verdict", verdict) < 0)) {
+    if ((config->has_mode
+         && lnfq_parse_int(values[0], "create_queue(): mode", 0, NFQNL_COPY_PACKET, &mode) < 0)
+        || (values[1] != NULL
+            && lnfq_parse_int(values[1], "create_queue(): range", 0, UINT32_MAX, &range) < 0)
+        || (config->has_maxlen
+            && lnfq_parse_int(values[2], "create_queue(): maxlen", 0, UINT32_MAX, &maxlen) < 0)
+        || (values[3] != NULL
+            && lnfq_parse_int(values[3], "create_queue(): flags", 0, UINT32_MAX, &flags) < 0)
+        || (values[4] != NULL
+            && lnfq_parse_verdict(values[4], "create_queue(): default_verdict", verdict) < 0)) {
         return -1;
     }
     config->mode = config->has_mode ? (uint8_t)mode : 0;
@@ -541,38 +541,38 @@ parse_queue_options(PyObject *const values[5], struct lnfq_config *config, uint3
 }
 
 PyDoc_STRVAR(create_queue_doc,
-"create_queue($self, /, number, callback, *, mode=None, range=65535, maxlen=None,\n"
-"             flags=0, default_verdict=0)\n"
-"--\n"
-"\n"
-"Bind a queue number, 0 to 65535, and return its NetfilterQueueQueueHandle.\n"
-"\n"
-"callback is called with each packet, a NetfilterQueueData, by handle_packet or\n"
-"process; what it returns is ignored. Nothing is queued until the queue has a\n"
-"mode. mode and range are set_mode's, maxlen is set_maxlen's, flags are the\n"
-"QueueFlag bits to set; what is named is configured together with the binding.\n"
-"default_verdict is for packets that nobody gives a verdict: NF_DROP.\n"
-"\n"
-"May be called at any time from any thread, also from a callback; it neither\n"
-"waits nor calls callbacks. Raises ValueError for a value out of range or a\n"
-"closed handle, TypeError, RuntimeError after fork, and OSError if the kernel\n"
-"refuses: PermissionError without CAP_NET_ADMIN and for a number that another\n"
-"program has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP for a\n"
-"flag that it does not know; nothing stays bound then. Kernel:\n"
-"NFQNL_CFG_CMD_BIND; nfq_create_queue(3).");
+             "create_queue($self, /, number, callback, *, mode=None, range=65535, maxlen=None,\n"
+             "             flags=0, default_verdict=0)\n"
+             "--\n"
+             "\n"
+             "Bind a queue number, 0 to 65535, and return its NetfilterQueueQueueHandle.\n"
+             "\n"
+             "callback is called with each packet, a NetfilterQueueData, by handle_packet or\n"
+             "process; what it returns is ignored. Nothing is queued until the queue has a\n"
+             "mode. mode and range are set_mode's, maxlen is set_maxlen's, flags are the\n"
+             "QueueFlag bits to set; what is named is configured together with the binding.\n"
+             "default_verdict is for packets that nobody gives a verdict: NF_DROP.\n"
+             "\n"
+             "May be called at any time from any thread, also from a callback; it neither\n"
+             "waits nor calls callbacks. Raises ValueError for a value out of range or a\n"
+             "closed handle, TypeError, RuntimeError after fork, and OSError if the kernel\n"
+             "refuses: PermissionError without CAP_NET_ADMIN and for a number that another\n"
+             "program has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP for a\n"
+             "flag that it does not know; nothing stays bound then. Kernel:\n"
+             "NFQNL_CFG_CMD_BIND; nfq_create_queue(3).");
 
 static PyObject *
 handle_create_queue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"number", "callback", "mode",           "range",
-                                        "maxlen", "flags",    "default_verdict", NULL};
+    static const char *const names[] = {"number", "callback",        "mode", "range", "maxlen",
+                                        "flags",  "default_verdict", NULL};
     PyObject *values[7] = {NULL};
     struct lnfq_config config = {.command = NFQNL_CFG_CMD_BIND};
     uint32_t verdict = NF_DROP;
     int64_t number;
 
-    if (lnfq_parse_arguments("create_queue", names, 2, 2, args, nargs, kwnames, values) < 0 ||
-        lnfq_parse_int(values[0], "create_queue(): number", 0, UINT16_MAX, &number) < 0) {
+    if (lnfq_parse_arguments("create_queue", names, 2, 2, args, nargs, kwnames, values) < 0
+        || lnfq_parse_int(values[0], "create_queue(): number", 0, UINT16_MAX, &number) < 0) {
         return NULL;
     }
     if (!PyCallable_Check(values[1])) {
@@ -580,31 +580,31 @@ handle_create_queue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyO
                      Py_TYPE(values[1])->tp_name, values[1]);
         return NULL;
     }
-    if (parse_queue_options(&values[2], &config, &verdict) < 0 ||
-        lnfq_handle_check(handle_cast(self), "create_queue()") < 0) {
+    if (parse_queue_options(&values[2], &config, &verdict) < 0
+        || lnfq_handle_check(handle_cast(self), "create_queue()") < 0) {
         return NULL;
     }
     return lnfq_queue_create(handle_cast(self), (uint16_t)number, values[1], &config, verdict);
 }
 
 PyDoc_STRVAR(handle_packet_doc,
-"handle_packet($self, buffer, /)\n"
-"--\n"
-"\n"
-"Dispatch what a loop of your own received, and return the number of packets.\n"
-"\n"
-"buffer is any C-contiguous object with the buffer protocol that holds one or\n"
-"more netlink messages. The callbacks' packets look into it without a copy; it is\n"
-"held while payload views of it live. What was set aside by a configuration call\n"
-"is dispatched first. A packet whose message was cut by a short buffer is\n"
-"dispatched with truncated set. The verdicts are sent before the call returns.\n"
-"\n"
-"Never reads the descriptor and never waits. May be called from any thread, and\n"
-"from a callback. Raises MalformedMessageError for bytes that are no valid\n"
-"netlink message, after what stands before them was dispatched; the first\n"
-"exception of a callback, after the rest was dispatched; ValueError for a closed\n"
-"handle; TypeError, BufferError; OSError if verdicts can't be sent; RuntimeError\n"
-"after fork. See nfq_handle_packet(3).");
+             "handle_packet($self, buffer, /)\n"
+             "--\n"
+             "\n"
+             "Dispatch what a loop of your own received, and return the number of packets.\n"
+             "\n"
+             "buffer is any C-contiguous object with the buffer protocol that holds one or\n"
+             "more netlink messages. The callbacks' packets look into it without a copy; it is\n"
+             "held while payload views of it live. What was set aside by a configuration call\n"
+             "is dispatched first. A packet whose message was cut by a short buffer is\n"
+             "dispatched with truncated set. The verdicts are sent before the call returns.\n"
+             "\n"
+             "Never reads the descriptor and never waits. May be called from any thread, and\n"
+             "from a callback. Raises MalformedMessageError for bytes that are no valid\n"
+             "netlink message, after what stands before them was dispatched; the first\n"
+             "exception of a callback, after the rest was dispatched; ValueError for a closed\n"
+             "handle; TypeError, BufferError; OSError if verdicts can't be sent; RuntimeError\n"
+             "after fork. See nfq_handle_packet(3).");
 
 static PyObject *
 handle_handle_packet(PyObject *self, PyObject *buffer)
@@ -651,23 +651,23 @@ parse_timeout(PyObject *object, double *timeout)
 }
 
 PyDoc_STRVAR(process_doc,
-"process($self, /, max_packets=64, timeout=0)\n"
-"--\n"
-"\n"
-"Receive and dispatch what waits, and return the number of packets.\n"
-"\n"
-"max_packets is the most to dispatch, at least 1. timeout is how long to wait for\n"
-"the first one, in seconds: 0 does not wait, None waits for ever. The verdicts are\n"
-"sent together before the call returns, and earlier when callbacks are slow.\n"
-"\n"
-"Messages that the kernel lost (ENOBUFS) are counted in HandleStats.overruns and\n"
-"the reading goes on. Waiting releases the GIL; signal handlers run, and what they\n"
-"raise ends it. May be called from any thread, and from a callback.\n"
-"\n"
-"Raises the first exception of a callback, after the rest of the batch was\n"
-"dispatched; ValueError for a number out of range or a closed handle, also if it\n"
-"is closed while this call waits; TypeError; OSError if receiving or sending\n"
-"fails; RuntimeError after fork.");
+             "process($self, /, max_packets=64, timeout=0)\n"
+             "--\n"
+             "\n"
+             "Receive and dispatch what waits, and return the number of packets.\n"
+             "\n"
+             "max_packets is the most to dispatch, at least 1. timeout is how long to wait for\n"
+             "the first one, in seconds: 0 does not wait, None waits for ever. The verdicts are\n"
+             "sent together before the call returns, and earlier when callbacks are slow.\n"
+             "\n"
+             "Messages that the kernel lost (ENOBUFS) are counted in HandleStats.overruns and\n"
+             "the reading goes on. Waiting releases the GIL; signal handlers run, and what they\n"
+             "raise ends it. May be called from any thread, and from a callback.\n"
+             "\n"
+             "Raises the first exception of a callback, after the rest of the batch was\n"
+             "dispatched; ValueError for a number out of range or a closed handle, also if it\n"
+             "is closed while this call waits; TypeError; OSError if receiving or sending\n"
+             "fails; RuntimeError after fork.");
 
 static PyObject *
 handle_process(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -678,25 +678,24 @@ handle_process(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     double timeout;
     Py_ssize_t packets;
 
-    if (lnfq_parse_arguments("process", names, 0, 2, args, nargs, kwnames, values) < 0 ||
-        (values[0] != NULL &&
-         lnfq_parse_int(values[0], "process(): max_packets", 1, PY_SSIZE_T_MAX, &most) < 0) ||
-        parse_timeout(values[1], &timeout) < 0 ||
-        lnfq_handle_check(handle_cast(self), "process()") < 0) {
+    if (lnfq_parse_arguments("process", names, 0, 2, args, nargs, kwnames, values) < 0
+        || (values[0] != NULL
+            && lnfq_parse_int(values[0], "process(): max_packets", 1, PY_SSIZE_T_MAX, &most) < 0)
+        || parse_timeout(values[1], &timeout) < 0
+        || lnfq_handle_check(handle_cast(self), "process()") < 0) {
         return NULL;
     }
     packets = lnfq_receive_process(handle_cast(self), (Py_ssize_t)most, timeout);
     return packets < 0 ? NULL : PyLong_FromSsize_t(packets);
 }
 
-PyDoc_STRVAR(fd_doc,
-"fd($self, /)\n"
-"--\n"
-"\n"
-"The netlink socket's descriptor, blocking unless it was adopted otherwise.\n"
-"\n"
-"It is closed with the handle. Raises ValueError for a closed handle,\n"
-"RuntimeError after fork. See nfq_fd(3).");
+PyDoc_STRVAR(fd_doc, "fd($self, /)\n"
+                     "--\n"
+                     "\n"
+                     "The netlink socket's descriptor, blocking unless it was adopted otherwise.\n"
+                     "\n"
+                     "It is closed with the handle. Raises ValueError for a closed handle,\n"
+                     "RuntimeError after fork. See nfq_fd(3).");
 
 static PyObject *
 handle_fd(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -708,10 +707,10 @@ handle_fd(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(fileno_doc,
-"fileno($self, /)\n"
-"--\n"
-"\n"
-"The same as fd(), so that the handle can be given to select and selectors.");
+             "fileno($self, /)\n"
+             "--\n"
+             "\n"
+             "The same as fd(), so that the handle can be given to select and selectors.");
 
 static PyObject *
 handle_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -722,13 +721,12 @@ handle_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyLong_FromLong(handle_cast(self)->fd);
 }
 
-PyDoc_STRVAR(stats_doc,
-"stats($self, /)\n"
-"--\n"
-"\n"
-"The counters since open, as a HandleStats. Also of a closed handle.\n"
-"\n"
-"Raises RuntimeError after fork.");
+PyDoc_STRVAR(stats_doc, "stats($self, /)\n"
+                        "--\n"
+                        "\n"
+                        "The counters since open, as a HandleStats. Also of a closed handle.\n"
+                        "\n"
+                        "Raises RuntimeError after fork.");
 
 static PyObject *
 handle_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -747,8 +745,8 @@ handle_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (tuple == NULL) {
         return NULL;
     }
-    const uint64_t values[] = {stats.packets,  stats.verdicts, stats.sends,
-                               stats.receives, stats.overruns, stats.truncated,
+    const uint64_t values[] = {stats.packets,  stats.verdicts,       stats.sends,
+                               stats.receives, stats.overruns,       stats.truncated,
                                stats.orphaned, stats.verdict_errors, stats.defaulted};
 
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
@@ -764,15 +762,15 @@ handle_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(close_doc,
-"close($self, /)\n"
-"--\n"
-"\n"
-"Destroy the queues and close the descriptor; does nothing if that has been done.\n"
-"\n"
-"Whoever waits in process is woken, and gets a ValueError. After fork it closes\n"
-"the child's copy of the descriptor and leaves the parent's queues alone. Never\n"
-"waits, raises nothing; may be called from any thread and from a callback. See\n"
-"nfq_close(3).");
+             "close($self, /)\n"
+             "--\n"
+             "\n"
+             "Destroy the queues and close the descriptor; does nothing if that has been done.\n"
+             "\n"
+             "Whoever waits in process is woken, and gets a ValueError. After fork it closes\n"
+             "the child's copy of the descriptor and leaves the parent's queues alone. Never\n"
+             "waits, raises nothing; may be called from any thread and from a callback. See\n"
+             "nfq_close(3).");
 
 static PyObject *
 handle_close(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -781,11 +779,10 @@ handle_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(enter_doc,
-"__enter__($self, /)\n"
-"--\n"
-"\n"
-"Return the handle itself. Raises ValueError if it is closed.");
+PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n"
+                        "--\n"
+                        "\n"
+                        "Return the handle itself. Raises ValueError if it is closed.");
 
 static PyObject *
 handle_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -796,11 +793,10 @@ handle_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(self);
 }
 
-PyDoc_STRVAR(exit_doc,
-"__exit__($self, /, *exception)\n"
-"--\n"
-"\n"
-"Call close().");
+PyDoc_STRVAR(exit_doc, "__exit__($self, /, *exception)\n"
+                       "--\n"
+                       "\n"
+                       "Call close().");
 
 static PyObject *
 handle_exit(PyObject *self, PyObject *Py_UNUSED(exception))
@@ -863,12 +859,12 @@ static PyGetSetDef handle_attributes[] = {
 };
 
 PyDoc_STRVAR(handle_doc,
-"One netlink socket, and the queues that are bound on it; made by open().\n"
-"\n"
-"It leaves the loop to you: receive on its descriptor and call handle_packet, or\n"
-"call process, which receives many messages at once. A context manager that\n"
-"closes it; a handle that is dropped open is closed with a ResourceWarning. May be\n"
-"used from several threads.");
+             "One netlink socket, and the queues that are bound on it; made by open().\n"
+             "\n"
+             "It leaves the loop to you: receive on its descriptor and call handle_packet, or\n"
+             "call process, which receives many messages at once. A context manager that\n"
+             "closes it; a handle that is dropped open is closed with a ResourceWarning. May be\n"
+             "used from several threads.");
 
 static PyType_Slot handle_slots[] = {
     {Py_tp_doc, (void *)(uintptr_t)handle_doc},
@@ -884,8 +880,8 @@ static PyType_Slot handle_slots[] = {
 PyType_Spec lnfq_handle_spec = {
     .name = "libnetfilterqueue.NetfilterQueueHandle",
     .basicsize = sizeof(lnfq_handle),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = handle_slots,
 };
 

@@ -13,6 +13,9 @@
 #define ATTRIBUTES_START (HEADER_SIZE + FAMILY_HEADER_SIZE)
 #define ERRNO_MAX 4095
 
+/* No message is longer: its one long attribute, the payload, ends at 65535 bytes. */
+#define MESSAGE_MAX 131072
+
 /* How short a value may be. What is not named may be empty, or is unknown to us and skipped. */
 static const uint8_t attribute_minimum[LNFQ_ATTRIBUTES] = {
     [NFQA_PACKET_HDR] = sizeof(struct nfqnl_msg_packet_hdr),
@@ -206,6 +209,9 @@ lnfq_message_read(const unsigned char *bytes, size_t available, struct lnfq_mess
     memcpy(&header, bytes, sizeof(header));
     if (header.nlmsg_len < HEADER_SIZE) {
         return "a message is shorter than its header";
+    }
+    if (header.nlmsg_len > MESSAGE_MAX) {
+        return "a message is longer than any can be";
     }
     message->size = smaller(MNL_ALIGN((size_t)header.nlmsg_len), available);
     if (header.nlmsg_type == ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_PACKET)) {

@@ -111,8 +111,7 @@ lnfq_index_original_length(const struct lnfq_index *index, const unsigned char *
 static inline bool
 lnfq_index_truncated(const struct lnfq_index *index, const unsigned char *bytes)
 {
-    return index->cut ||
-           index->length[NFQA_PAYLOAD] < lnfq_index_original_length(index, bytes);
+    return index->cut || index->length[NFQA_PAYLOAD] < lnfq_index_original_length(index, bytes);
 }
 
 #endif

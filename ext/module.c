@@ -17,18 +17,18 @@ module_state(PyObject *module)
 /* ---- functions ---- */
 
 PyDoc_STRVAR(open_doc,
-"open($module, /, *, fd=None)\n"
-"--\n"
-"\n"
-"Open a netlink socket to the kernel's queues; return a NetfilterQueueHandle.\n"
-"\n"
-"With fd, the handle uses a copy of that descriptor instead: a NETLINK_NETFILTER\n"
-"socket that was opened elsewhere, or one end of a datagram socket pair behind\n"
-"which a test plays the kernel. The descriptor is not inherited by child programs.\n"
-"\n"
-"Needs no capability; binding queues does. Never waits. Raises OSError if the\n"
-"socket can't be opened or fd is no socket, ValueError for an fd of another kind,\n"
-"TypeError. See nfq_open(3).");
+             "open($module, /, *, fd=None)\n"
+             "--\n"
+             "\n"
+             "Open a netlink socket to the kernel's queues; return a NetfilterQueueHandle.\n"
+             "\n"
+             "With fd, the handle uses a copy of that descriptor instead: a NETLINK_NETFILTER\n"
+             "socket that was opened elsewhere, or one end of a datagram socket pair behind\n"
+             "which a test plays the kernel. The descriptor is not inherited by child programs.\n"
+             "\n"
+             "Needs no capability; binding queues does. Never waits. Raises OSError if the\n"
+             "socket can't be opened or fd is no socket, ValueError for an fd of another kind,\n"
+             "TypeError. See nfq_open(3).");
 
 static PyObject *
 module_open(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -48,14 +48,14 @@ module_open(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject 
 }
 
 PyDoc_STRVAR(queue_nr_doc,
-"NF_QUEUE_NR($module, /, number, bypass=False)\n"
-"--\n"
-"\n"
-"The verdict that passes a packet on to queue `number`, 0 to 65535; an int.\n"
-"\n"
-"With bypass, the packet is let through when nobody listens there; without, it is\n"
-"dropped. Raises ValueError for a number out of range, TypeError. Kernel:\n"
-"NF_QUEUE_NR, NF_VERDICT_FLAG_QUEUE_BYPASS.");
+             "NF_QUEUE_NR($module, /, number, bypass=False)\n"
+             "--\n"
+             "\n"
+             "The verdict that passes a packet on to queue `number`, 0 to 65535; an int.\n"
+             "\n"
+             "With bypass, the packet is let through when nobody listens there; without, it is\n"
+             "dropped. Raises ValueError for a number out of range, TypeError. Kernel:\n"
+             "NF_QUEUE_NR, NF_VERDICT_FLAG_QUEUE_BYPASS.");
 
 static PyObject *
 module_queue_nr(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs,
@@ -66,8 +66,8 @@ module_queue_nr(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n
     int64_t number;
     int bypass = 0;
 
-    if (lnfq_parse_arguments("NF_QUEUE_NR", names, 1, 2, args, nargs, kwnames, values) < 0 ||
-        lnfq_parse_int(values[0], "NF_QUEUE_NR(): number", 0, UINT16_MAX, &number) < 0) {
+    if (lnfq_parse_arguments("NF_QUEUE_NR", names, 1, 2, args, nargs, kwnames, values) < 0
+        || lnfq_parse_int(values[0], "NF_QUEUE_NR(): number", 0, UINT16_MAX, &number) < 0) {
         return NULL;
     }
     if (values[1] != NULL && (bypass = PyObject_IsTrue(values[1])) < 0) {
@@ -138,11 +138,11 @@ add_type(PyObject *module, PyTypeObject **type, PyType_Spec *spec, bool visible)
 static int
 add_types(PyObject *module, lnfq_state *state)
 {
-    if (add_type(module, &state->handle_type, &lnfq_handle_spec, true) < 0 ||
-        add_type(module, &state->queue_type, &lnfq_queue_spec, true) < 0 ||
-        add_type(module, &state->packet_type, &lnfq_packet_spec, true) < 0 ||
-        add_type(module, &state->slot_type, &lnfq_slot_spec, false) < 0 ||
-        add_type(module, &state->view_type, &lnfq_view_spec, false) < 0) {
+    if (add_type(module, &state->handle_type, &lnfq_handle_spec, true) < 0
+        || add_type(module, &state->queue_type, &lnfq_queue_spec, true) < 0
+        || add_type(module, &state->packet_type, &lnfq_packet_spec, true) < 0
+        || add_type(module, &state->slot_type, &lnfq_slot_spec, false) < 0
+        || add_type(module, &state->view_type, &lnfq_view_spec, false) < 0) {
         return -1;
     }
     state->stats_type = PyStructSequence_NewType(&lnfq_stats_desc);
@@ -208,6 +208,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->stats_type);
     Py_VISIT(state->malformed_error);
     Py_VISIT(state->verdict_error);
+    for (int i = 0; i < LNFQ_ENUMS; i++) {
+        Py_VISIT(state->enums[i]);
+    }
     return 0;
 }
 
@@ -224,6 +227,9 @@ module_clear(PyObject *module)
     Py_CLEAR(state->stats_type);
     Py_CLEAR(state->malformed_error);
     Py_CLEAR(state->verdict_error);
+    for (int i = 0; i < LNFQ_ENUMS; i++) {
+        Py_CLEAR(state->enums[i]);
+    }
     return 0;
 }
 

@@ -36,6 +36,14 @@ typedef struct lnfq_batch lnfq_batch;
 
 /* ---- module.c ---- */
 
+/* The enums whose members are returned. */
+enum lnfq_enum {
+    LNFQ_ENUM_VERDICT,
+    LNFQ_ENUM_HOOK,
+    LNFQ_ENUM_SKB_INFO,
+    LNFQ_ENUMS,
+};
+
 typedef struct {
     PyTypeObject *handle_type;
     PyTypeObject *queue_type;
@@ -45,6 +53,7 @@ typedef struct {
     PyTypeObject *stats_type;
     PyObject *malformed_error;
     PyObject *verdict_error;
+    PyObject *enums[LNFQ_ENUMS]; /* tuples of members; NULL until one is asked for */
     /* A page that fork wipes: 1 in the process that loaded the module, 0 in its children. */
     volatile unsigned char *alive;
 } lnfq_state;
@@ -68,6 +77,11 @@ int lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t h
 
 /* The same for a verdict; ValueError for one that user space may not give. */
 int lnfq_parse_verdict(PyObject *object, const char *what, uint32_t *verdict);
+
+/* ---- enums.c ---- */
+
+/* The enum's member of that value, or an int where it has none. */
+PyObject *lnfq_enum_member(lnfq_state *state, enum lnfq_enum which, uint32_t value);
 
 /* ---- error.c: the one funnel from errno to exceptions ---- */
 
@@ -157,8 +171,8 @@ struct lnfq_handle {
     lnfq_state *state;
     struct nfq_handle *library; /* NULL where the descriptor was adopted */
     int fd;
-    int wake_fd;         /* an eventfd: readable once the handle is closed */
-    bool kernel;         /* a netlink socket: an answer is there when the request's send returns */
+    int wake_fd; /* an eventfd: readable once the handle is closed */
+    bool kernel; /* a netlink socket: an answer is there when the request's send returns */
     pthread_mutex_t lock;
 
     /* The rest is protected by the lock, but for `debts`. */
@@ -236,16 +250,16 @@ int lnfq_handle_flush(lnfq_handle *handle, const char *call);
 struct lnfq_queue {
     PyObject_HEAD
     lnfq_handle *handle; /* strong */
-    PyObject *callback;
     uint16_t number;
     _Atomic uint32_t default_verdict;
 
     /* Protected by the handle's lock. */
+    PyObject *callback; /* strong; NULL once destroyed */
     bool bound;
-    bool seen;           /* any packet was */
-    uint32_t highest_id; /* the newest that was seen */
+    bool seen;            /* any packet was */
+    uint32_t highest_id;  /* the newest that was seen */
     uint64_t outstanding; /* packets that were dispatched and have no verdict yet */
-    lnfq_packet *active; /* packets whose callback runs */
+    lnfq_packet *active;  /* packets whose callback runs */
 
     /* A number that is bound anew: see queue.c. Protected by the handle's lock. */
     uint64_t born;         /* the handle's epoch from which on messages are this queue's */
@@ -357,7 +371,6 @@ lnfq_now(void)
     clock_gettime(CLOCK_MONOTONIC, &time);
     return time.tv_sec * LNFQ_SECOND_NS + time.tv_nsec;
 }
-
 
 /* All return the number of packets that were dispatched, or -1 with the first exception. */
 

@@ -156,8 +156,8 @@ packet_dealloc(PyObject *self)
     lnfq_packet *packet = packet_cast(self);
 
     PyObject_GC_UnTrack(self);
-    if (packet->state == LNFQ_PACKET_KEPT && packet->debt != NULL &&
-        !lnfq_handle_forked(packet->queue->handle)) {
+    if (packet->state == LNFQ_PACKET_KEPT && packet->debt != NULL
+        && !lnfq_handle_forked(packet->queue->handle)) {
         packet_forget(packet);
     }
     free(packet->debt);
@@ -245,25 +245,25 @@ parse_mark(PyObject *object, const char *what, struct lnfq_verdict *verdict)
 }
 
 PyDoc_STRVAR(set_verdict_doc,
-"set_verdict($self, /, verdict, mark=None)\n"
-"--\n"
-"\n"
-"Give the packet its verdict.\n"
-"\n"
-"verdict is a Verdict or what NF_QUEUE_NR returns. mark is the packet's new mark,\n"
-"0 to 2**32-1 in host byte order; None leaves the one it has. NF_STOLEN, which\n"
-"kernels refuse from user space, is executed as NF_DROP; plain NF_QUEUE passes\n"
-"the packet to queue 0.\n"
-"\n"
-"Inside the packet's callback the verdict is recorded and executed once the\n"
-"callback exits; the last one stands. A packet that was kept gets its verdict at\n"
-"once, and only once, from any thread. Never waits.\n"
-"\n"
-"Raises ValueError for a verdict or mark out of range, or if the queue is\n"
-"destroyed; VerdictError if the packet has had its verdict; TypeError; OSError if\n"
-"it can't be sent; RuntimeError after fork. A refusal of the kernel comes later\n"
-"and is counted in HandleStats.verdict_errors. Kernel: NFQA_VERDICT_HDR,\n"
-"NFQA_MARK; nfq_set_verdict2(3).");
+             "set_verdict($self, /, verdict, mark=None)\n"
+             "--\n"
+             "\n"
+             "Give the packet its verdict.\n"
+             "\n"
+             "verdict is a Verdict or what NF_QUEUE_NR returns. mark is the packet's new mark,\n"
+             "0 to 2**32-1 in host byte order; None leaves the one it has. NF_STOLEN, which\n"
+             "kernels refuse from user space, is executed as NF_DROP; plain NF_QUEUE passes\n"
+             "the packet to queue 0.\n"
+             "\n"
+             "Inside the packet's callback the verdict is recorded and executed once the\n"
+             "callback exits; the last one stands. A packet that was kept gets its verdict at\n"
+             "once, and only once, from any thread. Never waits.\n"
+             "\n"
+             "Raises ValueError for a verdict or mark out of range, or if the queue is\n"
+             "destroyed; VerdictError if the packet has had its verdict; TypeError; OSError if\n"
+             "it can't be sent; RuntimeError after fork. A refusal of the kernel comes later\n"
+             "and is counted in HandleStats.verdict_errors. Kernel: NFQA_VERDICT_HDR,\n"
+             "NFQA_MARK; nfq_set_verdict2(3).");
 
 static PyObject *
 packet_set_verdict(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -272,19 +272,18 @@ packet_set_verdict(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
     PyObject *values[2] = {NULL, NULL};
     struct lnfq_verdict verdict = {0};
 
-    if (lnfq_parse_arguments("set_verdict", names, 1, 2, args, nargs, kwnames, values) < 0 ||
-        lnfq_parse_verdict(values[0], "set_verdict(): verdict", &verdict.verdict) < 0 ||
-        parse_mark(values[1], "set_verdict(): mark", &verdict) < 0) {
+    if (lnfq_parse_arguments("set_verdict", names, 1, 2, args, nargs, kwnames, values) < 0
+        || lnfq_parse_verdict(values[0], "set_verdict(): verdict", &verdict.verdict) < 0
+        || parse_mark(values[1], "set_verdict(): mark", &verdict) < 0) {
         return NULL;
     }
     return packet_give(packet_cast(self), &verdict, "set_verdict()");
 }
 
-PyDoc_STRVAR(accept_doc,
-"accept($self, /, mark=None)\n"
-"--\n"
-"\n"
-"The same as set_verdict(NF_ACCEPT, mark).");
+PyDoc_STRVAR(accept_doc, "accept($self, /, mark=None)\n"
+                         "--\n"
+                         "\n"
+                         "The same as set_verdict(NF_ACCEPT, mark).");
 
 static PyObject *
 packet_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -293,18 +292,17 @@ packet_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     PyObject *mark = NULL;
     struct lnfq_verdict verdict = {.verdict = NF_ACCEPT};
 
-    if (lnfq_parse_arguments("accept", names, 0, 1, args, nargs, kwnames, &mark) < 0 ||
-        parse_mark(mark, "accept(): mark", &verdict) < 0) {
+    if (lnfq_parse_arguments("accept", names, 0, 1, args, nargs, kwnames, &mark) < 0
+        || parse_mark(mark, "accept(): mark", &verdict) < 0) {
         return NULL;
     }
     return packet_give(packet_cast(self), &verdict, "accept()");
 }
 
-PyDoc_STRVAR(drop_doc,
-"drop($self, /)\n"
-"--\n"
-"\n"
-"The same as set_verdict(NF_DROP).");
+PyDoc_STRVAR(drop_doc, "drop($self, /)\n"
+                       "--\n"
+                       "\n"
+                       "The same as set_verdict(NF_DROP).");
 
 static PyObject *
 packet_drop(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -315,12 +313,12 @@ packet_drop(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(repeat_doc,
-"repeat($self, /, mark=None)\n"
-"--\n"
-"\n"
-"The same as set_verdict(NF_REPEAT, mark): the hook begins anew.\n"
-"\n"
-"Give it a mark that the rule leaves out, or the packet comes back for ever.");
+             "repeat($self, /, mark=None)\n"
+             "--\n"
+             "\n"
+             "The same as set_verdict(NF_REPEAT, mark): the hook begins anew.\n"
+             "\n"
+             "Give it a mark that the rule leaves out, or the packet comes back for ever.");
 
 static PyObject *
 packet_repeat(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -329,18 +327,17 @@ packet_repeat(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     PyObject *mark = NULL;
     struct lnfq_verdict verdict = {.verdict = NF_REPEAT};
 
-    if (lnfq_parse_arguments("repeat", names, 0, 1, args, nargs, kwnames, &mark) < 0 ||
-        parse_mark(mark, "repeat(): mark", &verdict) < 0) {
+    if (lnfq_parse_arguments("repeat", names, 0, 1, args, nargs, kwnames, &mark) < 0
+        || parse_mark(mark, "repeat(): mark", &verdict) < 0) {
         return NULL;
     }
     return packet_give(packet_cast(self), &verdict, "repeat()");
 }
 
-PyDoc_STRVAR(requeue_doc,
-"requeue($self, /, number, bypass=False)\n"
-"--\n"
-"\n"
-"The same as set_verdict(NF_QUEUE_NR(number, bypass)).");
+PyDoc_STRVAR(requeue_doc, "requeue($self, /, number, bypass=False)\n"
+                          "--\n"
+                          "\n"
+                          "The same as set_verdict(NF_QUEUE_NR(number, bypass)).");
 
 static PyObject *
 packet_requeue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -351,8 +348,8 @@ packet_requeue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     int64_t number;
     int bypass = 0;
 
-    if (lnfq_parse_arguments("requeue", names, 1, 2, args, nargs, kwnames, values) < 0 ||
-        lnfq_parse_int(values[0], "requeue(): number", 0, UINT16_MAX, &number) < 0) {
+    if (lnfq_parse_arguments("requeue", names, 1, 2, args, nargs, kwnames, values) < 0
+        || lnfq_parse_int(values[0], "requeue(): number", 0, UINT16_MAX, &number) < 0) {
         return NULL;
     }
     if (values[1] != NULL && (bypass = PyObject_IsTrue(values[1])) < 0) {
@@ -381,8 +378,10 @@ packet_get_verdict(PyObject *self, void *Py_UNUSED(closure))
     if (!recorded && bound) {
         Py_RETURN_NONE;
     }
-    return PyLong_FromUnsignedLong(recorded ? verdict
-                                            : atomic_load(&packet->queue->default_verdict));
+    if (!recorded) {
+        verdict = atomic_load(&packet->queue->default_verdict);
+    }
+    return lnfq_enum_member(handle->state, LNFQ_ENUM_VERDICT, verdict);
 }
 
 /* ---- attributes ---- */
@@ -475,7 +474,9 @@ packet_get_family(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 packet_get_hook(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromLong(packet_cast(self)->index.hook);
+    lnfq_packet *packet = packet_cast(self);
+
+    return lnfq_enum_member(packet->queue->handle->state, LNFQ_ENUM_HOOK, packet->index.hook);
 }
 
 static PyObject *
@@ -512,6 +513,15 @@ packet_get_view(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+packet_get_skb_info(PyObject *self, void *Py_UNUSED(closure))
+{
+    lnfq_packet *packet = packet_cast(self);
+
+    return lnfq_enum_member(packet->queue->handle->state, LNFQ_ENUM_SKB_INFO,
+                            lnfq_index_u32(&packet->index, packet->bytes, NFQA_SKB_INFO));
+}
+
+static PyObject *
 packet_get_original_length(PyObject *self, void *Py_UNUSED(closure))
 {
     const lnfq_packet *packet = packet_cast(self);
@@ -530,12 +540,12 @@ packet_get_truncated(PyObject *self, void *Py_UNUSED(closure))
 /* ---- the seed's getters ---- */
 
 PyDoc_STRVAR(packet_hw_doc,
-"get_packet_hw($self, /)\n"
-"--\n"
-"\n"
-"The sender's hardware address as bytes, 6 of them for Ethernet; b\"\" if unknown.\n"
-"\n"
-"Kernels know it only on the way in. Kernel: NFQA_HWADDR; nfq_get_packet_hw(3).");
+             "get_packet_hw($self, /)\n"
+             "--\n"
+             "\n"
+             "The sender's hardware address as bytes, 6 of them for Ethernet; b\"\" if unknown.\n"
+             "\n"
+             "Kernels know it only on the way in. Kernel: NFQA_HWADDR; nfq_get_packet_hw(3).");
 
 static PyObject *
 packet_get_packet_hw(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -544,12 +554,12 @@ packet_get_packet_hw(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(nfmark_doc,
-"get_nfmark($self, /)\n"
-"--\n"
-"\n"
-"The netfilter mark as an int in host byte order; 0 if the packet has none.\n"
-"\n"
-"Kernel: NFQA_MARK; nfq_get_nfmark(3).");
+             "get_nfmark($self, /)\n"
+             "--\n"
+             "\n"
+             "The netfilter mark as an int in host byte order; 0 if the packet has none.\n"
+             "\n"
+             "Kernel: NFQA_MARK; nfq_get_nfmark(3).");
 
 static PyObject *
 packet_get_nfmark(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -558,14 +568,14 @@ packet_get_nfmark(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(timestamp_doc,
-"get_timestamp($self, /)\n"
-"--\n"
-"\n"
-"When the packet arrived, as a tuple (seconds, microseconds) of ints since the\n"
-"epoch, or None.\n"
-"\n"
-"Kernels take the time only while some socket on the host asks for it\n"
-"(SO_TIMESTAMP). Kernel: NFQA_TIMESTAMP; nfq_get_timestamp(3).");
+             "get_timestamp($self, /)\n"
+             "--\n"
+             "\n"
+             "When the packet arrived, as a tuple (seconds, microseconds) of ints since the\n"
+             "epoch, or None.\n"
+             "\n"
+             "Kernels take the time only while some socket on the host asks for it\n"
+             "(SO_TIMESTAMP). Kernel: NFQA_TIMESTAMP; nfq_get_timestamp(3).");
 
 static PyObject *
 packet_get_timestamp(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -578,13 +588,12 @@ packet_get_timestamp(PyObject *self, PyObject *Py_UNUSED(ignored))
     return Py_BuildValue("(KK)", (unsigned long long)seconds, (unsigned long long)microseconds);
 }
 
-PyDoc_STRVAR(indev_doc,
-"get_indev($self, /)\n"
-"--\n"
-"\n"
-"The index of the device that the packet was received by; 0 if unknown.\n"
-"\n"
-"Kernel: NFQA_IFINDEX_INDEV; nfq_get_indev(3).");
+PyDoc_STRVAR(indev_doc, "get_indev($self, /)\n"
+                        "--\n"
+                        "\n"
+                        "The index of the device that the packet was received by; 0 if unknown.\n"
+                        "\n"
+                        "Kernel: NFQA_IFINDEX_INDEV; nfq_get_indev(3).");
 
 static PyObject *
 packet_get_indev(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -593,12 +602,12 @@ packet_get_indev(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(physindev_doc,
-"get_physindev($self, /)\n"
-"--\n"
-"\n"
-"The index of the bridge port that the packet was received by; 0 if unknown.\n"
-"\n"
-"Kernel: NFQA_IFINDEX_PHYSINDEV; nfq_get_physindev(3).");
+             "get_physindev($self, /)\n"
+             "--\n"
+             "\n"
+             "The index of the bridge port that the packet was received by; 0 if unknown.\n"
+             "\n"
+             "Kernel: NFQA_IFINDEX_PHYSINDEV; nfq_get_physindev(3).");
 
 static PyObject *
 packet_get_physindev(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -606,13 +615,12 @@ packet_get_physindev(PyObject *self, PyObject *Py_UNUSED(ignored))
     return packet_u32(packet_cast(self), NFQA_IFINDEX_PHYSINDEV);
 }
 
-PyDoc_STRVAR(outdev_doc,
-"get_outdev($self, /)\n"
-"--\n"
-"\n"
-"The index of the device that the packet will be sent by; 0 if unknown.\n"
-"\n"
-"Kernel: NFQA_IFINDEX_OUTDEV; nfq_get_outdev(3).");
+PyDoc_STRVAR(outdev_doc, "get_outdev($self, /)\n"
+                         "--\n"
+                         "\n"
+                         "The index of the device that the packet will be sent by; 0 if unknown.\n"
+                         "\n"
+                         "Kernel: NFQA_IFINDEX_OUTDEV; nfq_get_outdev(3).");
 
 static PyObject *
 packet_get_outdev(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -621,12 +629,12 @@ packet_get_outdev(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(physoutdev_doc,
-"get_physoutdev($self, /)\n"
-"--\n"
-"\n"
-"The index of the bridge port that the packet will be sent by; 0 if unknown.\n"
-"\n"
-"Kernel: NFQA_IFINDEX_PHYSOUTDEV; nfq_get_physoutdev(3).");
+             "get_physoutdev($self, /)\n"
+             "--\n"
+             "\n"
+             "The index of the bridge port that the packet will be sent by; 0 if unknown.\n"
+             "\n"
+             "Kernel: NFQA_IFINDEX_PHYSOUTDEV; nfq_get_physoutdev(3).");
 
 static PyObject *
 packet_get_physoutdev(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -635,13 +643,13 @@ packet_get_physoutdev(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(payload_doc,
-"get_payload($self, /)\n"
-"--\n"
-"\n"
-"A copy of the packet from its network header on, as bytes; b\"\" if there is none.\n"
-"\n"
-"The copy mode says how much of it there is. The payload attribute is the same\n"
-"without a copy. Kernel: NFQA_PAYLOAD; nfq_get_payload(3).");
+             "get_payload($self, /)\n"
+             "--\n"
+             "\n"
+             "A copy of the packet from its network header on, as bytes; b\"\" if there is none.\n"
+             "\n"
+             "The copy mode says how much of it there is. The payload attribute is the same\n"
+             "without a copy. Kernel: NFQA_PAYLOAD; nfq_get_payload(3).");
 
 static PyObject *
 packet_get_payload(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -654,13 +662,13 @@ packet_get_payload(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(uid_doc,
-"get_uid($self, /)\n"
-"--\n"
-"\n"
-"The id of the user whose socket sent the packet, as the initial user namespace\n"
-"counts; None if unknown.\n"
-"\n"
-"Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_UID; nfq_get_uid(3).");
+             "get_uid($self, /)\n"
+             "--\n"
+             "\n"
+             "The id of the user whose socket sent the packet, as the initial user namespace\n"
+             "counts; None if unknown.\n"
+             "\n"
+             "Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_UID; nfq_get_uid(3).");
 
 static PyObject *
 packet_get_uid(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -669,13 +677,13 @@ packet_get_uid(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(gid_doc,
-"get_gid($self, /)\n"
-"--\n"
-"\n"
-"The id of the group whose socket sent the packet, as the initial user namespace\n"
-"counts; None if unknown.\n"
-"\n"
-"Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_GID; nfq_get_gid(3).");
+             "get_gid($self, /)\n"
+             "--\n"
+             "\n"
+             "The id of the group whose socket sent the packet, as the initial user namespace\n"
+             "counts; None if unknown.\n"
+             "\n"
+             "Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_GID; nfq_get_gid(3).");
 
 static PyObject *
 packet_get_gid(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -696,8 +704,8 @@ packet_repr(PyObject *self)
 }
 
 static PyMethodDef packet_methods[] = {
-    {"set_verdict", (PyCFunction)(void (*)(void))packet_set_verdict,
-     METH_FASTCALL | METH_KEYWORDS, set_verdict_doc},
+    {"set_verdict", (PyCFunction)(void (*)(void))packet_set_verdict, METH_FASTCALL | METH_KEYWORDS,
+     set_verdict_doc},
     {"accept", (PyCFunction)(void (*)(void))packet_accept, METH_FASTCALL | METH_KEYWORDS,
      accept_doc},
     {"drop", packet_drop, METH_NOARGS, drop_doc},
@@ -728,9 +736,7 @@ static PyGetSetDef packet_attributes[] = {
      "The protocol family of the hook: AF_INET, AF_INET6 or AF_BRIDGE, an int.\n\n"
      "Kernel: nfgen_family.",
      NULL},
-    {"hook", packet_get_hook, NULL,
-     "The hook that queued it, an int; a Hook for IPv4 and IPv6.\n\nKernel: NFQA_PACKET_HDR.",
-     NULL},
+    {"hook", packet_get_hook, NULL, "The Hook that queued it.\n\nKernel: NFQA_PACKET_HDR.", NULL},
     {"hw_protocol", packet_get_hw_protocol, NULL,
      "The EtherType, an int in host byte order (0x0800: IPv4, 0x86dd: IPv6).\n\n"
      "Kernel: NFQA_PACKET_HDR.",
@@ -759,10 +765,10 @@ static PyGetSetDef packet_attributes[] = {
      (void *)NFQA_UID},
     {"gid", packet_get_u32_or_none, NULL, "Group id of the sender, or None; see get_gid.",
      (void *)NFQA_GID},
-    {"skb_info", packet_get_u32, NULL,
-     "SkbInfo bits, an int: checksum not ready, segmentation offload, checksum not verified.\n\n"
+    {"skb_info", packet_get_skb_info, NULL,
+     "An SkbInfo: checksum not ready, segmentation offload, checksum not verified.\n\n"
      "Kernel: NFQA_SKB_INFO.",
-     (void *)NFQA_SKB_INFO},
+     NULL},
     {"original_length", packet_get_original_length, NULL,
      "The packet's length in bytes before the copy range or a short buffer cut it.\n\n"
      "Kernel: NFQA_CAP_LEN.",
@@ -770,16 +776,16 @@ static PyGetSetDef packet_attributes[] = {
     {"truncated", packet_get_truncated, NULL,
      "Whether the payload is shorter than the packet, or the message was cut. A bool.", NULL},
     {"verdict", packet_get_verdict, NULL,
-     "The verdict, an int, that was set or executed, or None.", NULL},
+     "The Verdict that was set or executed, or None; an int for NF_QUEUE_NR(number).", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 PyDoc_STRVAR(packet_doc,
-"One queued packet awaiting its verdict; what a queue's callback gets.\n"
-"\n"
-"It may be kept, and stays valid for as long as it is referenced. If nothing\n"
-"references it any more and it has no verdict, it gets its queue's default.\n"
-"May be used from any thread.");
+             "One queued packet awaiting its verdict; what a queue's callback gets.\n"
+             "\n"
+             "It may be kept, and stays valid for as long as it is referenced. If nothing\n"
+             "references it any more and it has no verdict, it gets its queue's default.\n"
+             "May be used from any thread.");
 
 static PyType_Slot packet_slots[] = {
     {Py_tp_doc, (void *)(uintptr_t)packet_doc},
@@ -794,7 +800,7 @@ static PyType_Slot packet_slots[] = {
 PyType_Spec lnfq_packet_spec = {
     .name = "libnetfilterqueue.NetfilterQueueData",
     .basicsize = sizeof(lnfq_packet),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = packet_slots,
 };

@@ -3,16 +3,16 @@
  * NetfilterQueueQueueHandle: one bound queue number.
  *
  * The handle owns its queues until they are destroyed; a queue, and so each of its packets, keeps
- * its handle alive. The handle's lock protects what nfq.h says; the callback changes only when the
- * garbage collector breaks a cycle.
+ * its handle alive. The handle's lock protects what nfq.h says.
  *
  * A number that is bound anew: the kernel counts packet ids from 1 again, and nothing else in a
  * message tells the old binding's packets from the new one's. Those that this handle received are
  * told by the epoch in which they came. Those that a loop of the user's own received, and has not
  * handed in yet, are told by their order: the number is bound without a mode, in which the kernel
- * queues nothing; then a marker and the mode are sent together, so that the marker's acknowledgement
- * stands in the stream before the new binding's first packet. Until it is handed in, what is handed
- * in is the old binding's, but for ids that follow on those of the new one seen already.
+ * queues nothing; then a marker and the mode are sent together, so that the marker's
+ * acknowledgement stands in the stream before the new binding's first packet. Until it is handed
+ * in, what is handed in is the old binding's, but for ids that follow on those of the new one seen
+ * already.
  */
 #include "nfq.h"
 
@@ -52,7 +52,7 @@ lnfq_handle_find(lnfq_handle *handle, uint16_t number)
     size_t at = list_position(handle, number);
 
     return at < handle->queue_count && handle->queues[at]->number == number ? handle->queues[at]
-                                                                           : NULL;
+                                                                            : NULL;
 }
 
 /* Room for one more. Returns 0 or ENOMEM. */
@@ -204,8 +204,9 @@ put_teardown(lnfq_queue *queue, unsigned char *bytes)
     if (verdict.verdict == NF_ACCEPT) {
         size = lnfq_request_put_config(bytes, queue->number, ++queue->handle->seq, false, &open);
     }
-    return size + lnfq_verdict_put_batch(bytes + size, queue->number, everything,
-                                         LNFQ_SEQ_TEARDOWN, &verdict);
+    return size
+           + lnfq_verdict_put_batch(bytes + size, queue->number, everything, LNFQ_SEQ_TEARDOWN,
+                                    &verdict);
 }
 
 /* The callbacks that run have recorded verdicts; what they have not is the default's. */
@@ -228,8 +229,8 @@ unbind_queue(lnfq_queue *queue)
     unsigned char before[LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
     lnfq_handle *handle = queue->handle;
     int sending = lnfq_handle_send(handle);
-    int unbinding = lnfq_config_request(handle, queue->number, &unbind, before,
-                                        put_teardown(queue, before));
+    int unbinding =
+        lnfq_config_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
 
     handle->history[queue->number] = queue->seen ? LNFQ_SEEN_BEFORE : LNFQ_BOUND_BEFORE;
     return sending != 0 ? sending : unbinding;
@@ -281,6 +282,7 @@ static bool
 delist(lnfq_queue *queue)
 {
     lnfq_handle *handle = queue->handle;
+    PyObject *callback = NULL;
     bool bound;
 
     lnfq_handle_lock(handle);
@@ -288,10 +290,13 @@ delist(lnfq_queue *queue)
     if (bound) {
         settle_active(queue);
         queue->bound = false;
+        callback = queue->callback;
+        queue->callback = NULL;
         list_remove(handle, queue);
     }
     lnfq_handle_unlock(handle);
     if (bound) {
+        Py_XDECREF(callback);
         Py_DECREF(queue); /* the list's; the caller has its own */
     }
     return bound;
@@ -433,20 +438,20 @@ queue_configure(lnfq_queue *queue, const struct lnfq_config *config, const char 
 /* ---- methods ---- */
 
 PyDoc_STRVAR(set_mode_doc,
-"set_mode($self, /, mode, range=65535)\n"
-"--\n"
-"\n"
-"Set how much of each packet the kernel copies to user space.\n"
-"\n"
-"mode is a CopyMode: NFQNL_COPY_NONE (nothing is queued, packets are dropped),\n"
-"NFQNL_COPY_META (attributes only) or NFQNL_COPY_PACKET (the payload too). range\n"
-"is the number of payload bytes to copy, 0 to 2**32-1; the kernel copies at most\n"
-"65531, and takes 0 as that.\n"
-"\n"
-"May be called at any time from any thread, also from a callback; it neither\n"
-"waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
-"destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after\n"
-"fork. Kernel: NFQA_CFG_PARAMS; nfq_set_mode(3).");
+             "set_mode($self, /, mode, range=65535)\n"
+             "--\n"
+             "\n"
+             "Set how much of each packet the kernel copies to user space.\n"
+             "\n"
+             "mode is a CopyMode: NFQNL_COPY_NONE (nothing is queued, packets are dropped),\n"
+             "NFQNL_COPY_META (attributes only) or NFQNL_COPY_PACKET (the payload too). range\n"
+             "is the number of payload bytes to copy, 0 to 2**32-1; the kernel copies at most\n"
+             "65531, and takes 0 as that.\n"
+             "\n"
+             "May be called at any time from any thread, also from a callback; it neither\n"
+             "waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
+             "destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after\n"
+             "fork. Kernel: NFQA_CFG_PARAMS; nfq_set_mode(3).");
 
 static PyObject *
 queue_set_mode(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -457,10 +462,10 @@ queue_set_mode(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     struct lnfq_config config = {.has_mode = true};
     char call[64];
 
-    if (lnfq_parse_arguments("set_mode", names, 1, 2, args, nargs, kwnames, values) < 0 ||
-        lnfq_parse_int(values[0], "set_mode(): mode", 0, NFQNL_COPY_PACKET, &mode) < 0 ||
-        (values[1] != NULL &&
-         lnfq_parse_int(values[1], "set_mode(): range", 0, UINT32_MAX, &range) < 0)) {
+    if (lnfq_parse_arguments("set_mode", names, 1, 2, args, nargs, kwnames, values) < 0
+        || lnfq_parse_int(values[0], "set_mode(): mode", 0, NFQNL_COPY_PACKET, &mode) < 0
+        || (values[1] != NULL
+            && lnfq_parse_int(values[1], "set_mode(): range", 0, UINT32_MAX, &range) < 0)) {
         return NULL;
     }
     config.mode = (uint8_t)mode;
@@ -470,19 +475,19 @@ queue_set_mode(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
 }
 
 PyDoc_STRVAR(set_flags_doc,
-"set_flags($self, /, mask, flags)\n"
-"--\n"
-"\n"
-"Set or clear the queue's flags.\n"
-"\n"
-"mask says which QueueFlag bits to change, flags what they become; both 0 to\n"
-"2**32-1. Bits of flags outside mask do nothing.\n"
-"\n"
-"May be called at any time from any thread, also from a callback; it neither\n"
-"waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
-"destroyed queue, TypeError, OSError (EOPNOTSUPP) for a flag that the kernel\n"
-"does not know, RuntimeError after fork. Kernel: NFQA_CFG_MASK and\n"
-"NFQA_CFG_FLAGS; nfq_set_queue_flags(3).");
+             "set_flags($self, /, mask, flags)\n"
+             "--\n"
+             "\n"
+             "Set or clear the queue's flags.\n"
+             "\n"
+             "mask says which QueueFlag bits to change, flags what they become; both 0 to\n"
+             "2**32-1. Bits of flags outside mask do nothing.\n"
+             "\n"
+             "May be called at any time from any thread, also from a callback; it neither\n"
+             "waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
+             "destroyed queue, TypeError, OSError (EOPNOTSUPP) for a flag that the kernel\n"
+             "does not know, RuntimeError after fork. Kernel: NFQA_CFG_MASK and\n"
+             "NFQA_CFG_FLAGS; nfq_set_queue_flags(3).");
 
 static PyObject *
 queue_set_flags(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -493,9 +498,9 @@ queue_set_flags(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObjec
     struct lnfq_config config = {0};
     char call[64];
 
-    if (lnfq_parse_arguments("set_flags", names, 2, 2, args, nargs, kwnames, values) < 0 ||
-        lnfq_parse_int(values[0], "set_flags(): mask", 0, UINT32_MAX, &mask) < 0 ||
-        lnfq_parse_int(values[1], "set_flags(): flags", 0, UINT32_MAX, &flags) < 0) {
+    if (lnfq_parse_arguments("set_flags", names, 2, 2, args, nargs, kwnames, values) < 0
+        || lnfq_parse_int(values[0], "set_flags(): mask", 0, UINT32_MAX, &mask) < 0
+        || lnfq_parse_int(values[1], "set_flags(): flags", 0, UINT32_MAX, &flags) < 0) {
         return NULL;
     }
     config.mask = (uint32_t)mask;
@@ -505,19 +510,19 @@ queue_set_flags(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObjec
 }
 
 PyDoc_STRVAR(set_maxlen_doc,
-"set_maxlen($self, /, queuelen)\n"
-"--\n"
-"\n"
-"Set how many packets may wait in the kernel's queue, 0 to 2**32-1.\n"
-"\n"
-"The kernel starts with 1024; what comes when so many wait is dropped, or passes\n"
-"with NFQA_CFG_F_FAIL_OPEN. A packet of 1500 bytes takes about 2300 bytes of the\n"
-"socket's receive buffer, which may be full before.\n"
-"\n"
-"May be called at any time from any thread, also from a callback; it neither\n"
-"waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
-"destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after\n"
-"fork. Kernel: NFQA_CFG_QUEUE_MAXLEN; nfq_set_queue_maxlen(3).");
+             "set_maxlen($self, /, queuelen)\n"
+             "--\n"
+             "\n"
+             "Set how many packets may wait in the kernel's queue, 0 to 2**32-1.\n"
+             "\n"
+             "The kernel starts with 1024; what comes when so many wait is dropped, or passes\n"
+             "with NFQA_CFG_F_FAIL_OPEN. A packet of 1500 bytes takes about 2300 bytes of the\n"
+             "socket's receive buffer, which may be full before.\n"
+             "\n"
+             "May be called at any time from any thread, also from a callback; it neither\n"
+             "waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
+             "destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after\n"
+             "fork. Kernel: NFQA_CFG_QUEUE_MAXLEN; nfq_set_queue_maxlen(3).");
 
 static PyObject *
 queue_set_maxlen(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -528,8 +533,8 @@ queue_set_maxlen(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     struct lnfq_config config = {.has_maxlen = true};
     char call[64];
 
-    if (lnfq_parse_arguments("set_maxlen", names, 1, 1, args, nargs, kwnames, values) < 0 ||
-        lnfq_parse_int(values[0], "set_maxlen(): queuelen", 0, UINT32_MAX, &maxlen) < 0) {
+    if (lnfq_parse_arguments("set_maxlen", names, 1, 1, args, nargs, kwnames, values) < 0
+        || lnfq_parse_int(values[0], "set_maxlen(): queuelen", 0, UINT32_MAX, &maxlen) < 0) {
         return NULL;
     }
     config.maxlen = (uint32_t)maxlen;
@@ -538,20 +543,20 @@ queue_set_maxlen(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
 }
 
 PyDoc_STRVAR(destroy_doc,
-"destroy($self, /)\n"
-"--\n"
-"\n"
-"Unbind the queue; does nothing if that has been done.\n"
-"\n"
-"Verdicts that were given are executed first, those recorded by running\n"
-"callbacks included. Everything else that waits, kept or not yet read, gets the\n"
-"queue's default_verdict; a verdict on such a packet is then a ValueError. The\n"
-"number may be bound anew at once.\n"
-"\n"
-"May be called at any time from any thread, also from a callback; it neither\n"
-"waits nor calls callbacks. Raises OSError if the kernel refuses (the queue\n"
-"counts as destroyed all the same), RuntimeError after fork. Kernel:\n"
-"NFQNL_CFG_CMD_UNBIND; nfq_destroy_queue(3).");
+             "destroy($self, /)\n"
+             "--\n"
+             "\n"
+             "Unbind the queue; does nothing if that has been done.\n"
+             "\n"
+             "Verdicts that were given are executed first, those recorded by running\n"
+             "callbacks included. Everything else that waits, kept or not yet read, gets the\n"
+             "queue's default_verdict; a verdict on such a packet is then a ValueError. The\n"
+             "number may be bound anew at once.\n"
+             "\n"
+             "May be called at any time from any thread, also from a callback; it neither\n"
+             "waits nor calls callbacks. Raises OSError if the kernel refuses (the queue\n"
+             "counts as destroyed all the same), RuntimeError after fork. Kernel:\n"
+             "NFQNL_CFG_CMD_UNBIND; nfq_destroy_queue(3).");
 
 static PyObject *
 queue_destroy(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -570,11 +575,10 @@ queue_destroy(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(enter_doc,
-"__enter__($self, /)\n"
-"--\n"
-"\n"
-"Return the queue itself. Raises ValueError if it is destroyed.");
+PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n"
+                        "--\n"
+                        "\n"
+                        "Return the queue itself. Raises ValueError if it is destroyed.");
 
 static PyObject *
 queue_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -585,11 +589,10 @@ queue_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(self);
 }
 
-PyDoc_STRVAR(exit_doc,
-"__exit__($self, /, *exception)\n"
-"--\n"
-"\n"
-"Call destroy().");
+PyDoc_STRVAR(exit_doc, "__exit__($self, /, *exception)\n"
+                       "--\n"
+                       "\n"
+                       "Call destroy().");
 
 static PyObject *
 queue_exit(PyObject *self, PyObject *Py_UNUSED(exception))
@@ -635,7 +638,10 @@ queue_get_destroyed(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 queue_get_default_verdict(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromUnsignedLong(atomic_load(&queue_cast(self)->default_verdict));
+    lnfq_queue *queue = queue_cast(self);
+
+    return lnfq_enum_member(queue->handle->state, LNFQ_ENUM_VERDICT,
+                            atomic_load(&queue->default_verdict));
 }
 
 static int
@@ -648,8 +654,8 @@ queue_set_default_verdict(PyObject *self, PyObject *value, void *Py_UNUSED(closu
         PyErr_SetString(PyExc_TypeError, "default_verdict can't be deleted");
         return -1;
     }
-    if (lnfq_parse_verdict(value, "default_verdict", &verdict) < 0 ||
-        lnfq_handle_check_forked(queue->handle, "default_verdict") < 0) {
+    if (lnfq_parse_verdict(value, "default_verdict", &verdict) < 0
+        || lnfq_handle_check_forked(queue->handle, "default_verdict") < 0) {
         return -1;
     }
     if (!queue_bound(queue)) {
@@ -678,21 +684,13 @@ queue_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The handle stays: packets and the destructor need it; its own clearing breaks that cycle. */
-static int
-queue_clear(PyObject *self)
-{
-    Py_CLEAR(queue_cast(self)->callback);
-    return 0;
-}
-
 static void
 queue_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
     PyObject_GC_UnTrack(self);
-    (void)queue_clear(self);
+    Py_XDECREF(queue_cast(self)->callback);
     Py_DECREF(queue_cast(self)->handle);
     type->tp_free(self);
     Py_DECREF(type);
@@ -717,16 +715,15 @@ static PyGetSetDef queue_attributes[] = {
     {"destroyed", queue_get_destroyed, NULL,
      "Whether it is destroyed, by itself or with its handle. A bool.", NULL},
     {"default_verdict", queue_get_default_verdict, queue_set_default_verdict,
-     "The verdict, an int, of packets that nobody gives one: NF_DROP unless set.\n\n"
+     "The Verdict of packets that nobody gives one: NF_DROP unless set.\n\n"
      "Takes what set_verdict takes; ValueError for another number or a destroyed queue.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-PyDoc_STRVAR(queue_doc,
-"One bound queue number; made by NetfilterQueueHandle.create_queue.\n"
-"\n"
-"A context manager that destroys it. May be used from any thread.");
+PyDoc_STRVAR(queue_doc, "One bound queue number; made by NetfilterQueueHandle.create_queue.\n"
+                        "\n"
+                        "A context manager that destroys it. May be used from any thread.");
 
 static PyType_Slot queue_slots[] = {
     {Py_tp_doc, (void *)(uintptr_t)queue_doc},
@@ -734,7 +731,6 @@ static PyType_Slot queue_slots[] = {
     {Py_tp_getset, queue_attributes},
     {Py_tp_repr, queue_repr},
     {Py_tp_traverse, queue_traverse},
-    {Py_tp_clear, queue_clear},
     {Py_tp_dealloc, queue_dealloc},
     {0, NULL},
 };
@@ -742,7 +738,7 @@ static PyType_Slot queue_slots[] = {
 PyType_Spec lnfq_queue_spec = {
     .name = "libnetfilterqueue.NetfilterQueueQueueHandle",
     .basicsize = sizeof(lnfq_queue),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
-             Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = queue_slots,
 };

@@ -26,8 +26,8 @@ struct lnfq_config {
 };
 
 /* Builds an NFQNL_MSG_CONFIG, returns its size. */
-size_t lnfq_request_put_config(unsigned char *buffer, uint16_t queue, uint32_t seq, bool acknowledge,
-                               const struct lnfq_config *config);
+size_t lnfq_request_put_config(unsigned char *buffer, uint16_t queue, uint32_t seq,
+                               bool acknowledge, const struct lnfq_config *config);
 
 /*
  * Builds a marker: an NLMSG_NOOP whose acknowledgement makes the descriptor readable and shows, to

@@ -26,8 +26,8 @@ from_kernel(const struct msghdr *message)
 {
     const struct sockaddr_nl *sender = message->msg_name;
 
-    return message->msg_namelen < sizeof(*sender) || sender->nl_family != AF_NETLINK ||
-           sender->nl_pid == 0;
+    return message->msg_namelen < sizeof(*sender) || sender->nl_family != AF_NETLINK
+           || sender->nl_pid == 0;
 }
 
 int
@@ -103,8 +103,8 @@ send_limit(int fd)
     int buffer;
     socklen_t size = sizeof(buffer);
 
-    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, &size) < 0 ||
-        buffer < SEND_ALWAYS + SEND_RESERVE) {
+    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, &size) < 0
+        || buffer < SEND_ALWAYS + SEND_RESERVE) {
         return SEND_ALWAYS;
     }
     return (size_t)buffer - SEND_RESERVE;

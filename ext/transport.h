@@ -39,7 +39,8 @@ struct lnfq_outbox {
     size_t capacity;
 };
 
-/* Room for `size` more bytes at the end, or NULL without memory. `outbox_add` makes them part of it. */
+/* Room for `size` more bytes at the end, or NULL without memory. `outbox_add` makes them part of
+ * it. */
 unsigned char *lnfq_outbox_reserve(struct lnfq_outbox *outbox, size_t size);
 
 static inline void

@@ -27,8 +27,8 @@ lnfq_verdict_valid(uint32_t verdict)
 uint32_t
 lnfq_verdict_queue(uint16_t number, bool bypass)
 {
-    return ((uint32_t)number << NUMBER_SHIFT) | NF_QUEUE |
-           (bypass ? NF_VERDICT_FLAG_QUEUE_BYPASS : 0);
+    return ((uint32_t)number << NUMBER_SHIFT) | NF_QUEUE
+           | (bypass ? NF_VERDICT_FLAG_QUEUE_BYPASS : 0);
 }
 
 static size_t

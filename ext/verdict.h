@@ -12,7 +12,8 @@
 /* Room for the longest message that is built here. */
 #define LNFQ_VERDICT_SIZE_MAX 64
 
-/* The sequence number of a queue's last batch verdict, whose refusal (nothing waited) means nothing. */
+/* The sequence number of a queue's last batch verdict, whose refusal (nothing waited) means
+ * nothing. */
 #define LNFQ_SEQ_TEARDOWN 0
 
 /* What a packet is to get. */
@@ -22,7 +23,8 @@ struct lnfq_verdict {
     bool has_mark;
 };
 
-/* Whether user space may give it: one of the six, and a queue number and bypass only with NF_QUEUE. */
+/* Whether user space may give it: one of the six, and a queue number and bypass only with NF_QUEUE.
+ */
 bool lnfq_verdict_valid(uint32_t verdict);
 
 /* NF_QUEUE with the queue's number, and the flag that lets the packet pass if nobody listens. */

@@ -36,8 +36,8 @@ view_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
     const lnfq_view *view = (lnfq_view *)self;
 
     /* The buffer protocol has no pointer to const; that it is read-only is said by the flag. */
-    return PyBuffer_FillInfo(buffer, self, (void *)(uintptr_t)view->start,
-                             (Py_ssize_t)view->length, 1, flags);
+    return PyBuffer_FillInfo(buffer, self, (void *)(uintptr_t)view->start, (Py_ssize_t)view->length,
+                             1, flags);
 }
 
 static void

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * libFuzzer target: whatever the bytes are, reading them as messages touches nothing outside, comes
+ * to an end, and what it says of a packet can be relied on.
+ */
+#include "message.h"
+
+#include <stdlib.h>
+
+/* Sums the bytes, so that the sanitizer sees each of them touched. */
+static unsigned int
+touch(const unsigned char *bytes, size_t size)
+{
+    unsigned int sum = 0;
+
+    for (size_t i = 0; i < size; i++) {
+        sum += bytes[i];
+    }
+    return sum;
+}
+
+static void
+require(int condition)
+{
+    if (!condition) {
+        abort();
+    }
+}
+
+static unsigned int
+check_packet(const struct lnfq_index *packet, const unsigned char *bytes, size_t there)
+{
+    unsigned int sum = 0;
+
+    require(packet->size <= there);
+    require(lnfq_index_has(packet, NFQA_PACKET_HDR));
+    for (unsigned int attribute = 0; attribute < LNFQ_ATTRIBUTES; attribute++) {
+        if (lnfq_index_has(packet, attribute)) {
+            require((size_t)packet->offset[attribute] + packet->length[attribute] <= packet->size);
+            sum += touch(lnfq_index_value(packet, bytes, attribute), packet->length[attribute]);
+        }
+    }
+    sum += lnfq_index_u32(packet, bytes, NFQA_MARK);
+    sum += lnfq_index_original_length(packet, bytes);
+    return sum + lnfq_index_truncated(packet, bytes);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    volatile unsigned int sum = 0;
+
+    while (size > 0) {
+        struct lnfq_message message;
+
+        if (lnfq_message_read(data, size, &message) != NULL) {
+            break;
+        }
+        require(message.size > 0 && message.size <= size);
+        if (message.kind == LNFQ_MESSAGE_PACKET) {
+            sum += check_packet(&message.packet, data, size);
+        }
+        else if (message.kind == LNFQ_MESSAGE_ANSWER) {
+            require(message.answer.error >= 0);
+        }
+        data += message.size;
+        size -= message.size;
+    }
+    return 0;
+}

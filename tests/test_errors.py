@@ -1,0 +1,431 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Errors explain: their messages name the call, the value, and the remedy."""
+
+import contextlib
+import ctypes
+import errno
+import os
+import platform
+import re
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from netns import TIMEOUT, UdpPair, background
+from played_kernel import PlayedKernel
+from queues import Handle, Packet, Queue, accept
+
+import libnetfilterqueue as nfq
+
+COPY = nfq.NFQNL_COPY_PACKET
+TOO_LARGE = 1 << 32
+
+
+# Wrong types and ranges
+
+
+class Objects(NamedTuple):
+    """What the calls of the table are made on."""
+
+    handle: Handle
+    queue: Queue
+    packet: Packet
+
+
+@pytest.fixture
+def objects(handle: Handle, udp: UdpPair) -> Objects:
+    kept: list[Packet] = []
+    queue = handle.create_queue(1, kept.append, mode=COPY)
+    udp.send(b"data")
+    handle.process(timeout=None)
+    return Objects(handle, queue, kept[0])
+
+
+class Case(NamedTuple):
+    """A call that fails, and what its message must contain."""
+
+    error: type[Exception]
+    call: Callable[[Any], object]  # Any: types are what these calls get wrong
+    parts: tuple[str, ...]
+
+
+def set_default(queue: Any, value: object) -> None:
+    queue.default_verdict = value
+
+
+RANGES = [
+    ("bind_pf", lambda on, value: on.handle.bind_pf(value), [-1, 1 << 16, TOO_LARGE]),
+    ("unbind_pf", lambda on, value: on.handle.unbind_pf(value), [-1, 1 << 16, TOO_LARGE]),
+    (
+        "create_queue",
+        lambda on, value: on.handle.create_queue(value, accept),
+        [-1, 1 << 16, 1 << 64],
+    ),
+    ("create_queue", lambda on, value: on.handle.create_queue(9, accept, mode=value), [-1, 3, 256]),
+    (
+        "create_queue",
+        lambda on, value: on.handle.create_queue(9, accept, mode=COPY, range=value),
+        [-1, TOO_LARGE],
+    ),
+    (
+        "create_queue",
+        lambda on, value: on.handle.create_queue(9, accept, maxlen=value),
+        [-1, TOO_LARGE],
+    ),
+    (
+        "create_queue",
+        lambda on, value: on.handle.create_queue(9, accept, flags=value),
+        [-1, TOO_LARGE],
+    ),
+    (
+        "create_queue",
+        lambda on, value: on.handle.create_queue(9, accept, default_verdict=value),
+        [-1, 6, TOO_LARGE],
+    ),
+    ("process", lambda on, value: on.handle.process(value), [-1]),
+    ("process", lambda on, value: on.handle.process(timeout=value), [-1, -0.5, float("nan")]),
+    ("set_mode", lambda on, value: on.queue.set_mode(value, 0), [-1, 3, 258, TOO_LARGE]),
+    ("set_mode", lambda on, value: on.queue.set_mode(COPY, value), [-1, TOO_LARGE]),
+    ("set_flags", lambda on, value: on.queue.set_flags(value, 0), [-1, TOO_LARGE]),
+    ("set_flags", lambda on, value: on.queue.set_flags(0, value), [-1, TOO_LARGE]),
+    ("set_maxlen", lambda on, value: on.queue.set_maxlen(value), [-1, TOO_LARGE]),
+    ("default_verdict", lambda on, value: set_default(on.queue, value), [-1, 6, 0x10000]),
+    ("set_verdict", lambda on, value: on.packet.set_verdict(value), [-1, 6, 0x10001, TOO_LARGE]),
+    ("set_verdict", lambda on, value: on.packet.set_verdict(1, value), [-1, TOO_LARGE]),
+    ("set_verdict", lambda on, value: on.packet.set_verdict(1, mark=value), [-1, TOO_LARGE]),
+    ("accept", lambda on, value: on.packet.accept(value), [-1, TOO_LARGE]),
+    ("repeat", lambda on, value: on.packet.repeat(mark=value), [-1, TOO_LARGE]),
+    ("requeue", lambda on, value: on.packet.requeue(value), [-1, 1 << 16]),
+    ("NF_QUEUE_NR", lambda on, value: nfq.NF_QUEUE_NR(value), [-1, 1 << 16]),
+]
+
+TYPES = [
+    ("open", lambda on, value: nfq.open(fd=value)),
+    ("bind_pf", lambda on, value: on.handle.bind_pf(value)),
+    ("unbind_pf", lambda on, value: on.handle.unbind_pf(value)),
+    ("create_queue", lambda on, value: on.handle.create_queue(value, accept)),
+    ("create_queue", lambda on, value: on.handle.create_queue(9, value)),
+    ("create_queue", lambda on, value: on.handle.create_queue(9, accept, mode=value)),
+    ("create_queue", lambda on, value: on.handle.create_queue(9, accept, range=value)),
+    ("create_queue", lambda on, value: on.handle.create_queue(9, accept, maxlen=value)),
+    ("create_queue", lambda on, value: on.handle.create_queue(9, accept, flags=value)),
+    ("create_queue", lambda on, value: on.handle.create_queue(9, accept, default_verdict=value)),
+    ("handle_packet", lambda on, value: on.handle.handle_packet(value)),
+    ("process", lambda on, value: on.handle.process(value)),
+    ("process", lambda on, value: on.handle.process(timeout=value)),
+    ("set_mode", lambda on, value: on.queue.set_mode(value, 0)),
+    ("set_mode", lambda on, value: on.queue.set_mode(COPY, value)),
+    ("set_flags", lambda on, value: on.queue.set_flags(value, 0)),
+    ("set_flags", lambda on, value: on.queue.set_flags(0, value)),
+    ("set_maxlen", lambda on, value: on.queue.set_maxlen(value)),
+    ("default_verdict", lambda on, value: set_default(on.queue, value)),
+    ("set_verdict", lambda on, value: on.packet.set_verdict(value)),
+    ("set_verdict", lambda on, value: on.packet.set_verdict(1, value)),
+    ("accept", lambda on, value: on.packet.accept(value)),
+    ("repeat", lambda on, value: on.packet.repeat(value)),
+    ("requeue", lambda on, value: on.packet.requeue(value)),
+    ("NF_QUEUE_NR", lambda on, value: nfq.NF_QUEUE_NR(value)),
+]
+
+ARGUMENTS = [
+    ("open", lambda on: nfq.open(1)),
+    ("open", lambda on: nfq.open(colour=1)),
+    ("bind_pf", lambda on: on.handle.bind_pf()),
+    ("create_queue", lambda on: on.handle.create_queue()),
+    ("create_queue", lambda on: on.handle.create_queue(9)),
+    ("create_queue", lambda on: on.handle.create_queue(9, accept, 2)),
+    ("create_queue", lambda on: on.handle.create_queue(9, accept, colour=2)),
+    ("create_queue", lambda on: on.handle.create_queue(9, accept, number=9)),
+    ("handle_packet", lambda on: on.handle.handle_packet()),
+    ("handle_packet", lambda on: on.handle.handle_packet(b"", b"")),
+    ("process", lambda on: on.handle.process(1, 2, 3)),
+    ("process", lambda on: on.handle.process(colour=1)),
+    ("fd", lambda on: on.handle.fd(1)),
+    ("close", lambda on: on.handle.close(1)),
+    ("set_mode", lambda on: on.queue.set_mode(1)),
+    ("set_mode", lambda on: on.queue.set_mode(1, 2, 3)),
+    ("set_flags", lambda on: on.queue.set_flags(1)),
+    ("set_maxlen", lambda on: on.queue.set_maxlen()),
+    ("destroy", lambda on: on.queue.destroy(1)),
+    ("set_verdict", lambda on: on.packet.set_verdict()),
+    ("set_verdict", lambda on: on.packet.set_verdict(1, 2, 3)),
+    ("set_verdict", lambda on: on.packet.set_verdict(1, colour=1)),
+    ("drop", lambda on: on.packet.drop(1)),
+    ("requeue", lambda on: on.packet.requeue()),
+]
+
+
+def cases(
+    table: list[tuple[str, Callable[[Any, Any], object], list[Any]]], error: type[Exception]
+) -> list[Any]:
+    """A parameter for each value that each call gets."""
+    return [
+        pytest.param(
+            Case(error, lambda on, call=call, value=value: call(on, value), (name, repr(value))),
+            id=f"{name} {number} {value!r}",
+        )
+        for number, (name, call, values) in enumerate(table)
+        for value in values
+    ]
+
+
+def fails(objects: Objects, case: Case) -> None:
+    """The call fails as it should, names what it should, and changes nothing."""
+    before = objects.handle.stats()
+    with pytest.raises(case.error) as raised:
+        case.call(objects)
+    for part in case.parts:
+        assert part in str(raised.value)
+    after = objects.handle.stats()
+    assert (after.verdicts, after.packets) == (before.verdicts, before.packets)
+    assert not objects.queue.destroyed
+    assert objects.packet.verdict is None
+
+
+@pytest.mark.parametrize("case", cases(RANGES, ValueError))
+def test_out_of_range(objects: Objects, case: Case) -> None:
+    """A number that is out of range: ValueError, naming call and number."""
+    fails(objects, case)
+
+
+@pytest.mark.parametrize(
+    "case", cases([(name, call, ["text", 1.5j]) for name, call in TYPES], TypeError)
+)
+def test_wrong_type(objects: Objects, case: Case) -> None:
+    """A value of a wrong type: TypeError, naming the call, and the value or its type."""
+    name, value = case.parts
+    types = {"'text'": "str", "1.5j": "complex"}
+    with pytest.raises(TypeError) as raised:
+        case.call(objects)
+    assert name in str(raised.value)
+    assert value in str(raised.value) or types[value] in str(raised.value)
+    assert objects.packet.verdict is None
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    ARGUMENTS,
+    ids=[f"{number} {name}" for number, (name, _) in enumerate(ARGUMENTS)],
+)
+def test_wrong_arguments(objects: Objects, name: str, call: Callable[[Any], object]) -> None:
+    """Missing, surplus and unknown arguments: TypeError, naming the call."""
+    fails(objects, Case(TypeError, call, (name,)))
+
+
+def test_floats_are_no_integers(objects: Objects) -> None:
+    """Numbers that would lose something on the way are refused."""
+    call: Any = objects.queue.set_maxlen
+    with pytest.raises(TypeError, match="set_maxlen"):
+        call(1.0)
+
+
+def test_default_verdict_can_not_be_deleted(objects: Objects) -> None:
+    """A queue always has one."""
+    with pytest.raises((AttributeError, TypeError)):
+        del objects.queue.default_verdict
+    assert objects.queue.default_verdict == nfq.NF_DROP
+
+
+def test_nothing_is_bound_after_an_error(handle: Handle) -> None:
+    """A queue whose options were refused is not bound, neither here nor in the kernel."""
+    for options in ({"mode": 3}, {"range": -1}, {"maxlen": -1}, {"default_verdict": 99}):
+        call: Any = handle.create_queue
+        with pytest.raises(ValueError, match="create_queue"):
+            call(1, accept, **options)
+    with nfq.open() as other:
+        other.create_queue(1, accept)
+
+
+# What the kernel refuses
+
+
+def test_refused_flag(handle: Handle) -> None:
+    """A flag that the kernel refuses: OSError that names it, and nothing stays bound."""
+    flag = 1 << 31
+    with pytest.raises(OSError, match=r"create_queue.*1") as raised:
+        handle.create_queue(1, accept, flags=flag)
+    assert raised.value.errno == errno.EOPNOTSUPP
+    with nfq.open() as other:
+        queue = other.create_queue(1, accept)
+        with pytest.raises(OSError, match="set_flags") as raised:
+            queue.set_flags(flag, flag)
+        assert raised.value.errno == errno.EOPNOTSUPP
+        assert str(flag) in str(raised.value) or hex(flag) in str(raised.value)
+    handle.create_queue(1, accept)
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOMEM, errno.EOPNOTSUPP, errno.EPERM])
+def test_refused_configuration(error: int) -> None:
+    """Whatever the kernel refuses a request with is the error's number."""
+    with PlayedKernel() as kernel:
+        queue = kernel.create_queue(1, accept)
+        calls: list[tuple[str, Callable[[], object]]] = [
+            ("bind_pf", lambda: kernel.handle.bind_pf(2)),
+            ("set_mode", lambda: queue.set_mode(COPY, 100)),
+            ("set_flags", lambda: queue.set_flags(1, 1)),
+            ("set_maxlen", lambda: queue.set_maxlen(1)),
+        ]
+        for name, call in calls:
+            with kernel.answering(error), pytest.raises(OSError, match=name) as raised:
+                call()
+            assert raised.value.errno == error
+            assert os.strerror(error) in str(raised.value)
+
+
+CAP_NET_ADMIN = 12
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
+
+
+@contextlib.contextmanager
+def without_net_admin() -> Iterator[None]:
+    """The calling thread can't use CAP_NET_ADMIN for the length of the block."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = struct.pack("=Ii", LINUX_CAPABILITY_VERSION_3, 0)
+    sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice
+    assert libc.capget(header, sets) == 0
+    before = bytes(sets)
+    (effective,) = struct.unpack_from("=I", before)
+    less = struct.pack("=I", effective & ~(1 << CAP_NET_ADMIN)) + before[4:]
+    assert libc.capset(header, less) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, before) == 0
+
+
+def test_without_privilege() -> None:
+    """Without CAP_NET_ADMIN: PermissionError that names call, value and what is needed."""
+    calls: list[tuple[str, Callable[[Handle], object]]] = [
+        ("bind_pf.*10", lambda handle: handle.bind_pf(10)),
+        ("unbind_pf.*10", lambda handle: handle.unbind_pf(10)),
+        ("create_queue.*4711", lambda handle: handle.create_queue(4711, accept)),
+    ]
+    for pattern, call in calls:
+        with without_net_admin(), nfq.open() as handle:
+            with pytest.raises(PermissionError, match=pattern) as raised:
+                call(handle)
+            assert raised.value.errno == errno.EPERM
+            assert "CAP_NET_ADMIN" in str(raised.value)
+
+
+def test_privilege_dropped_later(handle: Handle, udp: UdpPair) -> None:
+    """A program that drops it goes on receiving, its verdicts fail, and its queue says why."""
+    queue = handle.create_queue(1, accept, mode=COPY)
+    udp.send(b"1", b"2")
+    with without_net_admin():
+        with pytest.raises(PermissionError, match=r"set_mode.*CAP_NET_ADMIN"):
+            queue.set_mode(COPY, 100)
+        assert handle.process(timeout=None) == 2
+        assert handle.process() == 0
+    assert handle.stats().verdict_errors >= 1
+    assert udp.arrivals() == []
+
+
+def check_taken(error: OSError, number: int) -> None:
+    assert re.search(rf"create_queue.*\b{number}\b", str(error))
+    assert "bound" in str(error)
+    assert "CAP_NET_ADMIN" not in str(error)
+    assert error.errno in (errno.EBUSY, errno.EPERM)
+
+
+def test_taken_by_another_handle(handle: Handle) -> None:
+    """A number that is bound already, by another handle or by this one: OSError that says so."""
+    handle.create_queue(4711, accept)
+    with nfq.open() as other:
+        for who in (other, handle):
+            with pytest.raises(OSError, match="4711") as raised:
+                who.create_queue(4711, accept)
+            check_taken(raised.value, 4711)
+
+
+PROGRAM = """
+import sys, libnetfilterqueue
+handle = libnetfilterqueue.open()
+handle.create_queue(4711, print)
+print("bound", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_taken_by_another_program(handle: Handle) -> None:
+    """Or by another program; when that has ended the number is free."""
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stdin is not None
+        assert program.stdout.readline() == b"bound\n"
+        with pytest.raises(OSError, match="4711") as raised:
+            handle.create_queue(4711, accept)
+        check_taken(raised.value, 4711)
+        program.stdin.close()
+        assert program.wait(TIMEOUT) == 0
+    handle.create_queue(4711, accept)
+
+
+SOCKET_CALL = {"x86_64": 41, "aarch64": 198, "riscv64": 198, "armv7l": 281, "ppc64le": 326}
+NETLINK_NETFILTER = 12
+PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
+SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW = 0x00050000, 0x7FFF0000
+
+
+def take_protocol_away() -> None:
+    """Has the calling thread find no NETLINK_NETFILTER in the kernel, for the rest of its life."""
+    load, equal, give = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+    program = [
+        (load, 0, 0, 0),  # the system call
+        (equal, 0, 5, SOCKET_CALL[platform.machine()]),
+        (load, 0, 0, 16),  # its first argument
+        (equal, 0, 3, socket.AF_NETLINK),
+        (load, 0, 0, 32),  # its third
+        (equal, 0, 1, NETLINK_NETFILTER),
+        (give, 0, 0, SECCOMP_RET_ERRNO | errno.EPROTONOSUPPORT),
+        (give, 0, 0, SECCOMP_RET_ALLOW),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
+    filter_program = struct.pack("@HP", len(program), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    zero = ctypes.c_ulong(0)
+    assert libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero) == 0
+    assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter_program, zero, zero) == 0
+
+
+def test_without_kernel_support() -> None:
+    """Where the kernel doesn't know the protocol: OSError that says what it lacks."""
+
+    def open_without() -> None:
+        take_protocol_away()
+        with pytest.raises(OSError, match=r"open.*kernel") as raised:
+            nfq.open()
+        assert raised.value.errno == errno.EPROTONOSUPPORT
+        assert "nfnetlink_queue" in str(raised.value)
+
+    background(open_without).result(TIMEOUT)
+
+
+# Descriptors that are none
+
+
+def test_bad_descriptor() -> None:
+    """`fd` has to be a descriptor."""
+    with pytest.raises(OSError, match=r"open.*999999") as raised:
+        nfq.open(fd=999999)
+    assert raised.value.errno == errno.EBADF
+
+
+def test_adopted_descriptor(udp: UdpPair) -> None:
+    """`fd` is copied: the caller's own descriptor stays the caller's, whatever the handle does."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as sock:
+        sock.bind((0, 0))
+        with nfq.open(fd=sock.fileno()) as handle:
+            assert handle.fd() != sock.fileno()
+            assert not os.get_inheritable(handle.fd())
+            handle.create_queue(1, accept, mode=COPY)
+            udp.send(b"data")
+            assert handle.process(timeout=None) == 1
+        assert sock.fileno() >= 0
+        assert sock.getsockname()[0] != 0
+    assert udp.arrivals() == [b"data"]

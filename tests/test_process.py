@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""process(): what it reads, how long it waits, what ends its waiting, and what it counts."""
+
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from types import FrameType
+
+import pytest
+from netns import TIMEOUT, UdpPair, background, queue_rule
+from played_kernel import PlayedKernel, error_message, message, packet_message
+from queues import Handle, Packet, accept, data_of, netlink_socket, process_until
+
+import libnetfilterqueue as nfq
+
+COPY = nfq.NFQNL_COPY_PACKET
+
+
+# Counts
+
+
+def test_returns_the_number_of_packets(handle: Handle, udp: UdpPair) -> None:
+    """It reads what is waiting and returns how many packets that were; 0 is none."""
+    handle.create_queue(1, accept, mode=COPY)
+    assert handle.process() == 0
+    udp.send(b"1")
+    assert handle.process() == 1
+    udp.send(b"2", b"3", b"4")
+    assert handle.process() == 3
+    assert handle.process() == 0
+    assert udp.arrivals() == [b"1", b"2", b"3", b"4"]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 64])
+def test_max_packets(handle: Handle, udp: UdpPair, most: int) -> None:
+    """It dispatches no more than it may; the rest waits for the next call."""
+    seen: list[bytes] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(data_of(packet))
+        packet.accept()
+
+    handle.create_queue(1, callback, mode=COPY)
+    data = [str(number).encode() for number in range(7)]
+    udp.send(*data)
+    counts = []
+    while count := handle.process(max_packets=most):
+        counts.append(count)
+    assert max(counts) <= most
+    assert (sum(counts), seen) == (7, data)
+    assert udp.arrivals() == data
+
+
+def test_default_is_64(handle: Handle, udp: UdpPair) -> None:
+    """Unless told otherwise, 64 packets are the most, and timeout 0 doesn't wait."""
+    handle.create_queue(1, accept, mode=COPY)
+    for number in range(100):
+        udp.send(b"%d" % number)
+    assert handle.process() == 64
+    assert handle.process() == 36
+
+
+def test_statistics(handle: Handle, udp: UdpPair) -> None:
+    """The counters tell what happened since open."""
+    assert handle.stats() == nfq.HandleStats(*[0] * 9)
+    handle.create_queue(1, accept, mode=COPY)
+    before = handle.stats()
+    assert (before.packets, before.verdicts, before.sends, before.defaulted) == (0, 0, 0, 0)
+    udp.send(b"1", b"2", b"3")
+    handle.process()
+    after = handle.stats()
+    assert (after.packets, after.verdicts) == (3, 3)
+    assert 1 <= after.sends <= 3
+    assert after.receives > before.receives
+    assert after._fields == (
+        *("packets", "verdicts", "sends", "receives", "overruns"),
+        *("truncated", "orphaned", "verdict_errors", "defaulted"),
+    )
+
+
+# Waiting
+
+
+def test_timeout(handle: Handle) -> None:
+    """Without a packet it returns 0 once the time is over, and not earlier."""
+    for timeout in (0, 0.0, 0.05, 0.2):
+        start = time.monotonic()
+        assert handle.process(timeout=timeout) == 0
+        assert timeout <= time.monotonic() - start < timeout + 2
+
+
+def test_waits_for_a_packet(handle: Handle, udp: UdpPair) -> None:
+    """A packet that another thread sends ends the wait, which lets that thread run."""
+    handle.create_queue(1, accept, mode=COPY)
+    for timeout in (None, TIMEOUT, 3):
+        ready = threading.Event()
+
+        def send(ready: threading.Event = ready) -> None:
+            assert ready.wait(TIMEOUT)
+            udp.send(b"data")
+
+        sent = background(send)
+        ready.set()
+        assert handle.process(timeout=timeout) == 1
+        sent.result(TIMEOUT)
+        assert udp.arrivals() == [b"data"]
+
+
+class InterruptError(Exception):
+    """What the signal handler raises."""
+
+
+def signal_until_called(calls: list[int]) -> None:
+    """Sends signals to the main thread until their handler has been called."""
+    end = time.monotonic() + TIMEOUT
+    while not calls and time.monotonic() < end:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(0.01)
+
+
+def test_signal_handler_raises(handle: Handle) -> None:
+    """What a signal handler raises ends the wait."""
+    calls: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        calls.append(number)
+        raise InterruptError
+
+    old = signal.signal(signal.SIGUSR1, handler)
+    try:
+        signalling = None
+        with pytest.raises(InterruptError):
+            signalling = background(signal_until_called, calls)
+            handle.process(timeout=None)
+        assert signalling is not None
+        signalling.result(TIMEOUT)
+    finally:
+        signal.signal(signal.SIGUSR1, old)
+
+
+def test_signal_handler_returns(handle: Handle, udp: UdpPair) -> None:
+    """One that returns doesn't: the wait goes on, until the packet that it sent has come."""
+    calls: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if len(calls) < 3:
+            calls.append(number)
+        else:
+            udp.send(b"data")
+
+    def signal_often() -> None:
+        for _ in range(4):
+            before = len(calls)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            end = time.monotonic() + TIMEOUT
+            while len(calls) == before < 3 and time.monotonic() < end:
+                time.sleep(0.001)
+
+    handle.create_queue(1, accept, mode=COPY)
+    old = signal.signal(signal.SIGUSR1, handler)
+    try:
+        signalling = background(signal_often)
+        assert handle.process(timeout=None) == 1
+        signalling.result(TIMEOUT)
+    finally:
+        signal.signal(signal.SIGUSR1, old)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("timeout", [None, TIMEOUT])
+def test_closed_by_another_thread(timeout: float | None) -> None:
+    """Closing wakes whoever waits, with ValueError."""
+    for _ in range(20):
+        handle = nfq.open()
+        handle.create_queue(1, accept)
+        waiting = background(handle.process, timeout=timeout)
+        handle.close()
+        with pytest.raises(ValueError, match="closed"):
+            waiting.result(TIMEOUT / 2)
+
+
+def test_several_waiters_are_woken() -> None:
+    """All of them."""
+    handle = nfq.open()
+    waiting = [background(handle.process, timeout=None) for _ in range(4)]
+    handle.close()
+    for waiter in waiting:
+        with pytest.raises(ValueError, match="closed"):
+            waiter.result(TIMEOUT)
+
+
+# What comes in
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_blocking_mode_does_not_matter(handle: Handle, udp: UdpPair, blocking: bool) -> None:
+    """It waits, or doesn't, as its timeout says, whatever the descriptor does; and leaves it so."""
+    os.set_blocking(handle.fd(), blocking)
+    handle.create_queue(1, accept, mode=COPY)
+    assert handle.process(timeout=0) == 0
+    assert handle.process(timeout=0.01) == 0
+    udp.send(b"data")
+    assert handle.process(timeout=None) == 1
+    assert os.get_blocking(handle.fd()) == blocking
+    assert udp.arrivals() == [b"data"]
+
+
+def test_refused_verdicts_are_no_packets(handle: Handle, udp: UdpPair) -> None:
+    """The kernel's refusals of verdicts are counted; they neither end a wait nor are packets."""
+    handle.create_queue(1, accept, mode=COPY)
+    udp.send(b"data")
+    with netlink_socket(handle) as sock:
+        message = sock.recv(4096)
+    assert handle.handle_packet(message) == 1
+    assert handle.handle_packet(message) == 1  # the kernel has no such packet any more
+    assert handle.process(timeout=0.05) == 0
+    assert handle.stats().verdict_errors == 1
+    assert udp.arrivals() == [b"data"]
+
+
+def test_other_messages_are_no_packets() -> None:
+    """Messages that are no packets don't count either."""
+    seen: list[int] = []
+    with PlayedKernel() as kernel:
+        kernel.create_queue(1, lambda packet: seen.append(packet.id))
+        kernel.socket.send(error_message(0, message(0x302, bytes(4), sequence=4711)))
+        kernel.socket.send(message(1))
+        assert kernel.handle.process(timeout=0.01) == 0
+        kernel.socket.send(packet_message(7))
+        assert kernel.handle.process(timeout=None) == 1
+    assert seen == [7]
+
+
+@pytest.mark.parametrize(
+    ("family", "size"), [(socket.AF_INET, 65507), (socket.AF_INET6, 65536 - 48)]
+)
+def test_largest_packets(handle: Handle, family: int, size: int) -> None:
+    """The largest packets come through; the kernel's own limit cuts their last bytes off."""
+    queue_rule(1, family=family)
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=COPY)
+    header = 28 if family == socket.AF_INET else 48
+    data = [random.Random(number).randbytes(size) for number in range(3)]
+    with UdpPair(family) as pair:
+        for sent in data:
+            pair.send(sent)
+            process_until(handle, lambda: packets)
+            packet = packets.pop()
+            assert packet.original_length == size + header
+            assert len(packet.payload) == 65531
+            assert packet.truncated
+            assert sent.startswith(packet.get_payload()[header:])
+            packet.accept()
+            assert pair.recv() == sent
+    assert handle.stats().truncated == 3
+
+
+def test_just_not_truncated(handle: Handle, udp: UdpPair) -> None:
+    """A packet of 65,531 bytes is whole."""
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=COPY)
+    data = random.Random(0).randbytes(65531 - 28)
+    udp.send(data)
+    handle.process(timeout=None)
+    assert data_of(packets[0]) == data
+    assert not packets[0].truncated
+    packets[0].accept()
+    assert udp.arrivals() == [data]
+
+
+def test_overrun(handle: Handle) -> None:
+    """A full receive buffer is counted, and processing goes on with what is there."""
+    queue_rule(1, chain="PREROUTING")
+    seen: list[bytes] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(data_of(packet))
+        packet.accept()
+
+    handle.create_queue(1, callback, mode=COPY)
+    with netlink_socket(handle) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    with UdpPair() as udp:
+        sent = [b"%04d" % number * 200 for number in range(100)]
+        udp.send(*sent)
+        while handle.process(timeout=0.01):
+            pass
+        assert handle.stats().overruns >= 1
+        assert 0 < len(seen) < 100
+        assert seen == sent[: len(seen)]
+        udp.send(b"after")
+        process_until(handle, lambda: seen[-1] == b"after")
+        assert udp.arrivals() == seen
+    assert handle.stats().verdict_errors == 0
+
+
+def test_overrun_of_own_recv(handle: Handle) -> None:
+    """A loop of one's own sees the overrun as ENOBUFS from its own recv, as in the seed."""
+    queue_rule(1, chain="PREROUTING")
+    handle.create_queue(1, accept, mode=COPY)
+    with netlink_socket(handle) as sock, UdpPair() as udp:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        udp.send(*[bytes(800)] * 100)
+        with pytest.raises(OSError, match="No buffer space"):
+            sock.recv(4096)
+        assert handle.handle_packet(sock.recv(4096)) == 1
+    assert handle.stats().overruns == 0
+
+
+# Threads
+
+
+def test_two_handles_in_two_threads(udp: UdpPair) -> None:
+    """Each handle has its own packets; they can be processed in parallel."""
+    queue_rule(2, "-p udp --sport 9997")
+
+    def serve(handle: Handle, count: int) -> int:
+        return sum(handle.process(timeout=TIMEOUT) for _ in range(count))
+
+    with nfq.open() as first, nfq.open() as second:
+        first.create_queue(1, accept, mode=COPY)
+        second.create_queue(2, accept, mode=COPY)
+        served = [background(serve, handle, 1) for handle in (first, second)]
+        udp.send(b"1")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 9997))
+            sock.sendto(b"2", ("127.0.0.1", 9999))
+        assert [future.result(TIMEOUT) for future in served] == [1, 1]
+    assert sorted(udp.arrivals()) == [b"1", b"2"]
+
+
+def test_one_handle_in_several_threads(handle: Handle) -> None:
+    """Several threads may process one handle: each packet is dispatched once."""
+    queue_rule(1, chain="PREROUTING")
+    seen: list[bytes] = []
+    all_seen = threading.Event()
+
+    def callback(packet: Packet) -> None:
+        seen.append(data_of(packet))
+        packet.accept()
+        if len(seen) == 300:
+            all_seen.set()
+
+    def serve() -> int:
+        count = 0
+        while not all_seen.is_set():
+            count += handle.process(max_packets=4, timeout=0.01)
+        return count
+
+    handle.create_queue(1, callback, mode=COPY)
+    serving = [background(serve) for _ in range(4)]
+    sent = [b"%d" % number for number in range(300)]
+    with UdpPair() as udp:
+        udp.send(*sent)
+        assert sum(future.result(TIMEOUT) for future in serving) == 300
+        assert sorted(seen) == sorted(sent)
+        assert sorted(udp.arrivals()) == sorted(sent)
