@@ -113,9 +113,10 @@ class InterruptError(Exception):
     """What the signal handler raises."""
 
 
-def signal_until_called(calls: list[int]) -> None:
+def signal_until_called(calls: list[int], begin: threading.Event) -> None:
     """Sends signals to the main thread until their handler has been called."""
     end = time.monotonic() + TIMEOUT
+    begin.wait(TIMEOUT)
     while not calls and time.monotonic() < end:
         os.kill(os.getpid(), signal.SIGUSR1)
         time.sleep(0.01)
@@ -124,18 +125,22 @@ def signal_until_called(calls: list[int]) -> None:
 def test_signal_handler_raises(handle: Handle) -> None:
     """What a signal handler raises ends the wait."""
     calls: list[int] = []
+    begin = threading.Event()
 
     def handler(number: int, frame: FrameType | None) -> None:
-        calls.append(number)
-        raise InterruptError
+        if not calls:
+            calls.append(number)
+            raise InterruptError
+
+    def wait() -> None:
+        begin.set()
+        handle.process(timeout=None)
 
     old = signal.signal(signal.SIGUSR1, handler)
     try:
-        signalling = None
+        signalling = background(signal_until_called, calls, begin)
         with pytest.raises(InterruptError):
-            signalling = background(signal_until_called, calls)
-            handle.process(timeout=None)
-        assert signalling is not None
+            wait()
         signalling.result(TIMEOUT)
     finally:
         signal.signal(signal.SIGUSR1, old)

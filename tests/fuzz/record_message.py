@@ -7,6 +7,7 @@ Run it with the Python that has the package: python tests/fuzz/record_message.py
 
 import hashlib
 import socket
+import struct
 import sys
 from pathlib import Path
 
@@ -25,11 +26,24 @@ from netns import (  # noqa: E402 (tests/ has to be on the path)
     up,
     veth,
 )
+from played_kernel import (  # noqa: E402
+    MSG_CONFIG,
+    MSG_VERDICT,
+    MSG_VERDICT_BATCH,
+    NFQA_VERDICT_HDR,
+    NLM_F_ACK,
+    NLMSG_NOOP,
+    attribute,
+    message,
+)
 from queues import netlink_socket  # noqa: E402
 
 import libnetfilterqueue as nfq  # noqa: E402
 
 CORPUS = HERE / "corpus" / "message"
+NLM_F_REQUEST = 1
+NFQA_CFG_PARAMS = 2
+SO_TIMESTAMP = 29  # asm/socket.h
 LONGEST = 2048  # what lies behind is payload: no use to the fuzzer
 
 
@@ -42,7 +56,7 @@ def save(data: bytes) -> None:
 def record_packets(family: int, mode: nfq.CopyMode, copy_range: int, flags: int) -> None:
     """A small and a large datagram, with a mark and a timestamp."""
     with private_namespace(), nfq.open() as handle, UdpPair(family) as pair:
-        pair.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_TIMESTAMP, 1)
+        pair.receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMP, 1)
         iptables("-t mangle -A OUTPUT -j MARK --set-mark 0x12345678", family)
         queue_rule(table="filter", chain="INPUT", family=family)
         queue_rule(table="mangle", chain="POSTROUTING", family=family)
@@ -56,7 +70,7 @@ def record_packets(family: int, mode: nfq.CopyMode, copy_range: int, flags: int)
 
 
 def record_ethernet() -> None:
-    """Packets that came by Ethernet, over a bridge if the kernel has them."""
+    """A packet that came by Ethernet."""
     with private_namespace(), nfq.open() as handle:
         neighbour = Namespace()
         veth("inner", "outer", neighbour)
@@ -74,20 +88,22 @@ def record_ethernet() -> None:
 
 
 def record_answers() -> None:
-    """What the kernel answers to configuration requests and to verdicts it refuses."""
-    with private_namespace(), nfq.open() as handle, UdpPair() as pair:
-        queue_rule(1)
-        packets: list[nfq.NetfilterQueueData] = []
-        handle.create_queue(1, packets.append, mode=nfq.NFQNL_COPY_PACKET)
-        pair.send(b"data")
-        handle.process(timeout=1)
-        with netlink_socket(handle) as sock:
-            config = bytes.fromhex("20000000020305000100000000000000000000010800010002000002")
-            for request in (config + bytes(4), bytes.fromhex("10000000010005000700000000000000")):
-                sock.send(request)
+    """What the kernel answers: to a marker, to configuration requests, to verdicts."""
+    family_header = struct.pack("!BBH", socket.AF_UNSPEC, 0, 1)
+    params = attribute(NFQA_CFG_PARAMS, struct.pack("!IB", 0xFFFF, nfq.NFQNL_COPY_PACKET))
+    verdict = attribute(NFQA_VERDICT_HDR, struct.pack("!II", nfq.NF_ACCEPT, 99))
+    with private_namespace(), nfq.open() as handle, netlink_socket(handle) as sock:
+        for bound in (False, True):
+            if bound:
+                handle.create_queue(1, lambda _: None)
+            for kind, body in (
+                (NLMSG_NOOP, b""),
+                (MSG_CONFIG, family_header + params),
+                (MSG_VERDICT, family_header + verdict),
+                (MSG_VERDICT_BATCH, family_header + verdict),
+            ):
+                sock.send(message(kind, body, 7, NLM_F_REQUEST | NLM_F_ACK))
                 save(sock.recv(1 << 17))
-            packets[0].accept()
-            save(sock.recv(1 << 17))
 
 
 def main() -> None:
