@@ -270,7 +270,11 @@ lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool r
         answer_pending(handle, answer);
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH:
-        handle->stats.verdict_errors += answer->error != 0 && answer->seq != LNFQ_SEQ_TEARDOWN;
+        if (answer->seq == LNFQ_SEQ_TEARDOWN) {
+            handle->nothing_left = !read && answer->error == ENOENT;
+            break;
+        }
+        handle->stats.verdict_errors += answer->error != 0;
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT:
         handle->stats.verdict_errors += answer->error != 0;

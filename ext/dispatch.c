@@ -73,8 +73,7 @@ dispatch_pace(struct dispatch *dispatch)
 
 /* The queue that a packet belongs to, a new reference; NULL if that is gone. */
 static lnfq_queue *
-claim(struct dispatch *dispatch, const struct lnfq_index *index, const unsigned char *bytes,
-      const struct source *source)
+claim(struct dispatch *dispatch, const struct lnfq_index *index, const struct source *source)
 {
     lnfq_handle *handle = dispatch->handle;
     lnfq_queue *queue;
@@ -83,8 +82,6 @@ claim(struct dispatch *dispatch, const struct lnfq_index *index, const unsigned 
     queue = lnfq_handle_find(handle, index->queue);
     if (queue != NULL && lnfq_queue_owns(queue, index->id, source->epoch, source->foreign)) {
         Py_INCREF(queue);
-        handle->stats.packets += 1;
-        handle->stats.truncated += lnfq_index_truncated(index, bytes);
     }
     else {
         queue = NULL;
@@ -172,12 +169,18 @@ call_back(struct dispatch *dispatch, lnfq_packet *packet, PyObject *callback)
 static PyObject *
 activate(struct dispatch *dispatch, lnfq_packet *packet)
 {
+    struct lnfq_stats *stats = &dispatch->handle->stats;
     PyObject *callback = NULL;
 
     lnfq_handle_lock(dispatch->handle);
     if (packet->queue->bound) {
         callback = Py_NewRef(packet->queue->callback);
         lnfq_packet_activate(packet);
+        stats->packets += 1;
+        stats->truncated += lnfq_index_truncated(&packet->index, packet->bytes);
+    }
+    else {
+        stats->orphaned += 1;
     }
     lnfq_handle_unlock(dispatch->handle);
     return callback;
@@ -187,7 +190,7 @@ static void
 dispatch_packet(struct dispatch *dispatch, const struct lnfq_index *index,
                 const unsigned char *bytes, const struct source *source)
 {
-    lnfq_queue *queue = claim(dispatch, index, bytes, source);
+    lnfq_queue *queue = claim(dispatch, index, source);
     lnfq_packet *packet;
     PyObject *callback = NULL;
 

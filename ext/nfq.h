@@ -134,11 +134,11 @@ struct lnfq_stats {
     uint64_t defaulted;
 };
 
-/* What became of a queue number on this descriptor before. */
+/* What the last binding of a queue number has left behind. */
 enum lnfq_history {
-    LNFQ_NEVER_BOUND,
-    LNFQ_BOUND_BEFORE, /* and destroyed without a packet seen */
-    LNFQ_SEEN_BEFORE,  /* and destroyed after packets */
+    LNFQ_NOTHING_LEFT, /* nothing waited when it was destroyed; or there was none */
+    LNFQ_LEFT_UNSEEN,  /* messages may be in a reader's hands, and none of its were seen here */
+    LNFQ_LEFT_SEEN,    /* messages may be in a reader's hands, and some of its were seen here */
 };
 
 /* A message that came while an answer was awaited. */
@@ -190,8 +190,9 @@ struct lnfq_handle {
     unsigned char *scratch; /* one datagram, while an answer is awaited */
     lnfq_batch *spare;      /* `process` keeps its buffers here */
     uint32_t seq;
-    uint64_t epoch; /* grows when a number is bound anew: older messages belong to older queues */
+    uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     bool marker_wanted;
+    bool nothing_left; /* the kernel said so of the queue that is being destroyed */
     struct lnfq_stats stats;
 
     _Atomic(struct lnfq_debt *) debts;

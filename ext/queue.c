@@ -7,12 +7,12 @@
  *
  * A number that is bound anew: the kernel counts packet ids from 1 again, and nothing else in a
  * message tells the old binding's packets from the new one's. Those that this handle received are
- * told by the epoch in which they came. Those that a loop of the user's own received, and has not
- * handed in yet, are told by their order: the number is bound without a mode, in which the kernel
- * queues nothing; then a marker and the mode are sent together, so that the marker's
- * acknowledgement stands in the stream before the new binding's first packet. Until it is handed
- * in, what is handed in is the old binding's, but for ids that follow on those of the new one seen
- * already.
+ * told by the epoch in which they came. If packets waited when the old binding was destroyed, a
+ * loop of the user's own may have received some and not handed them in yet. They are told by their
+ * order: the number is bound without a mode, in which the kernel queues nothing; then a marker and
+ * the mode are sent together, so that the marker's acknowledgement stands in the stream before the
+ * new binding's first packet. Until it is handed in, what is handed in is the old binding's, but
+ * for ids that follow on those of the new one seen already.
  */
 #include "nfq.h"
 
@@ -138,7 +138,6 @@ bind_anew(lnfq_queue *queue, const struct lnfq_config *config)
     if (error != 0) {
         return error;
     }
-    queue->handle->epoch += 1;
     queue->silent = true;
     return config->has_mode && config->mode != NFQNL_COPY_NONE ? open_fenced(queue, &mode) : 0;
 }
@@ -147,15 +146,11 @@ static int
 bind_queue(lnfq_queue *queue, const struct lnfq_config *config)
 {
     lnfq_handle *handle = queue->handle;
-    bool anew = handle->history[queue->number] != LNFQ_NEVER_BOUND;
-    int error;
 
-    if (anew && handle->kernel) {
+    if (handle->history[queue->number] != LNFQ_NOTHING_LEFT && handle->kernel) {
         return bind_anew(queue, config);
     }
-    error = lnfq_config_request(handle, queue->number, config, NULL, 0);
-    handle->epoch += anew;
-    return error;
+    return lnfq_config_request(handle, queue->number, config, NULL, 0);
 }
 
 /* What a failed binding may have left in the kernel goes; the first error is the one to report. */
@@ -184,26 +179,22 @@ bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy
 /* ---- unbinding; all with the lock ---- */
 
 /*
- * What the kernel gets in front of the unbinding, which drops all that waits: the default verdict
- * for all that waits. While that is NF_ACCEPT, packets that come in between are let through too.
+ * What the kernel gets in front of the unbinding, which drops all that waits: no more packets are
+ * queued (where the default verdict is NF_ACCEPT they pass), and what waits gets the default.
  */
 static size_t
 put_teardown(lnfq_queue *queue, unsigned char *bytes)
 {
     const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
-    const struct lnfq_config open = {.has_maxlen = true,
-                                     .maxlen = 0,
-                                     .mask = NFQA_CFG_F_FAIL_OPEN,
-                                     .flags = NFQA_CFG_F_FAIL_OPEN};
+    const struct lnfq_config shut = {
+        .has_maxlen = true,
+        .maxlen = 0,
+        .mask = NFQA_CFG_F_FAIL_OPEN,
+        .flags = verdict.verdict == NF_ACCEPT ? NFQA_CFG_F_FAIL_OPEN : 0,
+    };
     uint32_t everything = queue->highest_id + (UINT32_MAX >> 2); /* ids are compared signed */
-    size_t size = 0;
+    size_t size = lnfq_request_put_config(bytes, queue->number, ++queue->handle->seq, false, &shut);
 
-    if (verdict.verdict == NF_DROP || verdict.verdict == NF_STOLEN) {
-        return 0;
-    }
-    if (verdict.verdict == NF_ACCEPT) {
-        size = lnfq_request_put_config(bytes, queue->number, ++queue->handle->seq, false, &open);
-    }
     return size
            + lnfq_verdict_put_batch(bytes + size, queue->number, everything, LNFQ_SEQ_TEARDOWN,
                                     &verdict);
@@ -229,10 +220,20 @@ unbind_queue(lnfq_queue *queue)
     unsigned char before[LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
     lnfq_handle *handle = queue->handle;
     int sending = lnfq_handle_send(handle);
-    int unbinding =
-        lnfq_config_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
+    int unbinding;
+    enum lnfq_history history;
 
-    handle->history[queue->number] = queue->seen ? LNFQ_SEEN_BEFORE : LNFQ_BOUND_BEFORE;
+    handle->nothing_left = false;
+    unbinding =
+        lnfq_config_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
+    if (handle->nothing_left) {
+        history = LNFQ_NOTHING_LEFT;
+    }
+    else {
+        history = queue->seen ? LNFQ_LEFT_SEEN : LNFQ_LEFT_UNSEEN;
+    }
+    handle->history[queue->number] = (unsigned char)history;
+    handle->epoch += 1; /* what is received from now on is not this binding's */
     return sending != 0 ? sending : unbinding;
 }
 
@@ -268,8 +269,8 @@ enlist(lnfq_queue *queue)
     if (error == 0) {
         enum lnfq_history history = handle->history[queue->number];
 
-        queue->born = history == LNFQ_NEVER_BOUND ? 0 : handle->epoch + 1;
-        queue->predecessor_seen = history == LNFQ_SEEN_BEFORE;
+        queue->born = handle->epoch;
+        queue->predecessor_seen = history == LNFQ_LEFT_SEEN;
         queue->bound = true;
         list_insert(handle, (lnfq_queue *)Py_NewRef((PyObject *)queue));
     }
@@ -438,7 +439,7 @@ queue_configure(lnfq_queue *queue, const struct lnfq_config *config, const char 
 /* ---- methods ---- */
 
 PyDoc_STRVAR(set_mode_doc,
-             "set_mode($self, /, mode, range=65535)\n"
+             "set_mode($self, /, mode, range)\n"
              "--\n"
              "\n"
              "Set how much of each packet the kernel copies to user space.\n"
@@ -458,14 +459,13 @@ queue_set_mode(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
 {
     static const char *const names[] = {"mode", "range", NULL};
     PyObject *values[2] = {NULL, NULL};
-    int64_t mode, range = LNFQ_RANGE_DEFAULT;
+    int64_t mode, range;
     struct lnfq_config config = {.has_mode = true};
     char call[64];
 
-    if (lnfq_parse_arguments("set_mode", names, 1, 2, args, nargs, kwnames, values) < 0
+    if (lnfq_parse_arguments("set_mode", names, 2, 2, args, nargs, kwnames, values) < 0
         || lnfq_parse_int(values[0], "set_mode(): mode", 0, NFQNL_COPY_PACKET, &mode) < 0
-        || (values[1] != NULL
-            && lnfq_parse_int(values[1], "set_mode(): range", 0, UINT32_MAX, &range) < 0)) {
+        || lnfq_parse_int(values[1], "set_mode(): range", 0, UINT32_MAX, &range) < 0) {
         return NULL;
     }
     config.mode = (uint8_t)mode;

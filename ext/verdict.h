@@ -12,8 +12,7 @@
 /* Room for the longest message that is built here. */
 #define LNFQ_VERDICT_SIZE_MAX 64
 
-/* The sequence number of a queue's last batch verdict, whose refusal (nothing waited) means
- * nothing. */
+/* The sequence number of a queue's last batch verdict: its refusal says that nothing waited. */
 #define LNFQ_SEQ_TEARDOWN 0
 
 /* What a packet is to get. */

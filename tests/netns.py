@@ -280,12 +280,12 @@ class UdpPair:
 
 
 @contextlib.contextmanager
-def tcp_echo(family: int = socket.AF_INET, port: int = PORT) -> Iterator[None]:
-    """Serves one TCP conversation: sends back what it gets until the client has finished."""
+def tcp_echo(family: int = socket.AF_INET, port: int = PORT) -> Iterator[Future[None]]:
+    """Serves one TCP conversation: sends back what it gets, done when the client has finished."""
     with socket.create_server((LOOPBACK[family], port), family=family) as listener:
         listener.settimeout(TIMEOUT)
         served = background(_echo, listener)
-        yield
+        yield served
         served.result(TIMEOUT)
 
 

@@ -143,7 +143,7 @@ ARGUMENTS: list[tuple[str, Callable[[Any], object]]] = [
     ("process", lambda on: on.handle.process(colour=1)),
     ("fd", lambda on: on.handle.fd(1)),
     ("close", lambda on: on.handle.close(1)),
-    ("set_mode", lambda on: on.queue.set_mode(1)),
+    ("set_mode", lambda on: on.queue.set_mode()),
     ("set_mode", lambda on: on.queue.set_mode(1, 2, 3)),
     ("set_flags", lambda on: on.queue.set_flags(1)),
     ("set_maxlen", lambda on: on.queue.set_maxlen()),

@@ -8,6 +8,7 @@ import random
 import select
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -183,15 +184,20 @@ def test_malformed_after_good(kernel: PlayedKernel) -> None:
     )
 
 
-def test_callback_error_before_malformed(kernel: PlayedKernel) -> None:
-    """With an exception of a callback before it, one of the two is raised, and nothing is lost."""
+def test_callback_error_before_malformed(
+    kernel: PlayedKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an exception of a callback before it, that is the first, and so the one to propagate."""
 
     def callback(packet: Packet) -> None:
         raise KeyError
 
+    unraisable: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(args.exc_type))
     kernel.create_queue(1, callback)
-    with pytest.raises((nfq.MalformedMessageError, KeyError)):
+    with pytest.raises(KeyError):
         kernel.handle.handle_packet(packet_message(1, b"1234") + b"\xff" * 20)
+    assert unraisable == [nfq.MalformedMessageError]
     assert len(kernel.verdicts()) == 1
 
 

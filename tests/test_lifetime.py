@@ -454,8 +454,9 @@ def test_dropped_open_handle(udp: UdpPair) -> None:
     handles[0].create_queue(1, accept, mode=COPY, default_verdict=nfq.NF_ACCEPT)
     gc.collect()
     udp.send(b"data")
+    handles.clear()
     with pytest.warns(ResourceWarning, match="unclosed"):
-        handles.clear()
+        gc.collect()
     assert udp.arrivals() == [b"data"]
     with nfq.open() as other:
         other.create_queue(1, accept)
