@@ -19,7 +19,7 @@ import readme_loop  # noqa: E402
 
 
 def tick() -> None:
-    """Runs beside the loop."""
+    """Run beside the loop."""
     seconds = 0.0
     while True:
         print(f"The other greenlet has run for {seconds:.1f} s", flush=True)
@@ -28,6 +28,7 @@ def tick() -> None:
 
 
 def main(number: int = 1) -> None:
+    """Run both until interrupted."""
     loop = gevent.spawn(readme_loop.main, number)
     ticker = gevent.spawn(tick)
     for signum in (signal.SIGINT, signal.SIGTERM):

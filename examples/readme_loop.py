@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Prints the packets of a queue and lets them pass, in a receive loop of its own.
+"""Print the packets of a queue and let them pass, in a receive loop of our own.
 
     iptables -A OUTPUT -p udp -j NFQUEUE --queue-num 1
     python readme_loop.py [QUEUE]
@@ -17,18 +17,21 @@ import libnetfilterqueue
 
 
 def handle_tcp(payload: bytes) -> None:
+    """Print what a TCP segment says."""
     src, dst = struct.unpack("!HH", payload[:4])
     print(f"    tcp.src: {src}")
     print(f"    tcp.dst: {dst}")
 
 
 def handle_udp(payload: bytes) -> None:
+    """Print what a UDP datagram says."""
     src, dst = struct.unpack("!HH", payload[:4])
     print(f"    udp.src: {src}")
     print(f"    udp.dst: {dst}")
 
 
 def handle_ipv4(payload: bytes) -> None:
+    """Print what an IPv4 packet says."""
     ip_verlen = payload[0]
     ip_ver = ip_verlen >> 4
     assert ip_ver == 4
@@ -45,6 +48,7 @@ def handle_ipv4(payload: bytes) -> None:
 
 
 def handle_ipv6(payload: bytes) -> None:
+    """Print what an IPv6 packet says."""
     ip_verlen = payload[0]
     ip_ver = ip_verlen >> 4
     assert ip_ver == 6
@@ -60,6 +64,7 @@ def handle_ipv6(payload: bytes) -> None:
 
 
 def callback(data: libnetfilterqueue.NetfilterQueueData) -> None:
+    """Print what the packet says, and let it pass."""
     try:
         print("Received:")
         mac_bytes = data.get_packet_hw()
@@ -73,11 +78,12 @@ def callback(data: libnetfilterqueue.NetfilterQueueData) -> None:
             handler[ip_ver](payload)
         data.set_verdict(libnetfilterqueue.NF_ACCEPT, mark=None)
         print(flush=True)
-    except Exception as e:
-        print(e)
+    except Exception as e:  # noqa: BLE001
+        print(e, flush=True)
 
 
 def main(number: int = 1) -> None:
+    """Receive packets until interrupted."""
     handle = libnetfilterqueue.open()
 
     handle.unbind_pf(socket.AF_INET)
@@ -97,7 +103,7 @@ def main(number: int = 1) -> None:
                 handle.handle_packet(data)
             except OSError as e:
                 if e.errno == errno.ENOBUFS:
-                    print("Unable to hold processed packets")
+                    print("Unable to hold processed packets", flush=True)
                     continue
                 raise
     except KeyboardInterrupt:

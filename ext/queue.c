@@ -213,6 +213,19 @@ settle_active(lnfq_queue *queue)
     queue->outstanding = 0;
 }
 
+/* What the next binding of the number has to reckon with. */
+static enum lnfq_history
+left_behind(const lnfq_queue *queue)
+{
+    if (queue->silent || queue->fenced) {
+        return LNFQ_LEFT_UNSEEN; /* what the one before left behind may still be there */
+    }
+    if (queue->handle->nothing_left) {
+        return LNFQ_NOTHING_LEFT;
+    }
+    return queue->seen ? LNFQ_LEFT_SEEN : LNFQ_LEFT_UNSEEN;
+}
+
 static int
 unbind_queue(lnfq_queue *queue)
 {
@@ -221,18 +234,11 @@ unbind_queue(lnfq_queue *queue)
     lnfq_handle *handle = queue->handle;
     int sending = lnfq_handle_send(handle);
     int unbinding;
-    enum lnfq_history history;
 
     handle->nothing_left = false;
     unbinding =
         lnfq_config_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
-    if (handle->nothing_left) {
-        history = LNFQ_NOTHING_LEFT;
-    }
-    else {
-        history = queue->seen ? LNFQ_LEFT_SEEN : LNFQ_LEFT_UNSEEN;
-    }
-    handle->history[queue->number] = (unsigned char)history;
+    handle->history[queue->number] = (unsigned char)left_behind(queue);
     handle->epoch += 1; /* what is received from now on is not this binding's */
     return sending != 0 ? sending : unbinding;
 }
