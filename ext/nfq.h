@@ -265,7 +265,7 @@ struct lnfq_queue {
     /* A number that is bound anew: see queue.c. Protected by the handle's lock. */
     uint64_t born;         /* the handle's epoch from which on messages are this queue's */
     bool predecessor_seen; /* the number's earlier binding had seen packets */
-    bool silent;           /* it never had a mode: the kernel can't have queued anything */
+    bool silent;           /* it has had no mode yet: the kernel can't have queued anything */
     bool fenced;           /* a reader may hold older messages until it has read the marker */
     uint32_t fence;        /* the marker's sequence number */
 };

@@ -125,32 +125,24 @@ open_fenced(lnfq_queue *queue, const struct lnfq_config *mode)
     return error;
 }
 
-static int
-bind_anew(lnfq_queue *queue, const struct lnfq_config *config)
-{
-    struct lnfq_config first = *config;
-    const struct lnfq_config mode = {
-        .has_mode = true, .mode = config->mode, .range = config->range};
-    int error;
-
-    first.has_mode = false;
-    error = lnfq_config_request(queue->handle, queue->number, &first, NULL, 0);
-    if (error != 0) {
-        return error;
-    }
-    queue->silent = true;
-    return config->has_mode && config->mode != NFQNL_COPY_NONE ? open_fenced(queue, &mode) : 0;
-}
-
+/* A queue that may be mistaken for its predecessor is bound without its mode first. */
 static int
 bind_queue(lnfq_queue *queue, const struct lnfq_config *config)
 {
-    lnfq_handle *handle = queue->handle;
+    struct lnfq_config first = *config;
+    const struct lnfq_config mode = {
+        .has_mode = true,
+        .mode = config->mode,
+        .range = config->range,
+    };
+    int error;
 
-    if (handle->history[queue->number] != LNFQ_NOTHING_LEFT && handle->kernel) {
-        return bind_anew(queue, config);
+    first.has_mode = config->has_mode && !queue->silent;
+    error = lnfq_config_request(queue->handle, queue->number, &first, NULL, 0);
+    if (error != 0 || !queue->silent || !config->has_mode || config->mode == NFQNL_COPY_NONE) {
+        return error;
     }
-    return lnfq_config_request(handle, queue->number, config, NULL, 0);
+    return open_fenced(queue, &mode);
 }
 
 /* What a failed binding may have left in the kernel goes; the first error is the one to report. */
@@ -277,6 +269,7 @@ enlist(lnfq_queue *queue)
 
         queue->born = handle->epoch;
         queue->predecessor_seen = history == LNFQ_LEFT_SEEN;
+        queue->silent = history != LNFQ_NOTHING_LEFT && handle->kernel;
         queue->bound = true;
         list_insert(handle, (lnfq_queue *)Py_NewRef((PyObject *)queue));
     }
