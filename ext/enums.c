@@ -13,7 +13,7 @@ static const struct {
 } enums[LNFQ_ENUMS] = {
     [LNFQ_ENUM_VERDICT] = {"Verdict", NF_MAX_VERDICT + 1},
     [LNFQ_ENUM_HOOK] = {"Hook", NF_INET_NUMHOOKS},
-    [LNFQ_ENUM_SKB_INFO] = {"SkbInfo", 2 * NFQA_SKB_CSUM_NOTVERIFIED},
+    [LNFQ_ENUM_SKB_INFO] = {"SkbInfo", NFQA_SKB_CSUM_NOTVERIFIED << 1},
 };
 
 static PyObject *
