@@ -78,6 +78,9 @@ claim(struct dispatch *dispatch, const struct lnfq_index *index, const struct so
     lnfq_handle *handle = dispatch->handle;
     lnfq_queue *queue;
 
+    if (lnfq_handle_forked(handle)) {
+        return NULL; /* a callback has forked, and this is the child: dispatch_end says so */
+    }
     lnfq_handle_lock(handle);
     queue = lnfq_handle_find(handle, index->queue);
     if (queue != NULL && lnfq_queue_owns(queue, index->id, source->epoch, source->foreign)) {

@@ -52,9 +52,13 @@ pay_debts(lnfq_handle *handle)
     (void)lnfq_handle_send(handle);
 }
 
+/* A child of fork may find the lock taken for ever, and has nobody to share the handle with. */
 void
 lnfq_handle_lock(lnfq_handle *handle)
 {
+    if (lnfq_handle_forked(handle)) {
+        return;
+    }
     if (pthread_mutex_trylock(&handle->lock) != 0) {
         Py_BEGIN_ALLOW_THREADS
         pthread_mutex_lock(&handle->lock);
@@ -65,6 +69,9 @@ lnfq_handle_lock(lnfq_handle *handle)
 void
 lnfq_handle_unlock(lnfq_handle *handle)
 {
+    if (lnfq_handle_forked(handle)) {
+        return;
+    }
     /* A destructor that finds the lock taken leaves a debt: look again once it is free. */
     do {
         if (atomic_load(&handle->debts) != NULL) {
@@ -100,6 +107,11 @@ lnfq_handle_post(lnfq_handle *handle, uint16_t queue, uint32_t id,
     unsigned char *bytes = lnfq_outbox_reserve(&handle->outbox, LNFQ_VERDICT_SIZE_MAX);
 
     if (bytes == NULL) {
+        /* There always is room for one once the others are gone. */
+        (void)lnfq_handle_send(handle);
+        bytes = lnfq_outbox_reserve(&handle->outbox, LNFQ_VERDICT_SIZE_MAX);
+    }
+    if (bytes == NULL) {
         return ENOMEM;
     }
     lnfq_outbox_add(&handle->outbox, lnfq_verdict_put(bytes, queue, id, verdict));
@@ -120,6 +132,9 @@ lnfq_handle_flush(lnfq_handle *handle, const char *call)
     bool idle;
     int error;
 
+    if (lnfq_handle_check_forked(handle, call) < 0) {
+        return -1;
+    }
     lnfq_handle_lock(handle);
     idle = handle->outbox.used == 0 && !handle->marker_wanted;
     lnfq_handle_unlock(handle);
@@ -217,7 +232,8 @@ handle_new(lnfq_state *state)
     pthread_mutex_init(&handle->lock, NULL);
     PyObject_GC_Track(handle);
     handle->scratch = malloc(LNFQ_DATAGRAM_MAX);
-    if (handle->scratch == NULL) {
+    if (handle->scratch == NULL
+        || lnfq_outbox_reserve(&handle->outbox, LNFQ_VERDICT_SIZE_MAX) == NULL) {
         Py_DECREF(handle);
         PyErr_NoMemory();
         return NULL;
@@ -806,15 +822,11 @@ handle_exit(PyObject *self, PyObject *Py_UNUSED(exception))
 
 /* ---- type ---- */
 
-/* Read under the lock; not in a child of fork, where nobody may take it. */
 static bool
 is_closed(lnfq_handle *handle)
 {
     bool closed;
 
-    if (lnfq_handle_forked(handle)) {
-        return handle->closed;
-    }
     lnfq_handle_lock(handle);
     closed = handle->closed;
     lnfq_handle_unlock(handle);

@@ -613,15 +613,11 @@ queue_get_handle(PyObject *self, void *Py_UNUSED(closure))
     return Py_NewRef((PyObject *)queue_cast(self)->handle);
 }
 
-/* Whether it is bound, read under the lock; not in a child of fork, where nobody may take it. */
 static bool
 queue_bound(lnfq_queue *queue)
 {
     bool bound;
 
-    if (lnfq_handle_forked(queue->handle)) {
-        return queue->bound;
-    }
     lnfq_handle_lock(queue->handle);
     bound = queue->bound;
     lnfq_handle_unlock(queue->handle);

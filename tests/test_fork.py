@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""After fork the child can only close, and the parent's queues are unharmed."""
+
+import os
+import traceback
+from collections.abc import Callable
+
+import pytest
+from netns import UdpPair
+from queues import Handle, Packet, data_of
+
+import libnetfilterqueue as nfq
+
+
+def in_child(function: Callable[[], None]) -> int:
+    """Runs the function in a child of fork; returns its exit status, 0 if nothing was raised."""
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        except BaseException:  # noqa: BLE001 (the child must not go on as a second pytest)
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def kept_packets(handle: Handle, udp: UdpPair, *data: bytes) -> list[Packet]:
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=nfq.NFQNL_COPY_PACKET)
+    udp.send(*data)
+    assert handle.process() == len(data)
+    return packets
+
+
+def test_every_call_in_the_child(handle: Handle, udp: UdpPair) -> None:
+    """Any call but close raises RuntimeError, and names itself."""
+    (packet,) = kept_packets(handle, udp, b"data")
+    queue = packet.queue
+    calls: dict[str, Callable[[], object]] = {
+        "bind_pf": lambda: handle.bind_pf(2),
+        "unbind_pf": lambda: handle.unbind_pf(2),
+        "create_queue": lambda: handle.create_queue(2, print),
+        "handle_packet": lambda: handle.handle_packet(b""),
+        "process": handle.process,
+        "fd": handle.fd,
+        "fileno": handle.fileno,
+        "stats": handle.stats,
+        "set_mode": lambda: queue.set_mode(2, 0),
+        "set_flags": lambda: queue.set_flags(1, 1),
+        "set_maxlen": lambda: queue.set_maxlen(1),
+        "destroy": queue.destroy,
+        "set_verdict": lambda: packet.set_verdict(nfq.NF_DROP),
+        "accept": packet.accept,
+    }
+
+    def child() -> None:
+        for name, call in calls.items():
+            with pytest.raises(RuntimeError, match=rf"^{name}\(.*\): .*after fork"):
+                call()
+        assert data_of(packet) == b"data"
+        handle.close()
+        assert handle.closed
+
+    assert in_child(child) == 0
+    packet.accept()
+    assert udp.arrivals() == [b"data"]
+
+
+def test_child_that_closes(handle: Handle, udp: UdpPair) -> None:
+    """Closing in the child leaves queue and packets to the parent; so does dropping them."""
+    packets = kept_packets(handle, udp, b"1", b"2")
+
+    def child() -> None:
+        packets.clear()
+        handle.close()
+
+    assert in_child(child) == 0
+    for packet in packets:
+        packet.accept()
+    udp.send(b"3")
+    assert handle.process() == 1
+    packets.pop().accept()
+    assert udp.arrivals() == [b"1", b"2", b"3"]
+    assert handle.stats().verdict_errors == 0
+
+
+def test_callback_that_forks(handle: Handle, udp: UdpPair) -> None:
+    """The child's process() raises once the callback is over; its verdict is the parent's alone."""
+    children: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        packet.accept()
+        if not children:
+            children.append(os.fork())
+
+    handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET)
+    udp.send(b"1", b"2", b"3")
+    try:
+        dispatched = handle.process()
+    except RuntimeError:
+        os._exit(0 if children == [0] else 1)
+    if children == [0]:
+        os._exit(2)
+    assert dispatched == 3
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+    assert udp.arrivals() == [b"1", b"2", b"3"]
+    handle.process()
+    assert handle.stats().verdict_errors == 0
