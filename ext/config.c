@@ -189,7 +189,8 @@ int
 lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config,
                     const unsigned char *before, size_t before_size)
 {
-    unsigned char bytes[2 * LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
+    _Alignas(
+        struct nlmsghdr) unsigned char bytes[2 * LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
     struct lnfq_pending pending = {0};
     bool repeated = false;
     int error = EAGAIN;
@@ -210,25 +211,21 @@ lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_confi
     }
     pending_remove(handle, &pending);
     if (handle->backlog != NULL || handle->marker_wanted) {
-        lnfq_config_mark(handle);
+        (void)lnfq_config_mark(handle);
     }
     return error == EAGAIN ? ENOBUFS : error;
 }
 
-void
+uint32_t
 lnfq_config_mark(lnfq_handle *handle)
 {
-    unsigned char bytes[LNFQ_REQUEST_SIZE_MAX];
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_REQUEST_SIZE_MAX];
     uint32_t seq = ++handle->seq;
 
     handle->marker_wanted = false;
-    for (size_t i = 0; i < handle->queue_count; i++) {
-        if (handle->queues[i]->fenced) {
-            handle->queues[i]->fence = seq;
-        }
-    }
     /* Without it the packets are still dispatched with the next one that comes. */
     (void)lnfq_transport_send(handle->fd, bytes, lnfq_request_put_marker(bytes, seq));
+    return seq;
 }
 
 static void

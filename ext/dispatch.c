@@ -18,7 +18,8 @@
 /* One dispatch. It lives on the stack, and nothing points at it while Python code runs. */
 struct dispatch {
     lnfq_handle *handle;
-    PyObject *error; /* the first exception; strong */
+    const char *call; /* for errors */
+    PyObject *error;  /* the first exception; strong */
     Py_ssize_t packets;
     int64_t now;    /* when the last callback returned */
     int64_t oldest; /* when the callback of the oldest verdict not sent began; 0: there is none */
@@ -33,16 +34,16 @@ struct source {
 };
 
 static struct dispatch
-dispatch_begin(lnfq_handle *handle)
+dispatch_begin(lnfq_handle *handle, const char *call)
 {
-    return (struct dispatch){.handle = handle, .now = lnfq_now()};
+    return (struct dispatch){.handle = handle, .call = call, .now = lnfq_now()};
 }
 
 /* Sends what is left; returns the number of packets, or -1 with the first exception. */
 static Py_ssize_t
-dispatch_end(struct dispatch *dispatch, const char *call)
+dispatch_end(struct dispatch *dispatch)
 {
-    if (lnfq_handle_flush(dispatch->handle, call) < 0) {
+    if (lnfq_handle_flush(dispatch->handle, dispatch->call) < 0) {
         lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
     }
     if (dispatch->error != NULL) {
@@ -65,7 +66,7 @@ dispatch_pace(struct dispatch *dispatch)
     dispatch->slow |= dispatch->now - began > VERDICT_DELAY_NS;
     if (dispatch->slow || dispatch->now - dispatch->oldest > VERDICT_DELAY_NS) {
         dispatch->oldest = 0;
-        if (lnfq_handle_flush(dispatch->handle, "verdicts") < 0) {
+        if (lnfq_handle_flush(dispatch->handle, dispatch->call) < 0) {
             lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
         }
     }
@@ -306,8 +307,8 @@ dispatch_aside(struct dispatch *dispatch)
     return true;
 }
 
-static Py_ssize_t
-backlog_count(lnfq_handle *handle)
+Py_ssize_t
+lnfq_dispatch_waiting(lnfq_handle *handle)
 {
     Py_ssize_t count;
 
@@ -317,14 +318,14 @@ backlog_count(lnfq_handle *handle)
     return count;
 }
 
-/* No more than there was at the start: callbacks that configure set more aside. */
+/* Up to `most` packets, in no more messages than there were at the start: callbacks that configure
+ * set more aside. */
 static void
 dispatch_asides(struct dispatch *dispatch, Py_ssize_t most)
 {
-    Py_ssize_t count = backlog_count(dispatch->handle);
+    Py_ssize_t count = lnfq_dispatch_waiting(dispatch->handle);
 
-    count = count < most ? count : most;
-    while (count > 0 && dispatch_aside(dispatch)) {
+    while (count > 0 && dispatch->packets < most && dispatch_aside(dispatch)) {
         count -= 1;
     }
 }
@@ -334,18 +335,18 @@ lnfq_dispatch_backlog(lnfq_handle *handle, Py_ssize_t most)
 {
     struct dispatch dispatch;
 
-    if (backlog_count(handle) == 0) {
+    if (lnfq_dispatch_waiting(handle) == 0) {
         return 0;
     }
-    dispatch = dispatch_begin(handle);
+    dispatch = dispatch_begin(handle, "process()");
     dispatch_asides(&dispatch, most);
-    return dispatch_end(&dispatch, "process()");
+    return dispatch_end(&dispatch);
 }
 
 Py_ssize_t
 lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch)
 {
-    struct dispatch dispatch = dispatch_begin(handle);
+    struct dispatch dispatch = dispatch_begin(handle, "process()");
 
     for (unsigned int i = 0; i < batch->count; i++) {
         struct source source = {.slot = batch->slots[i], .epoch = batch->epoch};
@@ -354,7 +355,7 @@ lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch)
             dispatch_bytes(&dispatch, source.slot->bytes, batch->inlets[i].length, &source);
         }
     }
-    return dispatch_end(&dispatch, "process()");
+    return dispatch_end(&dispatch);
 }
 
 Py_ssize_t
@@ -369,9 +370,9 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     lnfq_handle_lock(handle);
     source.epoch = handle->epoch;
     lnfq_handle_unlock(handle);
-    dispatch = dispatch_begin(handle);
+    dispatch = dispatch_begin(handle, "handle_packet()");
     dispatch_asides(&dispatch, PY_SSIZE_T_MAX);
     dispatch_bytes(&dispatch, source.slot->bytes, (size_t)source.slot->borrowed.len, &source);
     Py_DECREF(source.slot);
-    return dispatch_end(&dispatch, "handle_packet()");
+    return dispatch_end(&dispatch);
 }

@@ -6,23 +6,45 @@
  */
 #include "nfq.h"
 
-/* How many members each table holds: the values from 0 on. */
+/* How many members each table holds: the values from 0 on. What is beyond is a flag or an int. */
 static const struct {
     const char *name;
     Py_ssize_t count;
+    bool flags;
 } enums[LNFQ_ENUMS] = {
-    [LNFQ_ENUM_VERDICT] = {"Verdict", NF_MAX_VERDICT + 1},
-    [LNFQ_ENUM_HOOK] = {"Hook", NF_INET_NUMHOOKS},
-    [LNFQ_ENUM_SKB_INFO] = {"SkbInfo", NFQA_SKB_CSUM_NOTVERIFIED << 1},
+    [LNFQ_ENUM_VERDICT] = {"Verdict", NF_MAX_VERDICT + 1, false},
+    [LNFQ_ENUM_HOOK] = {"Hook", NF_INET_NUMHOOKS, false},
+    [LNFQ_ENUM_SKB_INFO] = {"SkbInfo", NFQA_SKB_CSUM_NOTVERIFIED << 1, true},
 };
 
 static PyObject *
-make_table(PyObject *type, Py_ssize_t count)
+import_enum(enum lnfq_enum which)
 {
-    PyObject *table = PyTuple_New(count);
+    PyObject *module = PyImport_ImportModule("libnetfilterqueue.constants");
+    PyObject *type = module ? PyObject_GetAttrString(module, enums[which].name) : NULL;
 
-    for (Py_ssize_t i = 0; table != NULL && i < count; i++) {
-        PyObject *member = PyObject_CallFunction(type, "n", i);
+    Py_XDECREF(module);
+    return type;
+}
+
+/* The enum's member of a value that has none in the table. */
+static PyObject *
+make_member(enum lnfq_enum which, uint32_t value)
+{
+    PyObject *type = import_enum(which);
+    PyObject *member = type ? PyObject_CallFunction(type, "I", value) : NULL;
+
+    Py_XDECREF(type);
+    return member;
+}
+
+static PyObject *
+make_table(enum lnfq_enum which)
+{
+    PyObject *table = PyTuple_New(enums[which].count);
+
+    for (Py_ssize_t i = 0; table != NULL && i < enums[which].count; i++) {
+        PyObject *member = make_member(which, (uint32_t)i);
 
         if (member == NULL) {
             Py_CLEAR(table);
@@ -34,26 +56,14 @@ make_table(PyObject *type, Py_ssize_t count)
     return table;
 }
 
-static PyObject *
-import_table(enum lnfq_enum which)
-{
-    PyObject *module = PyImport_ImportModule("libnetfilterqueue.constants");
-    PyObject *type = module ? PyObject_GetAttrString(module, enums[which].name) : NULL;
-    PyObject *table = type ? make_table(type, enums[which].count) : NULL;
-
-    Py_XDECREF(module);
-    Py_XDECREF(type);
-    return table;
-}
-
 PyObject *
 lnfq_enum_member(lnfq_state *state, enum lnfq_enum which, uint32_t value)
 {
     if (value >= enums[which].count) {
-        return PyLong_FromUnsignedLong(value);
+        return enums[which].flags ? make_member(which, value) : PyLong_FromUnsignedLong(value);
     }
     if (state->enums[which] == NULL) {
-        PyObject *table = import_table(which);
+        PyObject *table = make_table(which);
 
         if (table == NULL) {
             return NULL;

@@ -10,7 +10,7 @@
 void
 lnfq_error_raise(int error, const char *remedy, const char *format, ...)
 {
-    PyObject *operation, *text, *arguments;
+    PyObject *operation, *text, *exception;
     va_list values;
 
     va_start(values, format);
@@ -26,10 +26,10 @@ lnfq_error_raise(int error, const char *remedy, const char *format, ...)
         return;
     }
     /* OSError picks the subclass that fits the number. */
-    arguments = Py_BuildValue("(iN)", error, text);
-    if (arguments != NULL) {
-        PyErr_SetObject(PyExc_OSError, arguments);
-        Py_DECREF(arguments);
+    exception = PyObject_CallFunction(PyExc_OSError, "iN", error, text);
+    if (exception != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+        Py_DECREF(exception);
     }
 }
 

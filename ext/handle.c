@@ -40,7 +40,7 @@ pay_debts(lnfq_handle *handle)
         const struct lnfq_verdict verdict = {.verdict = debt->verdict};
         lnfq_queue *queue = lnfq_handle_find(handle, debt->number);
 
-        if (queue != NULL && queue == debt->queue) {
+        if (queue != NULL && queue->born == debt->born) {
             queue->outstanding -= 1;
             handle->stats.defaulted += 1;
             (void)lnfq_handle_post(handle, debt->number, debt->id, &verdict);
@@ -59,9 +59,10 @@ lnfq_handle_lock(lnfq_handle *handle)
     if (lnfq_handle_forked(handle)) {
         return;
     }
-    if (pthread_mutex_trylock(&handle->lock) != 0) {
+    while (pthread_mutex_trylock(&handle->lock) != 0) {
         Py_BEGIN_ALLOW_THREADS
         pthread_mutex_lock(&handle->lock);
+        lnfq_handle_unlock(handle);
         Py_END_ALLOW_THREADS
     }
 }
@@ -86,7 +87,9 @@ lnfq_handle_enter(lnfq_handle *handle)
 {
     PyThreadState *thread = PyEval_SaveThread();
 
-    pthread_mutex_lock(&handle->lock);
+    if (!lnfq_handle_forked(handle)) {
+        pthread_mutex_lock(&handle->lock);
+    }
     return thread;
 }
 
@@ -144,7 +147,7 @@ lnfq_handle_flush(lnfq_handle *handle, const char *call)
     thread = lnfq_handle_enter(handle);
     error = lnfq_handle_send(handle);
     if (handle->marker_wanted && !handle->closed) {
-        lnfq_config_mark(handle);
+        (void)lnfq_config_mark(handle);
     }
     lnfq_handle_leave(handle, thread);
     if (error != 0) {
@@ -326,8 +329,8 @@ check_adopted(int fd, bool *kernel)
                      protocol);
         return -1;
     }
-    if (type == SOCK_STREAM) {
-        PyErr_Format(PyExc_ValueError, "open(): fd %d is a stream, not a datagram socket", fd);
+    if (type != SOCK_DGRAM && type != SOCK_RAW) {
+        PyErr_Format(PyExc_ValueError, "open(): fd %d is no datagram socket", fd);
         return -1;
     }
     return 0;
@@ -472,7 +475,8 @@ configure_family(lnfq_handle *handle, PyObject *family, uint8_t command, const c
     struct lnfq_config config = {.command = command};
     PyThreadState *thread;
     int64_t number;
-    int error;
+    int error = 0;
+    bool closed;
 
     if (lnfq_parse_int(
             family, command == NFQNL_CFG_CMD_PF_BIND ? "bind_pf(): family" : "unbind_pf(): family",
@@ -483,11 +487,18 @@ configure_family(lnfq_handle *handle, PyObject *family, uint8_t command, const c
     }
     config.family = (uint8_t)number;
     thread = lnfq_handle_enter(handle);
-    error = handle->closed ? EBADF : lnfq_config_request(handle, 0, &config, NULL, 0);
+    closed = handle->closed;
+    if (!closed) {
+        error = lnfq_config_request(handle, 0, &config, NULL, 0);
+    }
     if (error != 0) {
         lnfq_config_remedy(handle, error, 0, &config, remedy);
     }
     lnfq_handle_leave(handle, thread);
+    if (closed) {
+        (void)lnfq_handle_raise_closed(call);
+        return NULL;
+    }
     if (error != 0) {
         lnfq_error_raise(error, remedy, "%s: family %u", call, config.family);
         return NULL;
@@ -705,6 +716,24 @@ handle_process(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     return packets < 0 ? NULL : PyLong_FromSsize_t(packets);
 }
 
+static PyObject *
+get_fd(lnfq_handle *handle, const char *call)
+{
+    int fd;
+
+    if (lnfq_handle_check_forked(handle, call) < 0) {
+        return NULL;
+    }
+    lnfq_handle_lock(handle);
+    fd = handle->closed ? -1 : handle->fd;
+    lnfq_handle_unlock(handle);
+    if (fd < 0) {
+        (void)lnfq_handle_raise_closed(call);
+        return NULL;
+    }
+    return PyLong_FromLong(fd);
+}
+
 PyDoc_STRVAR(fd_doc, "fd($self, /)\n"
                      "--\n"
                      "\n"
@@ -716,10 +745,7 @@ PyDoc_STRVAR(fd_doc, "fd($self, /)\n"
 static PyObject *
 handle_fd(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (lnfq_handle_check(handle_cast(self), "fd()") < 0) {
-        return NULL;
-    }
-    return PyLong_FromLong(handle_cast(self)->fd);
+    return get_fd(handle_cast(self), "fd()");
 }
 
 PyDoc_STRVAR(fileno_doc,
@@ -731,10 +757,7 @@ PyDoc_STRVAR(fileno_doc,
 static PyObject *
 handle_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (lnfq_handle_check(handle_cast(self), "fileno()") < 0) {
-        return NULL;
-    }
-    return PyLong_FromLong(handle_cast(self)->fd);
+    return get_fd(handle_cast(self), "fileno()");
 }
 
 PyDoc_STRVAR(stats_doc, "stats($self, /)\n"
@@ -842,10 +865,16 @@ handle_get_closed(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 handle_repr(PyObject *self)
 {
-    if (is_closed(handle_cast(self))) {
-        return PyUnicode_FromFormat("<%s closed>", Py_TYPE(self)->tp_name);
-    }
-    return PyUnicode_FromFormat("<%s fd=%d>", Py_TYPE(self)->tp_name, handle_cast(self)->fd);
+    lnfq_handle *handle = handle_cast(self);
+    bool closed;
+    int fd;
+
+    lnfq_handle_lock(handle);
+    closed = handle->closed;
+    fd = handle->fd;
+    lnfq_handle_unlock(handle);
+    return closed ? PyUnicode_FromFormat("<%s closed>", Py_TYPE(self)->tp_name)
+                  : PyUnicode_FromFormat("<%s fd=%d>", Py_TYPE(self)->tp_name, fd);
 }
 
 static PyMethodDef handle_methods[] = {

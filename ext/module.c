@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * libnetfilterqueue._ext: the module, its state, its functions, and the kernel's constants, which
- * libnetfilterqueue.constants makes enums of. The state does not change after initialisation.
+ * libnetfilterqueue.constants makes enums of. The state does not change after initialisation,
+ * but for the tables of enums.c.
  */
 #include "nfq.h"
 

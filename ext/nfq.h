@@ -6,7 +6,7 @@
  * The handle's lock protects the handle, its queues and the verdicts of their packets. While a
  * thread holds it, no Python code runs, no object is created or destroyed, and nobody waits: a
  * thread that finds it taken gives up the GIL first (lnfq_handle_lock), a destructor never waits
- * for it at all (lnfq_packet_forget).
+ * for it at all (packet.c: packet_forget).
  */
 #ifndef LNFQ_NFQ_H
 #define LNFQ_NFQ_H
@@ -152,7 +152,7 @@ struct lnfq_backlog {
 /* A default verdict that a destructor owes while the lock is taken. */
 struct lnfq_debt {
     struct lnfq_debt *next;
-    const lnfq_queue *queue; /* compared with the number's queue, never followed */
+    uint64_t born; /* of its queue, which tells it from the number's next one */
     uint16_t number;
     uint32_t id;
     uint32_t verdict;
@@ -220,13 +220,14 @@ int lnfq_handle_check(lnfq_handle *handle, const char *call);
 /* Raises that ValueError; returns -1. */
 int lnfq_handle_raise_closed(const char *call);
 
-/* Takes the lock; gives up the GIL while it has to wait. */
+/* Takes the lock; gives up the GIL while it has to wait, and never waits for the GIL with it. */
 void lnfq_handle_lock(lnfq_handle *handle);
 
 /* Pays the debts, then releases the lock. Callable with and without the GIL. */
 void lnfq_handle_unlock(lnfq_handle *handle);
 
-/* Gives up the GIL and takes the lock, for sections that make system calls; and the reverse. */
+/* Gives up the GIL and takes the lock, for sections that make system calls; and the reverse. One
+ * who has the lock and the GIL may give up the latter alone, by PyEval_SaveThread, and leave. */
 PyThreadState *lnfq_handle_enter(lnfq_handle *handle);
 void lnfq_handle_leave(lnfq_handle *handle, PyThreadState *thread);
 
@@ -344,8 +345,8 @@ int lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_c
  * reader, for whom markers are. */
 void lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool read);
 
-/* With the lock: sends a marker; queues that are fenced wait for this one. */
-void lnfq_config_mark(lnfq_handle *handle);
+/* With the lock: sends a marker; returns its sequence number. */
+uint32_t lnfq_config_mark(lnfq_handle *handle);
 
 /* Room for a remedy. */
 #define LNFQ_REMEDY_SIZE 160
@@ -378,8 +379,11 @@ lnfq_now(void)
 /* `handle_packet`: what was set aside, then the buffer. */
 Py_ssize_t lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer);
 
-/* Up to `most` messages that were set aside. */
+/* Up to `most` packets that were set aside. */
 Py_ssize_t lnfq_dispatch_backlog(lnfq_handle *handle, Py_ssize_t most);
+
+/* How many messages are set aside. */
+Py_ssize_t lnfq_dispatch_waiting(lnfq_handle *handle);
 
 /* What `process` received. */
 Py_ssize_t lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch);

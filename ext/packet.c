@@ -128,7 +128,7 @@ packet_forget(lnfq_packet *packet)
 
     *debt = (struct lnfq_debt){
         .next = atomic_load(&handle->debts),
-        .queue = packet->queue,
+        .born = packet->queue->born,
         .number = packet->queue->number,
         .id = packet->index.id,
         .verdict = atomic_load(&packet->queue->default_verdict),

@@ -9,16 +9,21 @@
  * message tells the old binding's packets from the new one's. Those that this handle received are
  * told by the epoch in which they came. If packets waited when the old binding was destroyed, a
  * loop of the user's own may have received some and not handed them in yet. They are told by their
- * order: the number is bound without a mode, in which the kernel queues nothing; then a marker and
- * the mode are sent together, so that the marker's acknowledgement stands in the stream before the
- * new binding's first packet. Until it is handed in, what is handed in is the old binding's, but
- * for ids that follow on those of the new one seen already.
+ * order: the number is bound without a mode, in which the kernel queues nothing; the mode follows
+ * behind a marker, whose acknowledgement so stands in the stream before the new binding's first
+ * packet. Until it is handed in, what is handed in is the old binding's, but for ids that follow on
+ * those of the new one seen already.
  */
 #include "nfq.h"
 
 #include <errno.h>
+#include <linux/sock_diag.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+
+/* How often a marker is sent again while its acknowledgement gets lost in a flood. */
+#define MARKER_ATTEMPTS 100
 
 static inline lnfq_queue *
 queue_cast(PyObject *self)
@@ -105,22 +110,57 @@ list_remove(lnfq_handle *handle, const lnfq_queue *queue)
 
 /* ---- binding; all with the lock ---- */
 
-/* The marker and the mode in one datagram; see the head of this file. */
+/* How many messages the kernel could not put in the receive buffer; false where it does not say. */
+static bool
+count_drops(lnfq_handle *handle, uint32_t *drops)
+{
+    uint32_t memory[SK_MEMINFO_VARS];
+    socklen_t size = sizeof(memory);
+
+    if (getsockopt(handle->fd, SOL_SOCKET, SO_MEMINFO, memory, &size) < 0
+        || size < sizeof(memory)) {
+        return false;
+    }
+    *drops = memory[SK_MEMINFO_DROPS];
+    return true;
+}
+
+/* Sends a marker and says whether its acknowledgement found room. */
+static bool
+mark_reliably(lnfq_queue *queue)
+{
+    uint32_t before, after;
+    bool counted = count_drops(queue->handle, &before);
+
+    queue->fence = lnfq_config_mark(queue->handle);
+    return counted && count_drops(queue->handle, &after) && after == before;
+}
+
+/*
+ * Gives a silent queue its mode behind a marker; see the head of this file. Each request in front
+ * of the marker changes nothing, makes room by reading what waits, and tells whether we may.
+ */
 static int
 open_fenced(lnfq_queue *queue, const struct lnfq_config *mode)
 {
+    const struct lnfq_config silence = {.has_mode = true, .mode = NFQNL_COPY_NONE};
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_REQUEST_SIZE_MAX];
     lnfq_handle *handle = queue->handle;
-    unsigned char bytes[2 * LNFQ_REQUEST_SIZE_MAX];
-    size_t size;
-    int error;
+    bool marked = false;
+    int error = 0;
 
-    queue->fence = ++handle->seq;
-    size = lnfq_request_put_marker(bytes, queue->fence);
-    size += lnfq_request_put_config(bytes + size, queue->number, ++handle->seq, false, mode);
-    error = lnfq_transport_send(handle->fd, bytes, size);
+    for (int i = 0; i < MARKER_ATTEMPTS && !marked && error == 0; i++) {
+        error = lnfq_config_request(handle, queue->number, &silence, NULL, 0);
+        marked = error == 0 && mark_reliably(queue);
+    }
+    if (error == 0) {
+        size_t size = lnfq_request_put_config(bytes, queue->number, ++handle->seq, false, mode);
+
+        error = lnfq_transport_send(handle->fd, bytes, size);
+    }
     if (error == 0) {
         queue->silent = false;
-        queue->fenced = true;
+        queue->fenced = marked;
     }
     return error;
 }
@@ -164,6 +204,8 @@ bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy
     }
     if (error != 0 && error != EPERM && error != EBUSY && error != ETIMEDOUT) {
         undo_bind(queue->handle, queue->number);
+        queue->handle->history[queue->number] = LNFQ_LEFT_UNSEEN;
+        queue->handle->epoch += 1;
     }
     return error;
 }
@@ -222,7 +264,7 @@ static int
 unbind_queue(lnfq_queue *queue)
 {
     const struct lnfq_config unbind = {.command = NFQNL_CFG_CMD_UNBIND};
-    unsigned char before[LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
+    _Alignas(struct nlmsghdr) unsigned char before[LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
     lnfq_handle *handle = queue->handle;
     int sending = lnfq_handle_send(handle);
     int unbinding;
@@ -230,6 +272,7 @@ unbind_queue(lnfq_queue *queue)
     handle->nothing_left = false;
     unbinding =
         lnfq_config_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
+    lnfq_outbox_forget(&handle->outbox, queue->number); /* what could not be sent */
     handle->history[queue->number] = (unsigned char)left_behind(queue);
     handle->epoch += 1; /* what is received from now on is not this binding's */
     return sending != 0 ? sending : unbinding;
@@ -252,78 +295,100 @@ queue_new(lnfq_handle *handle, uint16_t number, PyObject *callback, uint32_t def
     return queue;
 }
 
-/* Puts a new queue on its handle's list, which takes a reference. Returns 0 or an errno. */
+/* With the lock and the GIL: puts a new queue on its handle's list, which takes a reference. 0 or
+ * an errno. */
 static int
 enlist(lnfq_queue *queue)
+{
+    lnfq_handle *handle = queue->handle;
+    enum lnfq_history history;
+    int error = handle->closed ? EBADF : list_reserve(handle);
+
+    if (error != 0) {
+        return error;
+    }
+    if (lnfq_handle_find(handle, queue->number) != NULL) {
+        return EBUSY;
+    }
+    history = handle->history[queue->number];
+    queue->born = handle->epoch;
+    queue->predecessor_seen = history == LNFQ_LEFT_SEEN;
+    queue->silent = history != LNFQ_NOTHING_LEFT && handle->kernel;
+    queue->bound = true;
+    list_insert(handle, (lnfq_queue *)Py_NewRef((PyObject *)queue));
+    return 0;
+}
+
+/* With the lock and the GIL: the reverse. The caller drops the list's references once it has left.
+ */
+static PyObject *
+delist(lnfq_queue *queue)
+{
+    PyObject *callback = queue->callback;
+
+    queue->bound = false;
+    queue->callback = NULL;
+    list_remove(queue->handle, queue);
+    return callback;
+}
+
+/* Takes a queue that could not be bound off the list again. */
+static void
+discard(lnfq_queue *queue)
+{
+    PyObject *callback = NULL;
+    bool bound;
+
+    lnfq_handle_lock(queue->handle);
+    bound = queue->bound;
+    if (bound) {
+        callback = delist(queue);
+    }
+    lnfq_handle_unlock(queue->handle);
+    if (bound) {
+        Py_XDECREF(callback);
+        Py_DECREF(queue);
+    }
+}
+
+/* Lists and binds in one go; 0 or an errno, with what can be done about it. */
+static int
+enlist_and_bind(lnfq_queue *queue, const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE])
 {
     lnfq_handle *handle = queue->handle;
     int error;
 
     lnfq_handle_lock(handle);
-    error = handle->closed ? EBADF : list_reserve(handle);
-    if (error == 0 && lnfq_handle_find(handle, queue->number) != NULL) {
-        error = EBUSY;
+    error = enlist(queue);
+    if (error != 0) {
+        lnfq_handle_unlock(handle);
+        snprintf(remedy, LNFQ_REMEDY_SIZE, "it is bound on this handle already");
     }
-    if (error == 0) {
-        enum lnfq_history history = handle->history[queue->number];
+    else {
+        PyThreadState *thread = PyEval_SaveThread();
 
-        queue->born = handle->epoch;
-        queue->predecessor_seen = history == LNFQ_LEFT_SEEN;
-        queue->silent = history != LNFQ_NOTHING_LEFT && handle->kernel;
-        queue->bound = true;
-        list_insert(handle, (lnfq_queue *)Py_NewRef((PyObject *)queue));
+        error = bind_or_explain(queue, config, remedy);
+        lnfq_handle_leave(handle, thread);
+        if (error != 0) {
+            discard(queue);
+        }
     }
-    lnfq_handle_unlock(handle);
     return error;
-}
-
-/* Takes a queue off its handle's list. False if another thread has done so. */
-static bool
-delist(lnfq_queue *queue)
-{
-    lnfq_handle *handle = queue->handle;
-    PyObject *callback = NULL;
-    bool bound;
-
-    lnfq_handle_lock(handle);
-    bound = queue->bound;
-    if (bound) {
-        settle_active(queue);
-        queue->bound = false;
-        callback = queue->callback;
-        queue->callback = NULL;
-        list_remove(handle, queue);
-    }
-    lnfq_handle_unlock(handle);
-    if (bound) {
-        Py_XDECREF(callback);
-        Py_DECREF(queue); /* the list's; the caller has its own */
-    }
-    return bound;
 }
 
 PyObject *
 lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *callback,
                   const struct lnfq_config *config, uint32_t default_verdict)
 {
-    char remedy[LNFQ_REMEDY_SIZE] = "it is bound on this handle already";
+    char remedy[LNFQ_REMEDY_SIZE];
     lnfq_queue *queue = queue_new(handle, number, callback, default_verdict);
-    PyThreadState *thread;
     int error;
 
     if (queue == NULL) {
         return NULL;
     }
-    error = enlist(queue);
-    if (error == 0) {
-        thread = lnfq_handle_enter(handle);
-        error = queue->bound ? bind_or_explain(queue, config, remedy) : EBADF;
-        lnfq_handle_leave(handle, thread);
-        if (error != 0) {
-            (void)delist(queue);
-        }
-    }
     PyObject_GC_Track(queue);
+    error = enlist_and_bind(queue, config, remedy);
     if (error == 0) {
         return (PyObject *)queue;
     }
@@ -344,14 +409,21 @@ lnfq_queue_destroy(lnfq_queue *queue)
 {
     lnfq_handle *handle = queue->handle;
     PyThreadState *thread;
+    PyObject *callback;
     int error;
 
-    if (!delist(queue)) {
+    lnfq_handle_lock(handle);
+    if (!queue->bound) {
+        lnfq_handle_unlock(handle);
         return 0;
     }
-    thread = lnfq_handle_enter(handle);
+    settle_active(queue);
+    callback = delist(queue);
+    thread = PyEval_SaveThread();
     error = unbind_queue(queue);
     lnfq_handle_leave(handle, thread);
+    Py_XDECREF(callback);
+    Py_DECREF(queue); /* the list's; the caller has its own */
     return error;
 }
 
@@ -381,19 +453,14 @@ lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
 
 /* ---- configuring a live queue ---- */
 
-/* With the lock. A queue that is silent gets its first mode behind a marker; the request in front
- * of it, which changes nothing, tells whether we may. */
+/* With the lock. A silent queue gets its first mode behind a marker. */
 static int
 configure(lnfq_queue *queue, const struct lnfq_config *config)
 {
-    const struct lnfq_config silence = {.has_mode = true, .mode = NFQNL_COPY_NONE};
-    int error;
-
-    if (!queue->silent || !config->has_mode || config->mode == NFQNL_COPY_NONE) {
-        return lnfq_config_request(queue->handle, queue->number, config, NULL, 0);
+    if (queue->silent && config->has_mode && config->mode != NFQNL_COPY_NONE) {
+        return open_fenced(queue, config);
     }
-    error = lnfq_config_request(queue->handle, queue->number, &silence, NULL, 0);
-    return error != 0 ? error : open_fenced(queue, config);
+    return lnfq_config_request(queue->handle, queue->number, config, NULL, 0);
 }
 
 /* Raises ValueError; returns NULL. */
@@ -433,6 +500,18 @@ queue_configure(lnfq_queue *queue, const struct lnfq_config *config, const char 
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+/* Whether it is bound, read under the lock. */
+static bool
+queue_bound(lnfq_queue *queue)
+{
+    bool bound;
+
+    lnfq_handle_lock(queue->handle);
+    bound = queue->bound;
+    lnfq_handle_unlock(queue->handle);
+    return bound;
 }
 
 /* ---- methods ---- */
@@ -582,7 +661,10 @@ PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n"
 static PyObject *
 queue_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (!queue_cast(self)->bound) {
+    if (lnfq_handle_check_forked(queue_cast(self)->handle, "__enter__()") < 0) {
+        return NULL;
+    }
+    if (!queue_bound(queue_cast(self))) {
         return raise_destroyed(queue_cast(self), "__enter__()");
     }
     return Py_NewRef(self);
@@ -611,17 +693,6 @@ static PyObject *
 queue_get_handle(PyObject *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef((PyObject *)queue_cast(self)->handle);
-}
-
-static bool
-queue_bound(lnfq_queue *queue)
-{
-    bool bound;
-
-    lnfq_handle_lock(queue->handle);
-    bound = queue->bound;
-    lnfq_handle_unlock(queue->handle);
-    return bound;
 }
 
 static PyObject *

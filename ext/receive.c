@@ -149,7 +149,7 @@ wait_until(lnfq_handle *handle, int64_t deadline)
             lnfq_error_raise(-ready, "", "process()");
             return -1;
         }
-        if (PyErr_CheckSignals() < 0) {
+        if (PyErr_CheckSignals() < 0 || lnfq_handle_check_forked(handle, "process()") < 0) {
             return -1;
         }
     }
@@ -164,8 +164,8 @@ process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, bool *more
     unsigned int count;
     int received;
 
-    *more = packets > 0;
-    if (packets != 0) {
+    *more = packets > 0 || lnfq_dispatch_waiting(handle) > 0;
+    if (packets < 0 || *more) {
         return packets;
     }
     count = most < LNFQ_BATCH_MAX ? (unsigned int)most : LNFQ_BATCH_MAX;

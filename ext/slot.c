@@ -2,14 +2,16 @@
 /*
  * A slot owns the bytes that packets and views look into: bytes of its own, or a caller's buffer
  * that it holds. Whoever looks into it holds a reference; when the last one goes, so do the bytes.
- * Not visible from Python. A slot never changes once a second user can see it; no lock.
+ * Not visible from Python. A slot never changes once a second user can see it; no lock. The garbage
+ * collector tracks a slot that holds a caller's buffer once there is a view of it, since that
+ * buffer may hold the view.
  */
 #include "nfq.h"
 
 lnfq_slot *
 lnfq_slot_new(lnfq_state *state, size_t size)
 {
-    lnfq_slot *slot = PyObject_NewVar(lnfq_slot, state->slot_type, (Py_ssize_t)size);
+    lnfq_slot *slot = PyObject_GC_NewVar(lnfq_slot, state->slot_type, (Py_ssize_t)size);
 
     if (slot != NULL) {
         slot->bytes = slot->own;
@@ -35,12 +37,21 @@ lnfq_slot_borrow(lnfq_state *state, PyObject *buffer)
     return slot;
 }
 
+static int
+slot_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((lnfq_slot *)self)->borrowed.obj);
+    return 0;
+}
+
 static void
 slot_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     lnfq_slot *slot = (lnfq_slot *)self;
 
+    PyObject_GC_UnTrack(self);
     if (slot->borrowed.obj != NULL) {
         PyBuffer_Release(&slot->borrowed);
     }
@@ -49,6 +60,7 @@ slot_dealloc(PyObject *self)
 }
 
 static PyType_Slot slot_slots[] = {
+    {Py_tp_traverse, slot_traverse},
     {Py_tp_dealloc, slot_dealloc},
     {0, NULL},
 };
@@ -57,6 +69,7 @@ PyType_Spec lnfq_slot_spec = {
     .name = "libnetfilterqueue._ext._Slot",
     .basicsize = sizeof(lnfq_slot),
     .itemsize = 1,
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = slot_slots,
 };

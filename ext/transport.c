@@ -6,7 +6,9 @@
 #define _GNU_SOURCE /* recvmmsg */
 #include "transport.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,6 +156,29 @@ lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends)
     outbox->used = lnfq_transport_transient(error) ? outbox->used - sent : 0;
     memmove(outbox->bytes, outbox->bytes + sent, outbox->used);
     return error;
+}
+
+void
+lnfq_outbox_forget(struct lnfq_outbox *outbox, uint16_t queue)
+{
+    size_t at = 0;
+
+    while (at < outbox->used) {
+        unsigned char *message = outbox->bytes + at;
+        struct nlmsghdr header;
+        struct nfgenmsg family;
+        size_t size;
+
+        memcpy(&header, message, sizeof(header));
+        memcpy(&family, message + NLMSG_HDRLEN, sizeof(family));
+        size = NLMSG_ALIGN((size_t)header.nlmsg_len);
+        if (ntohs(family.res_id) != queue) {
+            at += size;
+            continue;
+        }
+        outbox->used -= size;
+        memmove(message, message + size, outbox->used - at);
+    }
 }
 
 void

@@ -56,6 +56,9 @@ lnfq_outbox_add(struct lnfq_outbox *outbox, size_t size)
  */
 int lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends);
 
+/* Throws away the verdicts for one queue. */
+void lnfq_outbox_forget(struct lnfq_outbox *outbox, uint16_t queue);
+
 void lnfq_outbox_free(struct lnfq_outbox *outbox);
 
 /* Whether the same call may succeed later: memory or a full peer, not a refusal. */

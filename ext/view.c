@@ -16,7 +16,7 @@ typedef struct {
 PyObject *
 lnfq_view_new(lnfq_state *state, lnfq_slot *slot, const unsigned char *start, size_t length)
 {
-    lnfq_view *view = PyObject_New(lnfq_view, state->view_type);
+    lnfq_view *view = PyObject_GC_New(lnfq_view, state->view_type);
     PyObject *memory;
 
     if (view == NULL) {
@@ -25,6 +25,10 @@ lnfq_view_new(lnfq_state *state, lnfq_slot *slot, const unsigned char *start, si
     view->slot = (lnfq_slot *)Py_NewRef((PyObject *)slot);
     view->start = start;
     view->length = length;
+    PyObject_GC_Track(view);
+    if (slot->borrowed.obj != NULL && !PyObject_GC_IsTracked((PyObject *)slot)) {
+        PyObject_GC_Track(slot);
+    }
     memory = PyMemoryView_FromObject((PyObject *)view);
     Py_DECREF(view);
     return memory;
@@ -40,11 +44,20 @@ view_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
                              1, flags);
 }
 
+static int
+view_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((lnfq_view *)self)->slot);
+    return 0;
+}
+
 static void
 view_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
+    PyObject_GC_UnTrack(self);
     Py_DECREF(((lnfq_view *)self)->slot);
     type->tp_free(self);
     Py_DECREF(type);
@@ -52,6 +65,7 @@ view_dealloc(PyObject *self)
 
 static PyType_Slot view_slots[] = {
     {Py_bf_getbuffer, view_getbuffer},
+    {Py_tp_traverse, view_traverse},
     {Py_tp_dealloc, view_dealloc},
     {0, NULL},
 };
@@ -59,6 +73,7 @@ static PyType_Slot view_slots[] = {
 PyType_Spec lnfq_view_spec = {
     .name = "libnetfilterqueue._ext._View",
     .basicsize = sizeof(lnfq_view),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = view_slots,
 };

@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -267,6 +268,18 @@ class UdpPair:
         sentinel = b"the end of what arrived so far"
         self._sentinel.send(sentinel)
         return list(iter(self.recv, sentinel))
+
+    def arrives(self, payload: bytes, turn: Callable[[], object]) -> bool:
+        """Whether it arrives, sooner or later, while the caller's loop takes its turns."""
+        end = time.monotonic() + TIMEOUT
+        self.receiver.settimeout(0)
+        received = b""
+        while received != payload and time.monotonic() < end:
+            turn()
+            with contextlib.suppress(BlockingIOError):
+                received = self.recv()
+        self.receiver.settimeout(TIMEOUT)
+        return received == payload
 
     def close(self) -> None:
         for sock in (self.receiver, self.sender, self._sentinel):

@@ -344,7 +344,7 @@ sys.stdin.read()
 
 def test_taken_by_another_program(handle: Handle) -> None:
     """Or by another program; when that has ended the number is free."""
-    command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
+    command = [sys.executable, "-P", "-W", "ignore", "-c", PROGRAM]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         assert program.stdin is not None

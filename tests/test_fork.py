@@ -2,6 +2,7 @@
 """After fork the child can only close, and the parent's queues are unharmed."""
 
 import os
+import signal
 import traceback
 from collections.abc import Callable
 
@@ -50,6 +51,7 @@ def test_every_call_in_the_child(handle: Handle, udp: UdpPair) -> None:
         "set_flags": lambda: queue.set_flags(1, 1),
         "set_maxlen": lambda: queue.set_maxlen(1),
         "destroy": queue.destroy,
+        "__enter__": queue.__enter__,
         "set_verdict": lambda: packet.set_verdict(nfq.NF_DROP),
         "accept": packet.accept,
     }
@@ -107,3 +109,18 @@ def test_callback_that_forks(handle: Handle, udp: UdpPair) -> None:
     assert udp.arrivals() == [b"1", b"2", b"3"]
     handle.process()
     assert handle.stats().verdict_errors == 0
+
+
+def test_signal_handler_that_forks(handle: Handle) -> None:
+    """In the child, process() raises instead of waiting on."""
+    children: list[int] = []
+    signal.signal(signal.SIGALRM, lambda *_: children.append(os.fork()))
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        dispatched = handle.process(timeout=0.2)
+    except RuntimeError:
+        os._exit(0 if children == [0] else 1)
+    if children == [0]:
+        os._exit(2)
+    assert dispatched == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0

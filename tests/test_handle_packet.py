@@ -3,12 +3,14 @@
 
 import array
 import errno
+import gc
 import mmap
 import random
 import select
 import socket
 import struct
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -20,6 +22,7 @@ from played_kernel import (
     NFQA_CAP_LEN,
     NFQA_HWADDR,
     NFQA_MARK,
+    NFQA_SKB_INFO,
     NFQA_TIMESTAMP,
     NFQA_UID,
     NLMSG_DONE,
@@ -521,3 +524,30 @@ def test_refused_verdict(handle: Handle, udp: UdpPair) -> None:
         assert handle.handle_packet(sock.recv(4096, socket.MSG_DONTWAIT)) == 0
     assert handle.stats().verdict_errors == 1
     assert udp.arrivals() == [b"data"]
+
+
+def test_view_and_buffer_in_a_cycle(kernel: PlayedKernel) -> None:
+    """A buffer that holds its own view is garbage when nothing else holds it."""
+
+    class Buffer(bytearray):
+        view: memoryview
+
+    views: list[memoryview] = []
+    kernel.create_queue(1, lambda packet: views.append(packet.payload))
+    buffer = Buffer(packet_message())
+    kernel.handle.handle_packet(buffer)
+    buffer.view = views.pop()
+    gone = weakref.ref(buffer)
+    del buffer
+    gc.collect()
+    assert gone() is None
+
+
+def test_unknown_skb_info(kernel: PlayedKernel) -> None:
+    """Bits that a newer kernel sets are kept."""
+    seen: list[nfq.SkbInfo] = []
+    kernel.create_queue(1, lambda packet: seen.append(packet.skb_info))
+    info = attribute(NFQA_SKB_INFO, struct.pack("!I", 9))
+    kernel.handle.handle_packet(packet_message(1, b"", info))
+    assert seen == [nfq.SkbInfo(9)]
+    assert isinstance(seen[0], nfq.SkbInfo)

@@ -220,7 +220,9 @@ def test_refused_verdicts_are_no_packets(handle: Handle, udp: UdpPair) -> None:
         message = sock.recv(4096)
     assert handle.handle_packet(message) == 1
     assert handle.handle_packet(message) == 1  # the kernel has no such packet any more
+    start = time.monotonic()
     assert handle.process(timeout=0.05) == 0
+    assert time.monotonic() - start >= 0.05
     assert handle.stats().verdict_errors == 1
     assert udp.arrivals() == [b"data"]
 
@@ -363,3 +365,25 @@ def test_one_handle_in_several_threads(handle: Handle) -> None:
             assert sorted(udp.recv() for _ in range(20)) == sorted(sent[first : first + 20])
         assert sum(future.result(TIMEOUT) for future in serving) == 300
         assert sorted(seen) == sorted(sent)
+
+
+def test_set_aside_behind_orphans(handle: Handle, udp: UdpPair) -> None:
+    """A packet set aside behind more than a batch of orphans is dispatched all the same."""
+    queue_rule(2, "-p udp --dport 7777")
+    queue = handle.create_queue(1, accept, mode=COPY)
+    seen: list[int] = []
+    handle.create_queue(2, lambda packet: seen.append(packet.id), mode=COPY)
+    udp.send(*[b"old"] * 70)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.sendto(b"data", ("127.0.0.1", 7777))
+    queue.destroy()
+    assert handle.process() == 1
+    assert seen == [1]
+
+
+def test_adopting_a_stream() -> None:
+    """Only sockets that keep datagrams apart, and have no end, can be adopted."""
+    for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
+        with ours, theirs, pytest.raises(ValueError, match=r"open\(\): fd \d+ is no datagram"):
+            nfq.open(fd=ours)

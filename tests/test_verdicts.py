@@ -140,8 +140,14 @@ def test_requeue_where_nobody_listens(
     handle: Handle, udp: UdpPair, bypass: bool, arrivals: list[bytes]
 ) -> None:
     """Where no queue is bound a packet is dropped, unless it may bypass it."""
-    verdicts = iter([nfq.NF_QUEUE_NR(77, bypass), nfq.NF_QUEUE_NR(77, bypass=bypass)])
-    queue_with(handle, lambda packet: packet.set_verdict(next(verdicts)))
+
+    def callback(packet: Packet) -> None:
+        if packet.id == 1:
+            packet.set_verdict(nfq.NF_QUEUE_NR(77, bypass))
+        else:
+            packet.requeue(77, bypass=bypass)
+
+    queue_with(handle, callback)
     udp.send(b"data", b"data")
     handle.process(timeout=None)
     assert udp.arrivals() == arrivals
