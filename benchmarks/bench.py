@@ -1,0 +1,459 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a packet costs: here, in C, and in other Python packages. Run by ./dev bench.
+
+All consumers of a table take turns, round by round, each in a network namespace of its own; a table
+says medians and quartiles over the rounds, and ratios formed round by round to the C limit, which
+is the C consumer that does least: batch_verdict.c, where no packet is held.
+
+The rows stand in `tables()`; lab.py has the measurements, consumers.py and *.c what is measured,
+report.py the output. A full run writes results.json and results.svg beside this file; one that was
+cut short by an option writes them to build/bench.
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import importlib.util
+import inspect
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dispatch import Instructions
+from lab import Burst, Figures, MeasurementError, PingPong, Stream, Subject
+from report import Metric, Results, plot, write_json
+
+import libnetfilterqueue as nfq
+
+HERE = Path(__file__).resolve().parent
+BUILT = HERE.parent / "build" / "bench"
+COMPILER = os.environ.get("CC", "cc")
+LIBRARIES = ("libnetfilter_queue", "libnfnetlink", "libmnl")
+PACKAGES = ("NetfilterQueue", "fnfqueue", "gevent", "uvloop")
+
+LIMIT = "C, batch verdict"
+CPU = Metric("cpu", "us of CPU a packet")
+RATE = Metric("rate", "packets/s", 0, spread=False)
+LATENCY = (Metric("p50", "p50, us"), Metric("p99", "p99, us"))
+THROUGHPUT = (Metric("rate", "Gbit/s"), Metric("cpu", "ns of CPU a byte"))
+INSTRUCTIONS = (Metric("instructions", "instructions a packet", 0, spread=False),)
+
+
+@dataclass(frozen=True)
+class Row:
+    """Something to measure."""
+
+    label: str
+    start: Callable[[], Subject]
+    needs: tuple[str, ...] = ()  # modules and programs
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that take turns."""
+
+    title: str
+    metrics: tuple[Metric, ...]
+    rows: list[Row]
+    limit: str | None = LIMIT
+    rounds: int | None = None  # without a warm-up round
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    rounds: int
+    packets: int  # a round, those of 64 bytes
+    seconds: float  # of TCP a round
+
+
+# The rows
+
+
+def c(program: str, action: str = "accept", count: int = 0, flags: int = 0) -> list[str]:
+    """The command of a C consumer."""
+    return [str(BUILT / program), action, str(count), str(flags)]
+
+
+def python(loop: str, action: str = "accept", count: int = 0, flags: int = 0) -> list[str]:
+    """The command of a Python consumer."""
+    return [sys.executable, str(HERE / "consumers.py"), loop, action, str(count), str(flags)]
+
+
+C_CONSUMERS = {
+    "C, one by one": c("one_by_one"),
+    "C, libnetfilter_queue's callback loop": c("callback_loop"),
+    "C, batched": c("batched"),
+    LIMIT: c("batch_verdict"),
+}
+ADAPTERS = {
+    "asyncio, attached": ("asyncio_attached", "libnetfilterqueue.aio"),
+    "asyncio, stream": ("asyncio_stream", "libnetfilterqueue.aio"),
+    "uvloop, attached": ("uvloop_attached", "libnetfilterqueue.aio", "uvloop"),
+    "uvloop, stream": ("uvloop_stream", "libnetfilterqueue.aio", "uvloop"),
+    "gevent, attached": ("gevent_attached", "libnetfilterqueue.green", "gevent"),
+    "gevent, stream": ("gevent_stream", "libnetfilterqueue.green", "gevent"),
+}
+PEERS = ("NetfilterQueue", "fnfqueue")
+
+
+def can_rewrite() -> bool:
+    """Whether a verdict can carry a payload."""
+    return "payload" in inspect.signature(nfq.NetfilterQueueData.set_verdict).parameters
+
+
+def simple_consumers() -> Iterator[tuple[str, list[str], tuple[str, ...]]]:
+    """All that accept packets and do nothing else: label, command, what they need."""
+    for label, command in C_CONSUMERS.items():
+        yield label, command, ()
+    yield "process", python("process"), ()
+    yield "manual loop", python("manual"), ()
+    for label, (loop, *needs) in ADAPTERS.items():
+        yield label, python(loop), tuple(needs)
+    for peer in PEERS:
+        yield peer, python(peer.lower()), (peer.lower(),)
+
+
+def accepted(scale: Scale) -> Table:
+    """The main table."""
+
+    def start(command: list[str], held: int = 0) -> Callable[[], Subject]:
+        return lambda: Burst(command, scale.packets, 64, held=held)
+
+    rows = [Row(label, start(command), needs) for label, command, needs in simple_consumers()]
+    variants = [
+        Row("process, payload read", start(python("process", "read"))),
+        Row("process, every tenth marked", start(python("process", "mark"))),
+        Row("process, one packet kept", start(python("process", "park", 1), held=1)),
+    ]
+    if can_rewrite():
+        variants.append(Row("process, payload rewritten", start(python("process", "rewrite"))))
+    after = 1 + [row.label for row in rows].index("process")
+    rows[after:after] = variants
+    return Table("64-byte packets, accepted", (CPU, RATE), rows)
+
+
+def dropped(scale: Scale) -> Table:
+    """The same packets, dropped."""
+
+    def start(command: list[str]) -> Callable[[], Subject]:
+        return lambda: Burst(command, scale.packets, 64, accepted=False)
+
+    rows = [
+        *(
+            Row(label, start([command[0], "drop", *command[2:]]))
+            for label, command in C_CONSUMERS.items()
+        ),
+        Row("process", start(python("process", "drop"))),
+        *(Row(peer, start(python(peer.lower(), "drop")), (peer.lower(),)) for peer in PEERS),
+    ]
+    return Table("64-byte packets, dropped", (CPU, RATE), rows)
+
+
+def sized(scale: Scale, size: int, fewer: int) -> Table:
+    """Larger packets, fewer of them."""
+
+    def start(command: list[str]) -> Callable[[], Subject]:
+        return lambda: Burst(command, max(scale.packets // fewer, 64), size)
+
+    rows = [
+        Row("C, one by one", start(c("one_by_one"))),
+        Row(LIMIT, start(c("batch_verdict"))),
+        Row("process", start(python("process"))),
+        Row("process, payload read", start(python("process", "read"))),
+        Row("manual loop", start(python("manual"))),
+    ]
+    for peer in PEERS:
+        note = " (4,016 bytes copied)" if peer == "NetfilterQueue" and size > 4016 else ""
+        rows.append(Row(peer + note, start(python(peer.lower())), (peer.lower(),)))
+    return Table(f"{size:,}-byte packets, accepted", (CPU, RATE), rows)
+
+
+def pending(scale: Scale) -> Table:
+    """Packets that wait for their verdict meanwhile."""
+    rows = [Row(LIMIT, lambda: Burst(c("batch_verdict"), scale.packets, 64))]
+    for count in (1, 1000, 30_000):
+        # Older kernels search for a packet from the oldest one on.
+        packets = max(scale.packets // (20 if count == 30_000 else 1), 64)
+        for action, text in (("park", "left for good"), ("defer", "each answered in turn")):
+            for label, command in (
+                ("C, one by one", c("one_by_one", action, count)),
+                ("process", python("process", action, count)),
+            ):
+                sent = packets if action == "park" else scale.packets
+                rows.append(Row(f"{label}, {count:,} {text}", _pending(command, sent, count)))
+    return Table("64-byte packets, others pending", (CPU, RATE), rows)
+
+
+def _pending(command: list[str], packets: int, count: int) -> Callable[[], Subject]:
+    return lambda: Burst(command, packets, 64, held=count)
+
+
+def latency(scale: Scale) -> Iterator[Table]:
+    """One packet at a time."""
+    count = max(scale.packets // 10, 100)
+
+    def start(command: list[str], alone: bool) -> Callable[[], Subject]:
+        return lambda: PingPong(command, count, one_processor=alone)
+
+    for alone, title in ((False, "latency across processors"), (True, "latency on one processor")):
+        rows = [
+            Row(label, start(command, alone), needs)
+            for label, command, needs in simple_consumers()
+            if "batch" not in label  # there is nothing to batch
+        ]
+        yield Table(title, LATENCY, rows, limit="C, one by one")
+
+
+def throughput(scale: Scale) -> Iterator[Table]:
+    """TCP, in packets as large as the device takes, or unsegmented."""
+
+    def start(command: list[str]) -> Callable[[], Subject]:
+        return lambda: Stream(command, scale.seconds)
+
+    for flags, title in ((0, "without"), (nfq.NFQA_CFG_F_GSO, "with")):
+        rows = [
+            Row("C, one by one", start(c("one_by_one", flags=flags))),
+            Row(LIMIT, start(c("batch_verdict", flags=flags))),
+            Row("process", start(python("process", flags=flags))),
+            Row("process, payload read", start(python("process", "read", flags=flags))),
+        ]
+        if not flags:
+            needs = ("netfilterqueue",)
+            rows.append(Row("NetfilterQueue", start(python("netfilterqueue")), needs))
+        rows.append(Row("fnfqueue", start(python("fnfqueue", flags=flags)), ("fnfqueue",)))
+        yield Table(f"TCP {title} NFQA_CFG_F_GSO", THROUGHPUT, rows)
+
+
+def dispatch() -> Table:
+    """No kernel at all."""
+
+    def row(label: str, action: str, batch: int) -> Row:
+        return Row(label, lambda: Instructions(action, batch, BUILT), ("valgrind",))
+
+    rows = [
+        row("one message a call", "accept", 1),
+        row("64 messages a call", "accept", 64),
+        row("64 messages, payload read", "read", 64),
+        row("64 messages, every tenth marked", "mark", 64),
+    ]
+    if can_rewrite():
+        rows.append(row("64 messages, payload rewritten", "rewrite", 64))
+    return Table("handle_packet, no kernel", INSTRUCTIONS, rows, limit=None, rounds=1)
+
+
+def tables(scale: Scale) -> list[Table]:
+    """All there is to measure."""
+    return [
+        accepted(scale),
+        dropped(scale),
+        sized(scale, 1400, 2),
+        sized(scale, 65_531, 20),
+        pending(scale),
+        *latency(scale),
+        *throughput(scale),
+        dispatch(),
+    ]
+
+
+def selected(table: Table, pattern: re.Pattern[str]) -> Table:
+    """The rows that were asked for, and the one that they are compared with."""
+    wanted = [row for row in table.rows if pattern.search(f"{table.title}: {row.label}")]
+    kept = [row for row in table.rows if row in wanted or (wanted and row.label == table.limit)]
+    return replace(table, rows=kept)
+
+
+# Rounds
+
+
+class Progress:
+    """A line about what is going on; where there is no terminal, one for each table."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._tty = sys.stderr.isatty()
+        self._title = ""
+
+    def show(self, title: str, detail: str) -> None:
+        """Says what comes now."""
+        seconds = time.monotonic() - self._start
+        if self._tty:
+            print(f"\r\033[K{seconds:5.0f} s  {title}: {detail}"[:100], end="", file=sys.stderr)
+        elif title != self._title:
+            print(f"{seconds:5.0f} s  {title}", file=sys.stderr)
+        self._title = title
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Makes room for other output."""
+        if self._tty:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def missing(row: Row) -> str | None:
+    """What a row needs and is not there."""
+    for name in row.needs:
+        if shutil.which(name) is None and importlib.util.find_spec(name) is None:
+            return f"{name} is not installed"
+    return None
+
+
+def run(table: Table, scale: Scale, progress: Progress) -> Results:
+    """Starts all rows of a table and measures them in turns. One that fails is out."""
+    reasons: dict[str, str] = {}
+    subjects: dict[str, Subject] = {}
+    figures: dict[str, list[Figures]] = {}
+    with contextlib.ExitStack() as stack:
+        for row in table.rows:
+            if reason := missing(row):
+                if "libnetfilterqueue." not in reason:  # else it is still to come
+                    reasons[row.label] = reason
+                continue
+            progress.show(table.title, f"starting {row.label}")
+            try:
+                subject = row.start()
+            except MeasurementError as error:
+                reasons[row.label] = str(error)
+                continue
+            subjects[row.label] = stack.enter_context(contextlib.closing(subject))
+            figures[row.label] = []
+        for number in range(table.rounds or scale.rounds + 1):
+            # Each begins a round once: what happens between rounds hits all alike.
+            labels = list(subjects)
+            first = number % max(len(labels), 1)
+            for label in labels[first:] + labels[:first]:
+                progress.show(table.title, f"round {number}, {label}")
+                try:
+                    measured = subjects[label].measure()
+                except MeasurementError as error:
+                    reasons[label] = str(error)
+                    del subjects[label], figures[label]
+                    continue
+                if number or table.rounds:
+                    figures[label].append(measured)
+    return Results(table.title, table.metrics, table.limit, figures, reasons)
+
+
+# Around it
+
+
+def output_of(*command: str) -> str:
+    """The first line that a command prints."""
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=HERE)
+        return done.stdout.strip().partition("\n")[0]
+    return "unknown"
+
+
+def build() -> None:
+    """Compiles the C consumers."""
+    BUILT.mkdir(parents=True, exist_ok=True)
+    flags = shlex.split(output_of("pkg-config", "--cflags", "--libs", *LIBRARIES))
+    for source in HERE.glob("*.c"):
+        files = ["-o", str(BUILT / source.stem), str(source)]
+        subprocess.run([COMPILER, "-O2", "-std=gnu11", *files, *flags], check=True)
+
+
+def cpu_model() -> str:
+    """The processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return value.strip()
+    return platform.machine()
+
+
+def version_of(package: str) -> str:
+    """A Python package's version."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def facts(scale: Scale) -> dict[str, str]:
+    """What the figures depend on."""
+    extension = importlib.util.find_spec("libnetfilterqueue._ext")
+    assert extension is not None
+    assert extension.origin is not None
+    asserts = b"__assert_fail" in Path(extension.origin).read_bytes()
+    describe = ("git", "-c", "safe.directory=*", "describe", "--always", "--dirty", "--tags")
+    return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "version": output_of(*describe),
+        "build": "with assertions" if asserts else "without assertions",
+        "kernel": platform.release(),
+        "processor": f"{os.cpu_count()} x {cpu_model()}",
+        "load": f"{os.getloadavg()[0]:.2f}",
+        "python": f"{platform.python_version()}, {platform.python_compiler()}",
+        "compiler": output_of(COMPILER, "--version"),
+        **{name: output_of("pkg-config", "--modversion", name) for name in LIBRARIES},
+        **{package: version_of(package) for package in PACKAGES},
+        "rounds": str(scale.rounds),
+        "packets": str(scale.packets),
+    }
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="./dev bench", description="Measure what a packet costs.")
+    parser.add_argument("--rounds", type=int, default=7, help="after a warm-up round (%(default)s)")
+    parser.add_argument(
+        "--packets", type=int, default=20_000, help="of 64 bytes, in a round (%(default)s)"
+    )
+    parser.add_argument(
+        "--only", type=re.compile, metavar="REGEX", help="rows whose 'table: row' matches"
+    )
+    parser.add_argument("--quick", action="store_true", help="3 rounds of 2000 packets")
+    options = parser.parse_args()
+    if options.rounds < 1 or options.packets < 1:
+        parser.error("at least one round of one packet")
+    return options
+
+
+def main() -> None:
+    """Measures and reports."""
+    options = arguments()
+    if os.geteuid() != 0:
+        sys.exit("bench: needs root, for receive buffers of any size and the kernel's table")
+    scale = Scale(options.rounds, options.packets, 0.5)
+    if options.quick:
+        scale = Scale(3, 2000, 0.2)
+    build()
+    known = facts(scale)
+    for name, value in known.items():
+        print(f"{name:20}{value}")
+    progress = Progress()
+    results = []
+    for table in tables(scale):
+        chosen = selected(table, options.only) if options.only else table
+        if chosen.rows:
+            results.append(run(chosen, scale, progress))
+            progress.clear()
+            print("", *results[-1].lines(), sep="\n", flush=True)
+    complete = scale.rounds >= 7 and scale.packets >= 20_000 and not options.only
+    write(HERE if complete else BUILT, known, results)
+
+
+def write(directory: Path, known: dict[str, str], results: list[Results]) -> None:
+    """Leaves the results in files."""
+    write_json(directory / "results.json", known, results)
+    try:
+        if results and results[0].rounds and CPU in results[0].metrics:
+            plot(directory / "results.svg", results[0], CPU)
+    except ModuleNotFoundError as error:
+        print(f"no plot: {error}")
+    print(f"\nThe figures of each round are in {directory.relative_to(HERE.parent)}/results.json")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The Python consumers of the benchmark, ours and those of other projects.
+
+    consumers.py LOOP ACTION COUNT FLAGS
+
+binds queue 1, says so on its standard output, and gives verdicts until it is killed. LOOP is a
+function in LOOPS, ACTION one in ACTIONS; what COUNT and FLAGS mean stands in common.h.
+"""
+
+import asyncio
+import importlib
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import libnetfilterqueue as nfq
+
+QUEUE = 1
+MAXLEN = 1 << 20
+RECEIVE_BUFFER = 1 << 29
+MESSAGE_MAX = 65536 + 4096
+SO_RCVBUFFORCE = 33
+
+# NetfilterQueue's and fnfqueue's packets have accept() and drop() as well.
+Callback = Callable[[Any], object]
+
+
+# What is done with a packet
+
+
+def accept(_count: int) -> Callback:
+    """Accepts every packet."""
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        packet.accept()
+
+    return callback
+
+
+def drop(_count: int) -> Callback:
+    """Drops every packet."""
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        packet.drop()
+
+    return callback
+
+
+def read(_count: int) -> Callback:
+    """Takes the payload as bytes, and accepts."""
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        packet.get_payload()
+        packet.accept()
+
+    return callback
+
+
+def mark(_count: int) -> Callback:
+    """Accepts every packet, every tenth with a mark."""
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        if packet.id % 10 == 0:
+            packet.accept(1)
+        else:
+            packet.accept()
+
+    return callback
+
+
+def rewrite(_count: int) -> Callback:
+    """Gives every packet a payload: its own, so that its checksums stay right."""
+
+    def callback(packet: Any) -> None:
+        packet.set_verdict(nfq.NF_ACCEPT, payload=packet.get_payload())
+
+    return callback
+
+
+def park(count: int) -> Callback:
+    """Accepts, and keeps the first so many packets for good."""
+    kept = []
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        nonlocal count
+        if count:
+            count -= 1
+            kept.append(packet)
+        else:
+            packet.accept()
+
+    return callback
+
+
+def defer(count: int) -> Callback:
+    """Accepts each packet when so many more have come."""
+    held: deque[nfq.NetfilterQueueData] = deque()
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        held.append(packet)
+        if len(held) > count:
+            held.popleft().accept()
+
+    return callback
+
+
+# How packets come in
+
+
+def say_ready() -> None:
+    """Tells who started this program that the queue is bound."""
+    print("ready", flush=True)
+
+
+def enlarge(descriptor: int) -> None:
+    """Gives a netlink socket a receive buffer in which nothing is lost."""
+    with socket.socket(fileno=os.dup(descriptor)) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+
+
+def bound(callback: Callback, flags: int) -> nfq.NetfilterQueueHandle:
+    """A handle with its queue."""
+    handle = nfq.open()
+    enlarge(handle.fd())
+    handle.create_queue(QUEUE, callback, mode=nfq.NFQNL_COPY_PACKET, maxlen=MAXLEN, flags=flags)
+    return handle
+
+
+def process(callback: Callback, flags: int) -> None:
+    """Our own loop."""
+    handle = bound(callback, flags)
+    say_ready()
+    while True:
+        handle.process(timeout=None)
+
+
+def manual(callback: Callback, flags: int) -> None:
+    """A loop that receives by itself, one message at a time, into its own buffer."""
+    handle = bound(callback, flags)
+    sock = socket.socket(fileno=os.dup(handle.fd()))
+    view = memoryview(bytearray(MESSAGE_MAX))
+    say_ready()
+    while True:
+        handle.handle_packet(view[: sock.recv_into(view)])
+
+
+def asyncio_attached(callback: Callback, flags: int) -> None:
+    """The handle attached to asyncio's loop."""
+    asyncio.run(_attached(callback, flags))
+
+
+def uvloop_attached(callback: Callback, flags: int) -> None:
+    """The same in uvloop."""
+    importlib.import_module("uvloop").run(_attached(callback, flags))
+
+
+async def _attached(callback: Callback, flags: int) -> None:
+    aio = importlib.import_module("libnetfilterqueue.aio")
+    with bound(callback, flags) as handle:
+        aio.attach(handle)
+        say_ready()
+        await asyncio.Event().wait()
+
+
+def asyncio_stream(callback: Callback, flags: int) -> None:
+    """`async for` over a stream, in asyncio."""
+    asyncio.run(_streamed(callback, flags))
+
+
+def uvloop_stream(callback: Callback, flags: int) -> None:
+    """The same in uvloop."""
+    importlib.import_module("uvloop").run(_streamed(callback, flags))
+
+
+async def _streamed(callback: Callback, flags: int) -> None:
+    aio = importlib.import_module("libnetfilterqueue.aio")
+    async with aio.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
+        enlarge(stream.handle.fd())
+        say_ready()
+        async for packet in stream:
+            callback(packet)
+
+
+def gevent_attached(callback: Callback, flags: int) -> None:
+    """The handle attached to gevent's hub."""
+    green = importlib.import_module("libnetfilterqueue.green")
+    event = importlib.import_module("gevent.event").Event()
+    with bound(callback, flags) as handle:
+        green.attach(handle)
+        say_ready()
+        event.wait()
+
+
+def gevent_stream(callback: Callback, flags: int) -> None:
+    """`for` over a stream, in gevent."""
+    green = importlib.import_module("libnetfilterqueue.green")
+    with green.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
+        enlarge(stream.handle.fd())
+        say_ready()
+        for packet in stream:
+            callback(packet)
+
+
+def netfilterqueue(callback: Callback, _flags: int) -> None:
+    """NetfilterQueue's own loop. It knows no flags, and copies no more than 4016 bytes."""
+    queue = importlib.import_module("netfilterqueue").NetfilterQueue()
+    queue.bind(QUEUE, callback, max_len=MAXLEN, sock_len=RECEIVE_BUFFER)
+    say_ready()
+    queue.run()
+
+
+def fnfqueue(callback: Callback, flags: int) -> None:
+    """Iteration over an fnfqueue connection, whose own thread receives."""
+    module = importlib.import_module("fnfqueue")
+    connection = module.Connection()
+    enlarge(connection._conn.fd)  # there is no public way
+    queue = connection.bind(QUEUE)
+    queue.set_mode(module.MAX_PAYLOAD, module.COPY_PACKET)
+    queue.set_maxlen(MAXLEN)
+    if flags & nfq.NFQA_CFG_F_GSO:
+        queue.gso = True  # assigning False sets it as well
+    say_ready()
+    for packet in connection:
+        callback(packet)
+
+
+ACTIONS = {f.__name__: f for f in (accept, drop, read, mark, rewrite, park, defer)}
+LOOPS = {
+    f.__name__: f
+    for f in (
+        process,
+        manual,
+        asyncio_attached,
+        asyncio_stream,
+        uvloop_attached,
+        uvloop_stream,
+        gevent_attached,
+        gevent_stream,
+        netfilterqueue,
+        fnfqueue,
+    )
+}
+
+
+def main(loop: str, action: str, count: str, flags: str) -> None:
+    """Runs the loop."""
+    LOOPS[loop](ACTIONS[action](int(count)), int(flags))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

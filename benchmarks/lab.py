@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One consumer in a network namespace of its own, and the three things that are measured on it.
+
+`Burst`: CPU time and time for packets that were all queued before the consumer was let go.
+`PingPong`: the time of one datagram through the queue, nothing else being there.
+`Stream`: the throughput of one TCP connection through a veth pair.
+
+All have `measure`, which takes one round's figures, and `close`. Namespaces and rules come from
+tests/netns.py.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import statistics
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import netns
+
+SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
+SO_RCVTIMEO = 20
+SOCKET_BUFFER = 1 << 29
+TIMEOUT = 60.0  # seconds until a consumer counts as stuck
+POLL = 0.0005  # seconds between two looks at the kernel's table
+QUIET = 0.002  # seconds after which a consumer waits again
+UDP_HEADERS = 28  # of IPv4 and UDP
+CHUNK = 1 << 18  # bytes written to TCP at once
+
+Figures = dict[str, float]
+
+
+class MeasurementError(RuntimeError):
+    """A consumer died, got stuck, or lost packets: there is no figure."""
+
+
+class Subject(Protocol):
+    """Something that is measured, round by round."""
+
+    def measure(self) -> Figures:
+        """One round's figures."""
+
+    def close(self) -> None:
+        """Ends what it has started."""
+
+
+@contextlib.contextmanager
+def processors(*, ours: bool) -> Iterator[None]:
+    """Binds what starts in the block to the last processor, or to all others.
+
+    The sender has one for itself, so that a packet is always made on another processor than the
+    one that consumes it, and consumers do not share theirs with the sender.
+    """
+    before = os.sched_getaffinity(0)
+    last = {max(before)}
+    os.sched_setaffinity(0, last if ours else (before - last) or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class QueueState(NamedTuple):
+    """What the kernel tells of the queue."""
+
+    waiting: int
+    dropped: int  # for want of room, in the queue or in the receive buffer
+    sequence: int  # the last packet's id
+
+
+class Consumer:
+    """A consumer's process in the calling thread's namespace, its queue bound."""
+
+    def __init__(self, command: list[str], *, beside_us: bool = False) -> None:
+        # Whatever ends this program ends the consumer.
+        command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+        with processors(ours=beside_us):
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        self._tasks = Path(f"/proc/{self._process.pid}/task")
+        self._table = os.open("/proc/thread-self/net/netfilter/nfnetlink_queue", os.O_RDONLY)
+        try:
+            self._await_ready()
+        except MeasurementError:
+            self.close()
+            raise
+
+    def _await_ready(self) -> None:
+        output = self._process.stdout
+        assert output is not None
+        if not select.select([output], [], [], TIMEOUT)[0]:
+            raise MeasurementError("it does not start")
+        if output.readline() != "ready\n":
+            raise self._died()
+
+    def _died(self) -> MeasurementError:
+        assert self._process.stderr is not None
+        self._process.kill()
+        last = self._process.stderr.read().strip().rpartition("\n")[2]
+        return MeasurementError(f"it ended: {last or 'without a message'}")
+
+    @property
+    def state(self) -> QueueState:
+        """What the kernel tells of the queue now. Looking at it takes no lock of the queue's."""
+        fields = os.pread(self._table, 4096, 0).split()
+        if len(fields) < 8:
+            raise self._died()
+        return QueueState(int(fields[2]), int(fields[5]) + int(fields[6]), int(fields[7]))
+
+    def await_waiting(self, count: int) -> None:
+        """Returns once only so many packets wait for their verdict."""
+        end = time.monotonic() + TIMEOUT
+        while self.state.waiting != count:
+            if time.monotonic() > end:
+                raise MeasurementError(f"{self.state.waiting} packets got no verdict")
+            time.sleep(POLL)
+
+    def hold(self) -> None:
+        """Stops all threads, and returns when they have stopped."""
+        # Not Popen's send_signal, which would take the end of the process away from waitid.
+        os.kill(self._process.pid, signal.SIGSTOP)
+        stopped = os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED)
+        if stopped is None or stopped.si_code != os.CLD_STOPPED:
+            raise self._died()
+
+    def release(self) -> None:
+        """Lets it go on."""
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def cpu_time(self) -> int:
+        """Nanoseconds that all threads have run, in user space and in the kernel."""
+        return sum(
+            int((task / "schedstat").read_text().split()[0]) for task in self._tasks.iterdir()
+        )
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._table)
+        for file in (self._process.stdout, self._process.stderr):
+            if file is not None:
+                file.close()
+
+
+class Datagrams:
+    """UDP over loopback in the calling thread's namespace, through queue 1 on its way out.
+
+    Accepted ones are delivered to a socket that has room for all, and is read between rounds.
+    """
+
+    def __init__(self, size: int) -> None:
+        netns.queue_rule()
+        self._data = bytes(size - UDP_HEADERS)
+        self._receiver = self._socket(netns.PORT)
+        self._receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER)
+        # Unlike settimeout() it costs no system call.
+        seconds = int(TIMEOUT).to_bytes(8, "little") + bytes(8)
+        self._receiver.setsockopt(socket.SOL_SOCKET, SO_RCVTIMEO, seconds)
+        self._sender = self._socket(netns.QUEUED_PORT)
+        # What waits in the queue counts as not yet sent.
+        self._sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER)
+        self._sender.connect(("127.0.0.1", netns.PORT))
+
+    @staticmethod
+    def _socket(port: int) -> socket.socket:
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", port))
+        return sock
+
+    def send(self, count: int) -> None:
+        """Sends so many."""
+        send, data = self._sender.send, self._data
+        for _ in range(count):
+            send(data)
+
+    def arrived(self) -> int:
+        """How many have arrived since the last look."""
+        recv, buffer, count = self._receiver.recv_into, bytearray(1), 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                recv(buffer, 1, socket.MSG_DONTWAIT)
+                count += 1
+        return count
+
+    def round_trip(self) -> int:
+        """Nanoseconds from sending one to having it."""
+        start = time.perf_counter_ns()
+        self._sender.send(self._data)
+        self._receiver.recv(1)
+        return time.perf_counter_ns() - start
+
+    def close(self) -> None:
+        """Closes the sockets."""
+        self._sender.close()
+        self._receiver.close()
+
+
+class Burst:
+    """A consumer that is held until all packets of a round are queued."""
+
+    def __init__(
+        self, command: list[str], packets: int, size: int, *, held: int = 0, accepted: bool = True
+    ) -> None:
+        self._packets, self._accepted = packets, accepted
+        with contextlib.ExitStack() as stack:
+            namespace = stack.enter_context(contextlib.closing(netns.Namespace()))
+            with namespace:
+                self._datagrams = stack.enter_context(contextlib.closing(Datagrams(size)))
+                self._consumer = stack.enter_context(contextlib.closing(Consumer(command)))
+            self._datagrams.send(held)
+            self._close = stack.pop_all().close
+
+    def measure(self) -> Figures:
+        """Microseconds of CPU time a packet, and packets a second."""
+        consumer, packets = self._consumer, self._packets
+        consumer.hold()
+        before = consumer.state
+        with processors(ours=True):
+            self._datagrams.send(packets)
+        self._check_queued(before)
+        cpu, start = consumer.cpu_time(), time.perf_counter()
+        consumer.release()
+        consumer.await_waiting(before.waiting)
+        elapsed = time.perf_counter() - start
+        time.sleep(QUIET)
+        consumer.hold()
+        cpu = consumer.cpu_time() - cpu
+        consumer.release()
+        arrived = self._datagrams.arrived()
+        if arrived != (packets if self._accepted else 0):
+            raise MeasurementError(f"{arrived} of {packets} packets have arrived")
+        return {"cpu": cpu / packets / 1000, "rate": packets / elapsed}
+
+    def _check_queued(self, before: QueueState) -> None:
+        now = self._consumer.state
+        queued, dropped = now.waiting - before.waiting, now.dropped - before.dropped
+        if queued != self._packets or dropped or now.sequence - before.sequence != queued:
+            raise MeasurementError(f"{queued} of {self._packets} packets queued, {dropped} lost")
+
+    def close(self) -> None:
+        """Ends the consumer and gives the namespace up."""
+        self._close()
+
+
+class PingPong:
+    """A consumer that gets one datagram after the other.
+
+    Across processors most of the time goes into waking the other one; on a single processor what
+    the consumer does shows.
+    """
+
+    def __init__(self, command: list[str], count: int, *, one_processor: bool) -> None:
+        self._count = count
+        with contextlib.ExitStack() as stack:
+            namespace = stack.enter_context(contextlib.closing(netns.Namespace()))
+            with namespace:
+                self._datagrams = stack.enter_context(contextlib.closing(Datagrams(64)))
+                consumer = Consumer(command, beside_us=one_processor)
+                stack.enter_context(contextlib.closing(consumer))
+            self._close = stack.pop_all().close
+
+    def measure(self) -> Figures:
+        """Percentiles of the time through the queue, in microseconds."""
+        with processors(ours=True):
+            times = [self._datagrams.round_trip() for _ in range(self._count)]
+        percentiles = statistics.quantiles(times, n=100)
+        return {"p50": percentiles[49] / 1000, "p99": percentiles[98] / 1000}
+
+    def close(self) -> None:
+        """Ends the consumer and gives the namespace up."""
+        self._close()
+
+
+class Stream:
+    """A TCP connection over Ethernet between two namespaces, what one side says being queued."""
+
+    def __init__(self, command: list[str], seconds: float) -> None:
+        self._seconds = seconds
+        with contextlib.ExitStack() as stack:
+            self._near = stack.enter_context(contextlib.closing(netns.Namespace()))
+            self._far = stack.enter_context(contextlib.closing(netns.Namespace()))
+            with self._near:
+                netns.veth("near", "far", self._far)
+                netns.run("ip address add 192.0.2.1/24 dev near")
+                netns.queue_rule(match=f"-p tcp --dport {netns.PORT}")
+                self._consumer = stack.enter_context(contextlib.closing(Consumer(command)))
+            with self._far:
+                netns.run("ip address add 192.0.2.2/24 dev far")
+                listener = socket.create_server(("192.0.2.2", netns.PORT))
+                self._listener = stack.enter_context(contextlib.closing(listener))
+            self._listener.settimeout(TIMEOUT)
+            self._close = stack.pop_all().close
+
+    def measure(self) -> Figures:
+        """Gigabits a second, and nanoseconds of CPU time a byte."""
+        with self._near:
+            speaker = socket.create_connection(("192.0.2.2", netns.PORT), TIMEOUT)
+        listener, _ = self._listener.accept()
+        cpu, start = self._consumer.cpu_time(), time.perf_counter()
+        speaking = threading.Thread(target=self._speak, args=(speaker,))
+        speaking.start()
+        received = self._listen(listener)
+        elapsed = time.perf_counter() - start
+        speaking.join()
+        if received == 0:
+            raise MeasurementError("nothing has arrived")
+        cpu = self._consumer.cpu_time() - cpu
+        return {"rate": received * 8 / elapsed / 1e9, "cpu": cpu / received}
+
+    def _speak(self, sock: socket.socket) -> None:
+        data, end = bytes(CHUNK), time.monotonic() + self._seconds
+        with sock, contextlib.suppress(OSError):
+            while time.monotonic() < end:
+                sock.sendall(data)
+
+    @staticmethod
+    def _listen(sock: socket.socket) -> int:
+        buffer, received = bytearray(CHUNK * 4), 0
+        with sock:
+            sock.settimeout(TIMEOUT)
+            while count := sock.recv_into(buffer):
+                received += count
+        return received
+
+    def close(self) -> None:
+        """Ends the consumer and gives the namespaces up."""
+        self._close()

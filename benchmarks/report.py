@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From the figures of all rounds to what people read: table, results.json, plot."""
+
+import json
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lab import Figures
+
+# The bars' colours, by the beginning of a row's label; the last one is ours.
+COLOURS = {"C, ": "#8a8f98", "NetfilterQueue": "#c98a2b", "fnfqueue": "#c98a2b", "": "#2463a8"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One of the figures of a table."""
+
+    key: str
+    heading: str
+    digits: int = 2
+    spread: bool = True  # show the quartiles
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Median and quartiles over the rounds."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Summary":
+        """Of one value as of many."""
+        low, median, high = statistics.quantiles([*values, *values], n=4, method="inclusive")
+        return cls(low, median, high)
+
+    def text(self, digits: int, spread: bool) -> str:
+        """As it stands in the table."""
+        text = f"{self.median:,.{digits}f}"
+        return text + f" ({self.low:,.{digits}f}-{self.high:,.{digits}f})" if spread else text
+
+
+@dataclass
+class Results:
+    """What came out for a table: each row's figures by round, or why there are none."""
+
+    title: str
+    metrics: Sequence[Metric]
+    limit: str | None  # the row that the others are compared with
+    rounds: dict[str, list[Figures]]
+    reasons: dict[str, str]
+
+    def summary(self, label: str, key: str) -> Summary:
+        """Of a row's figure."""
+        return Summary.of([figures[key] for figures in self.rounds[label]])
+
+    def ratio(self, label: str, key: str) -> Summary | None:
+        """Of a row's figure to the limit's of the same round."""
+        limit = self.rounds.get(self.limit or "")
+        if not limit:
+            return None
+        pairs = zip(self.rounds[label], limit, strict=True)
+        return Summary.of([figures[key] / least[key] for figures, least in pairs])
+
+    def lines(self) -> list[str]:
+        """The table, aligned."""
+        cells = [[self.title, *self._headings()]]
+        cells += [[label, *self._cells(label)] for label in self.rounds]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            row[0].ljust(max(widths[0], 36))
+            + "".join(
+                "  " + cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)
+            )
+            for row in cells
+        ]
+        lines.insert(1, "-" * len(lines[0]))
+        return lines + [f"{label}: {reason}" for label, reason in self.reasons.items()]
+
+    def _headings(self) -> list[str]:
+        compared = [f"x {self.limit}".replace(",", "")] if self.limit else []
+        return [text for metric in self.metrics for text in (metric.heading, *compared)]
+
+    def _cells(self, label: str) -> list[str]:
+        cells = []
+        for metric in self.metrics:
+            cells.append(self.summary(label, metric.key).text(metric.digits, metric.spread))
+            if self.limit:
+                ratio = self.ratio(label, metric.key)
+                cells.append(ratio.text(2, metric.spread) if ratio else "-")
+        return cells
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, each round's figures included."""
+        rows: list[dict[str, Any]] = []
+        for label, rounds in self.rounds.items():
+            row: dict[str, Any] = {"label": label}
+            for metric in self.metrics:
+                ratio = self.ratio(label, metric.key)
+                row[metric.key] = {
+                    **vars(self.summary(label, metric.key)),
+                    **({"ratio": vars(ratio)} if ratio else {}),
+                    "rounds": [figures[metric.key] for figures in rounds],
+                }
+            rows.append(row)
+        rows += [{"label": label, "missing": reason} for label, reason in self.reasons.items()]
+        return {"title": self.title, "limit": self.limit, "rows": rows}
+
+
+def write_json(path: Path, facts: dict[str, str], tables: Sequence[Results]) -> None:
+    """Writes all results, with the facts about the machine."""
+    data = {"facts": facts, "tables": [table.as_json() for table in tables]}
+    path.write_text(json.dumps(data, indent=1) + "\n")
+
+
+def plot(path: Path, table: Results, metric: Metric) -> None:
+    """Draws one figure of a table as bars, with the quartiles."""
+    import matplotlib as mpl  # noqa: PLC0415 (results are wanted also without it)
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "results"  # the same results give the same file
+    mpl.rcParams["svg.fonttype"] = "none"
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    labels = list(table.rounds)
+    summaries = [table.summary(label, metric.key) for label in labels]
+    colours = [
+        next(c for start, c in COLOURS.items() if label.startswith(start)) for label in labels
+    ]
+    medians = [summary.median for summary in summaries]
+    errors = [
+        [summary.median - summary.low for summary in summaries],
+        [summary.high - summary.median for summary in summaries],
+    ]
+    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.32 * len(labels)), layout="constrained")
+    axes.barh(labels, medians, color=colours, xerr=errors, ecolor="#333333", height=0.7)
+    axes.invert_yaxis()
+    axes.set_title(table.title, loc="left", fontsize=11)
+    axes.set_xlabel(f"{metric.heading} (median and quartiles)")
+    if table.limit in labels:
+        axes.axvline(medians[labels.index(table.limit)], color="#8a8f98", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
