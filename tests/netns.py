@@ -4,6 +4,7 @@
 import contextlib
 import ctypes
 import fcntl
+import getpass
 import os
 import shlex
 import socket
@@ -75,6 +76,7 @@ def isolate() -> None:
         if uid == 0:
             _unshare(CLONE_NEWNET)
             return
+        os.environ.setdefault("LOGNAME", getpass.getuser())  # files are still named after us
         _unshare(CLONE_NEWUSER | CLONE_NEWNET)
         write("/proc/self/setgroups", "deny")
         write("/proc/self/uid_map", f"0 {uid} 1")
