@@ -54,7 +54,7 @@ drop_unread(lnfq_handle *handle, const struct lnfq_index *index)
         struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
 
         handle->stats.defaulted += 1;
-        (void)lnfq_handle_post(handle, index->queue, index->id, &verdict);
+        (void)lnfq_handle_post(handle, queue, index->id, &verdict);
     }
 }
 
@@ -63,8 +63,9 @@ sort_datagram(lnfq_handle *handle, const unsigned char *bytes, size_t length)
 {
     while (length > 0) {
         struct lnfq_message message;
+        struct lnfq_index index;
 
-        if (lnfq_message_read(bytes, length, &message) != NULL) {
+        if (lnfq_message_read(bytes, length, &message, &index) != NULL) {
             (void)set_aside(handle, bytes, length); /* for the next dispatch to complain of */
             return;
         }
@@ -73,7 +74,7 @@ sort_datagram(lnfq_handle *handle, const unsigned char *bytes, size_t length)
         }
         else if (message.kind == LNFQ_MESSAGE_PACKET
                  && set_aside(handle, bytes, message.size) != 0) {
-            drop_unread(handle, &message.packet);
+            drop_unread(handle, &index);
         }
         bytes += message.size;
         length -= message.size;
@@ -92,12 +93,12 @@ receive_buffer(lnfq_handle *handle)
 
 /* Reads what waits, until the answer or the end of it. Returns 0 or an errno. */
 static int
-drain(lnfq_handle *handle, const struct lnfq_pending *pending)
+drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
 {
     size_t limit = receive_buffer(handle);
     size_t total = 0;
 
-    while (!pending->answered && total <= limit) {
+    while (!awaited->answered && total <= limit) {
         struct lnfq_inlet inlet = {handle->scratch, LNFQ_DATAGRAM_MAX, 0};
         int received = lnfq_transport_receive(handle->fd, &inlet, 1);
 
@@ -117,9 +118,9 @@ drain(lnfq_handle *handle, const struct lnfq_pending *pending)
 
 /* Waits for a peer that is no kernel, and reads. Gives up the lock while it waits. */
 static int
-await_peer(lnfq_handle *handle, const struct lnfq_pending *pending)
+await_peer(lnfq_handle *handle, const struct lnfq_awaited *awaited)
 {
-    for (int slice = 0; slice < PEER_SLICES && !pending->answered; slice++) {
+    for (int slice = 0; slice < PEER_SLICES && !awaited->answered; slice++) {
         struct pollfd poller = {.fd = handle->fd, .events = POLLIN};
         int error;
 
@@ -128,48 +129,48 @@ await_peer(lnfq_handle *handle, const struct lnfq_pending *pending)
         (void)poll(&poller, 1, PEER_SLICE_MS);
         pthread_mutex_lock(&handle->lock);
         handle->waiters -= 1;
-        error = drain(handle, pending);
+        error = drain(handle, awaited);
         if (error != 0) {
             return error;
         }
     }
-    return pending->answered ? 0 : ETIMEDOUT;
+    return awaited->answered ? 0 : ETIMEDOUT;
 }
 
 static void
-pending_add(lnfq_handle *handle, struct lnfq_pending *pending)
+awaited_add(lnfq_handle *handle, struct lnfq_awaited *awaited)
 {
-    pending->next = handle->pending;
-    handle->pending = pending;
+    awaited->next = handle->awaited;
+    handle->awaited = awaited;
 }
 
 static void
-pending_remove(lnfq_handle *handle, const struct lnfq_pending *pending)
+awaited_remove(lnfq_handle *handle, const struct lnfq_awaited *awaited)
 {
-    struct lnfq_pending **link = &handle->pending;
+    struct lnfq_awaited **link = &handle->awaited;
 
-    while (*link != pending) {
+    while (*link != awaited) {
         link = &(*link)->next;
     }
-    *link = pending->next;
+    *link = awaited->next;
 }
 
 /* Sends the request once and reads. Returns 0 or an errno; EAGAIN where the answer got lost. */
 static int
-attempt(lnfq_handle *handle, struct lnfq_pending *pending, const unsigned char *bytes, size_t size)
+attempt(lnfq_handle *handle, struct lnfq_awaited *awaited, const unsigned char *bytes, size_t size)
 {
     int error = lnfq_transport_send(handle->fd, bytes, size);
 
     if (error == 0) {
-        error = drain(handle, pending);
+        error = drain(handle, awaited);
     }
-    if (error == 0 && !pending->answered && !handle->kernel) {
-        error = await_peer(handle, pending);
+    if (error == 0 && !awaited->answered && !handle->kernel) {
+        error = await_peer(handle, awaited);
     }
     if (error != 0) {
         return error;
     }
-    return pending->answered ? pending->error : EAGAIN;
+    return awaited->answered ? awaited->error : EAGAIN;
 }
 
 /* A repeated request may find its work done. */
@@ -191,25 +192,25 @@ lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_confi
 {
     _Alignas(
         struct nlmsghdr) unsigned char bytes[2 * LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
-    struct lnfq_pending pending = {0};
+    struct lnfq_awaited awaited = {0};
     bool repeated = false;
     int error = EAGAIN;
 
-    /* No Python code runs before this function is over, so that `pending` may live on the stack. */
-    pending_add(handle, &pending);
+    /* No Python code runs before this function is over, so that `awaited` may live on the stack. */
+    awaited_add(handle, &awaited);
     for (int i = 0; i < ATTEMPTS && error == EAGAIN; i++) {
         size_t size = before_size;
 
         if (before_size > 0) {
             memcpy(bytes, before, before_size);
         }
-        pending.seq = ++handle->seq;
-        pending.answered = false;
-        size += lnfq_request_put_config(bytes + size, queue, pending.seq, true, config);
-        error = confirm(attempt(handle, &pending, bytes, size), repeated, config);
+        awaited.seq = ++handle->seq;
+        awaited.answered = false;
+        size += lnfq_request_put_config(bytes + size, queue, awaited.seq, true, config);
+        error = confirm(attempt(handle, &awaited, bytes, size), repeated, config);
         repeated = true;
     }
-    pending_remove(handle, &pending);
+    awaited_remove(handle, &awaited);
     if (handle->backlog != NULL || handle->marker_wanted) {
         (void)lnfq_config_mark(handle);
     }
@@ -241,12 +242,12 @@ lift_fences(lnfq_handle *handle, uint32_t marker)
 }
 
 static void
-answer_pending(lnfq_handle *handle, const struct lnfq_answer *answer)
+answer_awaited(lnfq_handle *handle, const struct lnfq_answer *answer)
 {
-    for (struct lnfq_pending *pending = handle->pending; pending != NULL; pending = pending->next) {
-        if (pending->seq == answer->seq) {
-            pending->answered = true;
-            pending->error = answer->error;
+    for (struct lnfq_awaited *awaited = handle->awaited; awaited != NULL; awaited = awaited->next) {
+        if (awaited->seq == answer->seq) {
+            awaited->answered = true;
+            awaited->error = answer->error;
         }
     }
 }
@@ -264,7 +265,7 @@ lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool r
         }
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_CONFIG:
-        answer_pending(handle, answer);
+        answer_awaited(handle, answer);
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH:
         if (answer->seq == LNFQ_SEQ_TEARDOWN) {

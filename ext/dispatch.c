@@ -18,8 +18,9 @@
 /* One dispatch. It lives on the stack, and nothing points at it while Python code runs. */
 struct dispatch {
     lnfq_handle *handle;
-    const char *call; /* for errors */
-    PyObject *error;  /* the first exception; strong */
+    const char *call;   /* for errors */
+    PyObject *error;    /* the first exception; strong */
+    lnfq_packet *blank; /* the next one; strong; NULL without memory, or until needed */
     Py_ssize_t packets;
     int64_t now;    /* when the last callback returned */
     int64_t oldest; /* when the callback of the oldest verdict not sent began; 0: there is none */
@@ -36,15 +37,29 @@ struct source {
 static struct dispatch
 dispatch_begin(lnfq_handle *handle, const char *call)
 {
-    return (struct dispatch){.handle = handle, .call = call, .now = lnfq_now()};
+    struct dispatch dispatch = {.handle = handle, .call = call, .now = lnfq_now()};
+
+    lnfq_handle_lock(handle);
+    dispatch.blank = handle->blank;
+    handle->blank = NULL;
+    lnfq_handle_unlock(handle);
+    return dispatch;
 }
 
 /* Sends what is left; returns the number of packets, or -1 with the first exception. */
 static Py_ssize_t
 dispatch_end(struct dispatch *dispatch)
 {
-    if (lnfq_handle_flush(dispatch->handle, dispatch->call) < 0) {
-        lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
+    lnfq_handle *handle = dispatch->handle;
+    lnfq_packet *surplus;
+
+    lnfq_handle_lock(handle);
+    surplus = handle->blank;
+    handle->blank = dispatch->blank;
+    lnfq_handle_unlock(handle);
+    Py_XDECREF(surplus);
+    if (lnfq_handle_flush(handle, dispatch->call) < 0) {
+        lnfq_error_collect(&dispatch->error, (PyObject *)handle);
     }
     if (dispatch->error != NULL) {
         lnfq_error_restore(dispatch->error);
@@ -72,11 +87,16 @@ dispatch_pace(struct dispatch *dispatch)
     }
 }
 
-/* The queue that a packet belongs to, a new reference; NULL if that is gone. */
-static lnfq_queue *
-claim(struct dispatch *dispatch, const struct lnfq_index *index, const struct source *source)
+/*
+ * Finds the packet's queue and begins its callback, which is returned, a new reference; NULL if the
+ * queue is gone. Without memory for a packet object (`packet` is NULL) it gets the default.
+ */
+static PyObject *
+claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *index,
+      const struct source *source)
 {
     lnfq_handle *handle = dispatch->handle;
+    PyObject *callback = NULL;
     lnfq_queue *queue;
 
     if (lnfq_handle_forked(handle)) {
@@ -84,28 +104,23 @@ claim(struct dispatch *dispatch, const struct lnfq_index *index, const struct so
     }
     lnfq_handle_lock(handle);
     queue = lnfq_handle_find(handle, index->queue);
-    if (queue != NULL && lnfq_queue_owns(queue, index->id, source->epoch, source->foreign)) {
-        Py_INCREF(queue);
-    }
-    else {
-        queue = NULL;
+    if (queue == NULL || !lnfq_queue_owns(queue, index->id, source->epoch, source->foreign)) {
         handle->stats.orphaned += 1;
     }
-    lnfq_handle_unlock(handle);
-    return queue;
-}
+    else if (packet == NULL) {
+        const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
 
-/* A packet that no object could be made for gets the default all the same. */
-static void
-default_by_id(lnfq_queue *queue, uint32_t id)
-{
-    const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
-
-    lnfq_handle_lock(queue->handle);
-    if (queue->bound && lnfq_handle_post(queue->handle, queue->number, id, &verdict) == 0) {
-        queue->handle->stats.defaulted += 1;
+        handle->stats.defaulted += 1;
+        (void)lnfq_handle_post(handle, queue, index->id, &verdict);
     }
-    lnfq_handle_unlock(queue->handle);
+    else {
+        callback = Py_NewRef(queue->callback);
+        lnfq_packet_activate(packet, queue);
+        handle->stats.packets += 1;
+        handle->stats.truncated += lnfq_index_truncated(index, packet->bytes);
+    }
+    lnfq_handle_unlock(handle);
+    return callback;
 }
 
 /* Settles a packet whose callback is over; `raised` says how. True if it lives on without a verdict
@@ -152,6 +167,7 @@ keep(struct dispatch *dispatch, lnfq_packet *packet)
     lnfq_handle_unlock(dispatch->handle);
 }
 
+/* Calls back; the packet is settled afterwards. */
 static void
 call_back(struct dispatch *dispatch, lnfq_packet *packet, PyObject *callback)
 {
@@ -164,56 +180,51 @@ call_back(struct dispatch *dispatch, lnfq_packet *packet, PyObject *callback)
     }
     if (settle(dispatch, packet, result == NULL)) {
         keep(dispatch, packet);
+        Py_DECREF(packet);
+    }
+    else {
+        lnfq_packet_blank(packet);
+        Py_XSETREF(dispatch->blank, packet); /* a nested dispatch may have left another one */
     }
     Py_XDECREF(result);
 }
 
-/* Puts the packet on its queue's list; returns the callback, a new reference, or NULL if the queue
- * is gone. */
-static PyObject *
-activate(struct dispatch *dispatch, lnfq_packet *packet)
+/* The blank packet, with its slot and bytes set: the caller's now; NULL without memory. */
+static lnfq_packet *
+take_blank(struct dispatch *dispatch, const struct source *source, const unsigned char *bytes)
 {
-    struct lnfq_stats *stats = &dispatch->handle->stats;
-    PyObject *callback = NULL;
+    lnfq_packet *packet = dispatch->blank;
 
-    lnfq_handle_lock(dispatch->handle);
-    if (packet->queue->bound) {
-        callback = Py_NewRef(packet->queue->callback);
-        lnfq_packet_activate(packet);
-        stats->packets += 1;
-        stats->truncated += lnfq_index_truncated(&packet->index, packet->bytes);
+    dispatch->blank = NULL;
+    if (packet == NULL) {
+        packet = lnfq_packet_new(dispatch->handle->state);
     }
-    else {
-        stats->orphaned += 1;
+    if (packet == NULL) {
+        lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
+        return NULL;
     }
-    lnfq_handle_unlock(dispatch->handle);
-    return callback;
+    packet->slot = (lnfq_slot *)Py_NewRef((PyObject *)source->slot);
+    packet->bytes = bytes;
+    return packet;
 }
 
+/* Dispatches a packet message; takes the packet object that it was read into. */
 static void
-dispatch_packet(struct dispatch *dispatch, const struct lnfq_index *index,
-                const unsigned char *bytes, const struct source *source)
+dispatch_packet(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *index,
+                const struct source *source)
 {
-    lnfq_queue *queue = claim(dispatch, index, source);
-    lnfq_packet *packet;
-    PyObject *callback = NULL;
+    PyObject *callback = claim(dispatch, packet, index, source);
 
-    if (queue == NULL) {
-        return;
-    }
-    packet = lnfq_packet_new(queue, source->slot, bytes, index);
-    if (packet == NULL) {
-        lnfq_error_collect(&dispatch->error, (PyObject *)queue);
-        default_by_id(queue, index->id);
-    }
-    else if ((callback = activate(dispatch, packet)) != NULL) {
+    if (callback != NULL) {
         call_back(dispatch, packet, callback);
+        Py_DECREF(callback);
         dispatch->packets += 1;
         dispatch_pace(dispatch);
     }
-    Py_XDECREF(callback);
-    Py_XDECREF(packet);
-    Py_DECREF(queue);
+    else if (packet != NULL) {
+        lnfq_packet_blank(packet);
+        dispatch->blank = packet;
+    }
 }
 
 static void
@@ -224,31 +235,48 @@ take_answer(struct dispatch *dispatch, const struct lnfq_answer *answer)
     lnfq_handle_unlock(dispatch->handle);
 }
 
+/* Dispatches the message at the start of some bytes. Returns its size; 0 if it is malformed. */
+static size_t
+dispatch_message(struct dispatch *dispatch, const unsigned char *bytes, size_t length,
+                 const struct source *source)
+{
+    lnfq_packet *packet = take_blank(dispatch, source, bytes);
+    struct lnfq_index spare;
+    struct lnfq_index *index = packet != NULL ? &packet->index : &spare;
+    struct lnfq_message message;
+    const char *wrong = lnfq_message_read(bytes, length, &message, index);
+
+    if (wrong == NULL && message.kind == LNFQ_MESSAGE_PACKET) {
+        dispatch_packet(dispatch, packet, index, source);
+        return message.size;
+    }
+    if (packet != NULL) {
+        lnfq_packet_blank(packet);
+        dispatch->blank = packet;
+    }
+    if (wrong != NULL) {
+        PyErr_SetString(dispatch->handle->state->malformed_error, wrong);
+        lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
+        return 0;
+    }
+    if (message.kind == LNFQ_MESSAGE_ANSWER) {
+        take_answer(dispatch, &message.answer);
+    }
+    return message.size;
+}
+
 /* Dispatches the messages in some bytes, up to the first that is malformed. */
 static void
 dispatch_bytes(struct dispatch *dispatch, const unsigned char *bytes, size_t length,
                const struct source *source)
 {
-    size_t at = 0;
+    size_t size;
 
     do {
-        struct lnfq_message message;
-        const char *wrong = lnfq_message_read(bytes + at, length - at, &message);
-
-        if (wrong != NULL) {
-            PyErr_Format(dispatch->handle->state->malformed_error, "%s (byte %zu of %zu)", wrong,
-                         at, length);
-            lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
-            return;
-        }
-        if (message.kind == LNFQ_MESSAGE_PACKET) {
-            dispatch_packet(dispatch, &message.packet, bytes + at, source);
-        }
-        else if (message.kind == LNFQ_MESSAGE_ANSWER) {
-            take_answer(dispatch, &message.answer);
-        }
-        at += message.size;
-    } while (at < length);
+        size = dispatch_message(dispatch, bytes, length, source);
+        bytes += size;
+        length -= size;
+    } while (size > 0 && length > 0);
 }
 
 /* Takes the first message that was set aside off the list; NULL if there is none. */

@@ -41,9 +41,8 @@ pay_debts(lnfq_handle *handle)
         lnfq_queue *queue = lnfq_handle_find(handle, debt->number);
 
         if (queue != NULL && queue->born == debt->born) {
-            queue->outstanding -= 1;
             handle->stats.defaulted += 1;
-            (void)lnfq_handle_post(handle, debt->number, debt->id, &verdict);
+            (void)lnfq_handle_post(handle, queue, debt->id, &verdict);
         }
         free(debt);
         debt = next;
@@ -104,20 +103,18 @@ lnfq_handle_leave(lnfq_handle *handle, PyThreadState *thread)
 /* ---- sending; all with the lock ---- */
 
 int
-lnfq_handle_post(lnfq_handle *handle, uint16_t queue, uint32_t id,
+lnfq_handle_post(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
                  const struct lnfq_verdict *verdict)
 {
-    unsigned char *bytes = lnfq_outbox_reserve(&handle->outbox, LNFQ_VERDICT_SIZE_MAX);
-
-    if (bytes == NULL) {
+    if (lnfq_outbox_reserve(&handle->outbox) != 0) {
         /* There always is room for one once the others are gone. */
         (void)lnfq_handle_send(handle);
-        bytes = lnfq_outbox_reserve(&handle->outbox, LNFQ_VERDICT_SIZE_MAX);
     }
-    if (bytes == NULL) {
+    if (lnfq_outbox_reserve(&handle->outbox) != 0) {
         return ENOMEM;
     }
-    lnfq_outbox_add(&handle->outbox, lnfq_verdict_put(bytes, queue, id, verdict));
+    (void)lnfq_outbox_add(&handle->outbox, queue->number, id, verdict,
+                          lnfq_pending_answer(&queue->pending, id));
     handle->stats.verdicts += 1;
     return 0;
 }
@@ -235,8 +232,7 @@ handle_new(lnfq_state *state)
     pthread_mutex_init(&handle->lock, NULL);
     PyObject_GC_Track(handle);
     handle->scratch = malloc(LNFQ_DATAGRAM_MAX);
-    if (handle->scratch == NULL
-        || lnfq_outbox_reserve(&handle->outbox, LNFQ_VERDICT_SIZE_MAX) == NULL) {
+    if (handle->scratch == NULL || lnfq_outbox_reserve(&handle->outbox) != 0) {
         Py_DECREF(handle);
         PyErr_NoMemory();
         return NULL;
@@ -350,6 +346,7 @@ lnfq_handle_adopt(lnfq_state *state, int fd)
         return NULL;
     }
     handle->kernel = kernel;
+    handle->exposed = true;
     handle->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (handle->fd < 0) {
         lnfq_error_raise(errno, "", "open(): fd %d", fd);
@@ -455,6 +452,7 @@ handle_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     close_descriptors(handle);
     lnfq_batch_free(handle->spare);
+    Py_XDECREF(handle->blank);
     lnfq_outbox_free(&handle->outbox);
     free_backlog(handle);
     free(handle->scratch);
@@ -726,6 +724,7 @@ get_fd(lnfq_handle *handle, const char *call)
     }
     lnfq_handle_lock(handle);
     fd = handle->closed ? -1 : handle->fd;
+    handle->exposed = true; /* from now on others may read it */
     lnfq_handle_unlock(handle);
     if (fd < 0) {
         (void)lnfq_handle_raise_closed(call);

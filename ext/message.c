@@ -199,7 +199,8 @@ read_answer(struct lnfq_answer *answer, const struct nlmsghdr *header, const uns
 }
 
 const char *
-lnfq_message_read(const unsigned char *bytes, size_t available, struct lnfq_message *message)
+lnfq_message_read(const unsigned char *bytes, size_t available, struct lnfq_message *message,
+                  struct lnfq_index *index)
 {
     struct nlmsghdr header;
 
@@ -216,7 +217,7 @@ lnfq_message_read(const unsigned char *bytes, size_t available, struct lnfq_mess
     message->size = smaller(MNL_ALIGN((size_t)header.nlmsg_len), available);
     if (header.nlmsg_type == ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_PACKET)) {
         message->kind = LNFQ_MESSAGE_PACKET;
-        return read_packet(&message->packet, bytes, header.nlmsg_len, available);
+        return read_packet(index, bytes, header.nlmsg_len, available);
     }
     if (header.nlmsg_type == NLMSG_ERROR) {
         message->kind = LNFQ_MESSAGE_ANSWER;

@@ -62,18 +62,16 @@ struct lnfq_answer {
 struct lnfq_message {
     enum lnfq_message_kind kind;
     size_t size; /* bytes that it takes in its buffer, with the padding up to the next one */
-    union {
-        struct lnfq_index packet;
-        struct lnfq_answer answer;
-    };
+    struct lnfq_answer answer;
 };
 
 /*
- * Reads the message at the start of `bytes`, of which `available` are there. Returns NULL, or what
- * is wrong with it (a static string); then `message` means nothing.
+ * Reads the message at the start of `bytes`, of which `available` are there; a packet's attributes
+ * go to `index`. Returns NULL, or what is wrong with it (a static string); then neither result
+ * means anything.
  */
 const char *lnfq_message_read(const unsigned char *bytes, size_t available,
-                              struct lnfq_message *message);
+                              struct lnfq_message *message, struct lnfq_index *index);
 
 static inline bool
 lnfq_index_has(const struct lnfq_index *index, unsigned int attribute)

@@ -24,6 +24,8 @@
 #include <time.h>
 
 #include "message.h"
+#include "outbox.h"
+#include "pending.h"
 #include "request.h"
 #include "transport.h"
 #include "verdict.h"
@@ -159,8 +161,8 @@ struct lnfq_debt {
 };
 
 /* A configuration request that awaits its answer. */
-struct lnfq_pending {
-    struct lnfq_pending *next;
+struct lnfq_awaited {
+    struct lnfq_awaited *next;
     uint32_t seq;
     bool answered;
     int error;
@@ -186,9 +188,13 @@ struct lnfq_handle {
     struct lnfq_backlog *backlog;
     struct lnfq_backlog **backlog_end;
     Py_ssize_t backlog_count;
-    struct lnfq_pending *pending;
+    struct lnfq_awaited *awaited;
     unsigned char *scratch; /* one datagram, while an answer is awaited */
     lnfq_batch *spare;      /* `process` keeps its buffers here */
+    lnfq_packet *blank;     /* a packet object to be used again */
+    unsigned int readers;   /* calls of `process` that run */
+    bool exposed;           /* others know the descriptor, and may read it */
+    bool drained;           /* the last receiving left nothing */
     uint32_t seq;
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     bool marker_wanted;
@@ -237,8 +243,8 @@ void lnfq_handle_release(lnfq_handle *handle);
 /* With the lock: the bound queue of that number, or NULL. */
 lnfq_queue *lnfq_handle_find(lnfq_handle *handle, uint16_t number);
 
-/* With the lock: puts a verdict in the outbox. Returns 0 or ENOMEM. */
-int lnfq_handle_post(lnfq_handle *handle, uint16_t queue, uint32_t id,
+/* With the lock: puts the verdict of a packet that was received in the outbox. 0 or ENOMEM. */
+int lnfq_handle_post(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
                      const struct lnfq_verdict *verdict);
 
 /* With the lock: sends the outbox. Returns 0 or an errno. */
@@ -258,10 +264,8 @@ struct lnfq_queue {
     /* Protected by the handle's lock. */
     PyObject *callback; /* strong; NULL once destroyed */
     bool bound;
-    bool seen;            /* any packet was */
-    uint32_t highest_id;  /* the newest that was seen */
-    uint64_t outstanding; /* packets that were dispatched and have no verdict yet */
-    lnfq_packet *active;  /* packets whose callback runs */
+    struct lnfq_pending pending;
+    lnfq_packet *active; /* packets whose callback runs */
 
     /* A number that is bound anew: see queue.c. Protected by the handle's lock. */
     uint64_t born;         /* the handle's epoch from which on messages are this queue's */
@@ -283,7 +287,7 @@ PyObject *lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *call
 int lnfq_queue_destroy(lnfq_queue *queue);
 
 /* With the lock: whether a message with that id, received in that epoch, is this binding's.
- * `foreign` says that it was not this handle that received it. Notes the id. */
+ * `foreign` says that it was not this handle that received it. If so, it counts as received. */
 bool lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign);
 
 /* ---- packet.c ---- */
@@ -296,8 +300,8 @@ enum lnfq_packet_state {
 
 struct lnfq_packet {
     PyObject_HEAD
-    lnfq_queue *queue; /* strong */
-    lnfq_slot *slot;   /* strong: holds the message */
+    lnfq_queue *queue; /* strong; NULL while it is blank */
+    lnfq_slot *slot;   /* strong: holds the message; NULL while it is blank */
     const unsigned char *bytes;
     struct lnfq_index index;
     struct lnfq_debt *debt; /* allocated when it is kept, for its destructor */
@@ -313,14 +317,17 @@ struct lnfq_packet {
 
 extern PyType_Spec lnfq_packet_spec;
 
-lnfq_packet *lnfq_packet_new(lnfq_queue *queue, lnfq_slot *slot, const unsigned char *bytes,
-                             const struct lnfq_index *index);
+/* A blank packet: nothing in it means anything until a message is read into it. */
+lnfq_packet *lnfq_packet_new(lnfq_state *state);
+
+/* Makes a packet that nobody else references, and that has its verdict, blank again. */
+void lnfq_packet_blank(lnfq_packet *packet);
 
 /* Makes a packet that outlives its callback independent of the buffer that it came in. 0 or -1. */
 int lnfq_packet_keep(lnfq_packet *packet);
 
-/* With the lock: its callback begins. */
-void lnfq_packet_activate(lnfq_packet *packet);
+/* With the lock: its message is this queue's, and its callback begins. */
+void lnfq_packet_activate(lnfq_packet *packet, lnfq_queue *queue);
 
 /* With the lock: its callback is over. */
 void lnfq_packet_deactivate(lnfq_packet *packet);

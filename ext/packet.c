@@ -22,29 +22,33 @@ packet_cast(PyObject *self)
 /* ---- lifecycle ---- */
 
 lnfq_packet *
-lnfq_packet_new(lnfq_queue *queue, lnfq_slot *slot, const unsigned char *bytes,
-                const struct lnfq_index *index)
+lnfq_packet_new(lnfq_state *state)
 {
-    lnfq_packet *packet = PyObject_GC_New(lnfq_packet, queue->handle->state->packet_type);
+    lnfq_packet *packet = PyObject_GC_New(lnfq_packet, state->packet_type);
 
     if (packet != NULL) {
-        packet->queue = (lnfq_queue *)Py_NewRef((PyObject *)queue);
-        packet->slot = (lnfq_slot *)Py_NewRef((PyObject *)slot);
-        packet->bytes = bytes;
-        packet->index = *index;
+        packet->queue = NULL;
+        packet->slot = NULL;
         packet->debt = NULL;
-        packet->state = LNFQ_PACKET_ACTIVE;
-        packet->in_callback = false;
-        packet->recorded = false;
+        packet->state = LNFQ_PACKET_EXECUTED;
     }
     return packet;
 }
 
 void
-lnfq_packet_activate(lnfq_packet *packet)
+lnfq_packet_blank(lnfq_packet *packet)
 {
-    lnfq_queue *queue = packet->queue;
+    packet->state = LNFQ_PACKET_EXECUTED;
+    Py_CLEAR(packet->queue);
+    Py_CLEAR(packet->slot);
+}
 
+void
+lnfq_packet_activate(lnfq_packet *packet, lnfq_queue *queue)
+{
+    packet->queue = (lnfq_queue *)Py_NewRef((PyObject *)queue);
+    packet->state = LNFQ_PACKET_ACTIVE;
+    packet->recorded = false;
     packet->in_callback = true;
     packet->active_next = queue->active;
     packet->active_link = &queue->active;
@@ -52,7 +56,6 @@ lnfq_packet_activate(lnfq_packet *packet)
         queue->active->active_link = &packet->active_next;
     }
     queue->active = packet;
-    queue->outstanding += 1;
 }
 
 void
@@ -69,11 +72,10 @@ int
 lnfq_packet_execute(lnfq_packet *packet)
 {
     lnfq_queue *queue = packet->queue;
-    int error = lnfq_handle_post(queue->handle, queue->number, packet->index.id, &packet->verdict);
+    int error = lnfq_handle_post(queue->handle, queue, packet->index.id, &packet->verdict);
 
     if (error == 0) {
         packet->state = LNFQ_PACKET_EXECUTED;
-        queue->outstanding -= 1;
     }
     return error;
 }
@@ -161,8 +163,8 @@ packet_dealloc(PyObject *self)
         packet_forget(packet);
     }
     free(packet->debt);
-    Py_DECREF(packet->slot);
-    Py_DECREF(packet->queue);
+    Py_XDECREF(packet->slot);
+    Py_XDECREF(packet->queue);
     type->tp_free(self);
     Py_DECREF(type);
 }

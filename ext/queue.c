@@ -226,7 +226,7 @@ put_teardown(lnfq_queue *queue, unsigned char *bytes)
         .mask = NFQA_CFG_F_FAIL_OPEN,
         .flags = verdict.verdict == NF_ACCEPT ? NFQA_CFG_F_FAIL_OPEN : 0,
     };
-    uint32_t everything = queue->highest_id + (UINT32_MAX >> 2); /* ids are compared signed */
+    uint32_t everything = queue->pending.highest + (UINT32_MAX >> 2); /* ids are compared signed */
     size_t size = lnfq_request_put_config(bytes, queue->number, ++queue->handle->seq, false, &shut);
 
     return size
@@ -243,8 +243,8 @@ settle_active(lnfq_queue *queue)
             (void)lnfq_packet_execute(packet);
         }
     }
-    queue->handle->stats.defaulted += queue->outstanding;
-    queue->outstanding = 0;
+    queue->handle->stats.defaulted += queue->pending.outstanding;
+    queue->pending.outstanding = 0;
 }
 
 /* What the next binding of the number has to reckon with. */
@@ -257,7 +257,7 @@ left_behind(const lnfq_queue *queue)
     if (queue->handle->nothing_left) {
         return LNFQ_NOTHING_LEFT;
     }
-    return queue->seen ? LNFQ_LEFT_SEEN : LNFQ_LEFT_UNSEEN;
+    return queue->pending.seen ? LNFQ_LEFT_SEEN : LNFQ_LEFT_UNSEEN;
 }
 
 static int
@@ -432,22 +432,22 @@ lnfq_queue_destroy(lnfq_queue *queue)
 bool
 lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
 {
+    lnfq_handle *handle = queue->handle;
+
     if (!queue->bound || epoch < queue->born) {
         return false;
     }
     if (foreign && (queue->silent || queue->fenced)) {
-        bool next = queue->seen ? id == queue->highest_id + 1 : queue->predecessor_seen && id == 1;
+        bool next = queue->pending.seen ? id == queue->pending.highest + 1
+                                        : queue->predecessor_seen && id == 1;
 
         if (queue->silent || !next) {
-            queue->handle->marker_wanted = true; /* the marker may have been lost in a flood */
+            handle->marker_wanted = true; /* the marker may have been lost in a flood */
             return false;
         }
         queue->fenced = false;
     }
-    if (!queue->seen || (int32_t)(id - queue->highest_id) > 0) {
-        queue->highest_id = id;
-    }
-    queue->seen = true;
+    lnfq_pending_receive(&queue->pending, id, !handle->exposed && handle->readers <= 1);
     return true;
 }
 

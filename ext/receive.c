@@ -14,22 +14,13 @@
 
 #define FOR_EVER INT64_MAX
 
-static lnfq_batch *
-batch_take(lnfq_handle *handle)
+void
+lnfq_batch_free(lnfq_batch *batch)
 {
-    lnfq_batch *batch;
-
-    lnfq_handle_lock(handle);
-    batch = handle->spare;
-    handle->spare = NULL;
-    lnfq_handle_unlock(handle);
-    if (batch == NULL) {
-        batch = calloc(1, sizeof(*batch));
+    for (int i = 0; batch != NULL && i < LNFQ_BATCH_MAX; i++) {
+        Py_XDECREF(batch->slots[i]);
     }
-    if (batch == NULL) {
-        PyErr_NoMemory();
-    }
-    return batch;
+    free(batch);
 }
 
 static void
@@ -40,17 +31,29 @@ batch_give_back(lnfq_handle *handle, lnfq_batch *batch)
     lnfq_handle_lock(handle);
     surplus = handle->spare;
     handle->spare = batch;
+    handle->readers -= 1;
     lnfq_handle_unlock(handle);
     lnfq_batch_free(surplus);
 }
 
-void
-lnfq_batch_free(lnfq_batch *batch)
+static lnfq_batch *
+batch_take(lnfq_handle *handle)
 {
-    for (int i = 0; batch != NULL && i < LNFQ_BATCH_MAX; i++) {
-        Py_XDECREF(batch->slots[i]);
+    lnfq_batch *batch;
+
+    lnfq_handle_lock(handle);
+    batch = handle->spare;
+    handle->spare = NULL;
+    handle->readers += 1;
+    lnfq_handle_unlock(handle);
+    if (batch == NULL) {
+        batch = calloc(1, sizeof(*batch));
     }
-    free(batch);
+    if (batch == NULL) {
+        batch_give_back(handle, NULL);
+        PyErr_NoMemory();
+    }
+    return batch;
 }
 
 /* Sees that the first `count` slots are there and nobody looks into them. 0, or -1. */
@@ -72,93 +75,107 @@ batch_prepare(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
     return 0;
 }
 
-/* Receives up to `count` datagrams. Returns how many, or -1 with an exception. */
+/* With the lock: receives up to `count` datagrams. Returns how many, or a negative errno. */
 static int
-batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
+receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
+{
+    int received;
+
+    do {
+        received = lnfq_transport_receive(handle->fd, batch->inlets, count);
+        handle->stats.overruns += received == -ENOBUFS;
+    } while (received == -ENOBUFS);
+    handle->stats.receives += received > 0;
+    batch->epoch = handle->epoch;
+    return received;
+}
+
+/* With the lock, which it gives up meanwhile: waits until there is something, the handle is closed,
+ * or the time is over. Returns 0, or a negative errno; -EAGAIN if there is nothing. */
+static int
+await(lnfq_handle *handle, int64_t deadline)
+{
+    int64_t left = deadline == FOR_EVER ? FOR_EVER : deadline - lnfq_now();
+    struct timespec timeout = {left / LNFQ_SECOND_NS, left % LNFQ_SECOND_NS};
+    struct pollfd pollers[2] = {
+        {.fd = handle->fd, .events = POLLIN},
+        {.fd = handle->wake_fd, .events = POLLIN},
+    };
+    int ready;
+
+    if (left <= 0) {
+        return -EAGAIN;
+    }
+    handle->waiters += 1;
+    lnfq_handle_unlock(handle);
+    ready = ppoll(pollers, 2, deadline == FOR_EVER ? NULL : &timeout, NULL);
+    ready = ready < 0 ? -errno : ready;
+    pthread_mutex_lock(&handle->lock);
+    handle->waiters -= 1;
+    if (ready < 0) {
+        return ready;
+    }
+    return ready == 0 ? -EAGAIN : 0;
+}
+
+/*
+ * With the lock: receives, and waits before that if there is nothing. The last call that received
+ * tells what to try first: each attempt that fails is a system call too many.
+ */
+static int
+receive_or_await(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t deadline)
+{
+    int received = -EAGAIN;
+
+    if (deadline == 0 || !handle->drained) {
+        received = receive(handle, batch, count);
+    }
+    if (received == -EAGAIN && deadline != 0) {
+        received = await(handle, deadline);
+        if (received == 0 && !handle->closed) {
+            received = receive(handle, batch, count);
+        }
+    }
+    handle->drained = received < (int)count;
+    return received;
+}
+
+/* Receives up to `count` datagrams. Returns how many, 0 after the time or a signal, or -1. */
+static int
+batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t deadline)
 {
     PyThreadState *thread;
     int received = 0;
     bool closed;
 
+    batch->count = 0;
     if (batch_prepare(handle, batch, count) < 0) {
         return -1;
     }
     thread = lnfq_handle_enter(handle);
-    closed = handle->closed;
-    while (!closed) {
-        received = lnfq_transport_receive(handle->fd, batch->inlets, count);
-        if (received != -ENOBUFS) {
-            break;
-        }
-        handle->stats.overruns += 1;
+    if (!handle->closed) {
+        received = receive_or_await(handle, batch, count, deadline);
     }
-    handle->stats.receives += received > 0;
-    batch->epoch = handle->epoch;
+    closed = handle->closed;
     lnfq_handle_leave(handle, thread);
+    if (received > 0) {
+        batch->count = (unsigned int)received;
+        return received;
+    }
     if (closed) {
         return lnfq_handle_raise_closed("process()");
     }
-    if (received < 0 && received != -EAGAIN) {
+    if (received < 0 && received != -EAGAIN && received != -EINTR) {
         lnfq_error_raise(-received, "", "process()");
         return -1;
     }
-    batch->count = received > 0 ? (unsigned int)received : 0;
-    return (int)batch->count;
+    return 0;
 }
 
-/* Waits with neither lock nor GIL. Returns what poll does, or a negative errno. */
-static int
-await(lnfq_handle *handle, const struct timespec *timeout)
-{
-    PyThreadState *thread = lnfq_handle_enter(handle);
-    struct pollfd pollers[2] = {
-        {.fd = handle->fd, .events = POLLIN},
-        {.fd = handle->wake_fd, .events = POLLIN},
-    };
-    int ready = 1;
-
-    if (!handle->closed) {
-        handle->waiters += 1;
-        lnfq_handle_unlock(handle);
-        ready = ppoll(pollers, 2, timeout, NULL);
-        ready = ready < 0 ? -errno : ready;
-        pthread_mutex_lock(&handle->lock);
-        handle->waiters -= 1;
-    }
-    lnfq_handle_leave(handle, thread);
-    return ready;
-}
-
-/* Waits until something is there or the handle is closed. 1, or 0 after the time, or -1. */
-static int
-wait_until(lnfq_handle *handle, int64_t deadline)
-{
-    for (;;) {
-        int64_t left = deadline == FOR_EVER ? FOR_EVER : deadline - lnfq_now();
-        struct timespec timeout = {left / LNFQ_SECOND_NS, left % LNFQ_SECOND_NS};
-        int ready;
-
-        if (left <= 0) {
-            return 0;
-        }
-        ready = await(handle, deadline == FOR_EVER ? NULL : &timeout);
-        if (ready >= 0) {
-            return ready > 0;
-        }
-        if (ready != -EINTR) {
-            lnfq_error_raise(-ready, "", "process()");
-            return -1;
-        }
-        if (PyErr_CheckSignals() < 0 || lnfq_handle_check_forked(handle, "process()") < 0) {
-            return -1;
-        }
-    }
-}
-
-/* What was set aside, then one system call's worth. Returns the number of packets, or -1; `more`
+/* What was set aside, or else one system call's worth. Returns the number of packets, or -1; `more`
  * says that the next call would find more. */
 static Py_ssize_t
-process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, bool *more)
+process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, int64_t deadline, bool *more)
 {
     Py_ssize_t packets = lnfq_dispatch_backlog(handle, most);
     unsigned int count;
@@ -169,12 +186,19 @@ process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, bool *more
         return packets;
     }
     count = most < LNFQ_BATCH_MAX ? (unsigned int)most : LNFQ_BATCH_MAX;
-    received = batch_receive(handle, batch, count);
+    received = batch_receive(handle, batch, count, deadline);
     if (received <= 0) {
         return received;
     }
     *more = received == (int)count;
     return lnfq_dispatch_batch(handle, batch);
+}
+
+/* Signal handlers may have raised, or forked. */
+static int
+check_signals(lnfq_handle *handle)
+{
+    return PyErr_CheckSignals() < 0 ? -1 : lnfq_handle_check_forked(handle, "process()");
 }
 
 static Py_ssize_t
@@ -184,25 +208,21 @@ process_until(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t max_packets, in
 
     for (;;) {
         bool more;
-        Py_ssize_t packets = process_once(handle, batch, max_packets - total, &more);
-        int ready;
+        Py_ssize_t packets =
+            process_once(handle, batch, max_packets - total, total > 0 ? 0 : deadline, &more);
 
         if (packets < 0) {
             return -1;
         }
         total += packets;
-        if (total >= max_packets) {
+        if (total >= max_packets || (total > 0 && !more)) {
             return total;
         }
-        if (more) {
-            continue;
+        if (check_signals(handle) < 0) {
+            return -1;
         }
-        if (total > 0 || deadline == 0) {
-            return total;
-        }
-        ready = wait_until(handle, deadline);
-        if (ready <= 0) {
-            return ready;
+        if (total == 0 && !more && (deadline == 0 || deadline <= lnfq_now())) {
+            return 0;
         }
     }
 }

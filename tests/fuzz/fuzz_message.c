@@ -54,13 +54,14 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     while (size > 0) {
         struct lnfq_message message;
+        struct lnfq_index packet;
 
-        if (lnfq_message_read(data, size, &message) != NULL) {
+        if (lnfq_message_read(data, size, &message, &packet) != NULL) {
             break;
         }
         require(message.size > 0 && message.size <= size);
         if (message.kind == LNFQ_MESSAGE_PACKET) {
-            sum += check_packet(&message.packet, data, size);
+            sum += check_packet(&packet, data, size);
         }
         else if (message.kind == LNFQ_MESSAGE_ANSWER) {
             require(message.answer.error >= 0);
