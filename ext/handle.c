@@ -92,12 +92,28 @@ lnfq_handle_enter(lnfq_handle *handle)
     return thread;
 }
 
+/* With the GIL and without the lock: payloads that were sent. */
+static void
+let_go(struct lnfq_enclosure *enclosure)
+{
+    while (enclosure != NULL) {
+        struct lnfq_enclosure *next = enclosure->next;
+
+        Py_DECREF((PyObject *)enclosure->owner);
+        free(enclosure);
+        enclosure = next;
+    }
+}
+
 void
 lnfq_handle_leave(lnfq_handle *handle, PyThreadState *thread)
 {
+    struct lnfq_enclosure *done = lnfq_outbox_take_done(&handle->outbox);
+
     lnfq_handle_release(handle);
     lnfq_handle_unlock(handle);
     PyEval_RestoreThread(thread);
+    let_go(done);
 }
 
 /* ---- sending; all with the lock ---- */
@@ -106,15 +122,18 @@ int
 lnfq_handle_post(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
                  const struct lnfq_verdict *verdict)
 {
-    if (lnfq_outbox_reserve(&handle->outbox) != 0) {
-        /* There always is room for one once the others are gone. */
+    bool batch = lnfq_pending_answer(&queue->pending, id);
+    int error = lnfq_outbox_add(&handle->outbox, queue->number, id, verdict, batch);
+
+    if (error != 0) {
+        /* There is room for one once the others are gone. */
         (void)lnfq_handle_send(handle);
+        error = lnfq_outbox_add(&handle->outbox, queue->number, id, verdict, batch);
     }
-    if (lnfq_outbox_reserve(&handle->outbox) != 0) {
-        return ENOMEM;
+    if (error != 0) {
+        queue->pending.outstanding += 1;
+        return error;
     }
-    (void)lnfq_outbox_add(&handle->outbox, queue->number, id, verdict,
-                          lnfq_pending_answer(&queue->pending, id));
     handle->stats.verdicts += 1;
     return 0;
 }
@@ -122,6 +141,7 @@ lnfq_handle_post(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
 int
 lnfq_handle_send(lnfq_handle *handle)
 {
+    handle->held = false;
     return handle->closed ? 0 : lnfq_outbox_send(&handle->outbox, handle->fd, &handle->stats.sends);
 }
 
@@ -151,6 +171,43 @@ lnfq_handle_flush(lnfq_handle *handle, const char *call)
         lnfq_error_raise(error, "", "%s: sending verdicts", call);
         return -1;
     }
+    return 0;
+}
+
+/* Calls one of the adapters' hooks and lets it go; nobody is there to take its exception. */
+static void
+call_hook(PyObject *hook)
+{
+    PyObject *result;
+
+    if (hook == NULL) {
+        return;
+    }
+    result = PyObject_CallNoArgs(hook);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(hook);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(hook);
+}
+
+int
+lnfq_handle_send_or_hold(lnfq_handle *handle, const char *call)
+{
+    PyObject *hook = NULL;
+    bool hold;
+
+    lnfq_handle_lock(handle);
+    hold = !handle->autoflush;
+    if (hold && !handle->held) {
+        handle->held = true;
+        hook = Py_XNewRef(handle->on_held);
+    }
+    lnfq_handle_unlock(handle);
+    if (!hold) {
+        return lnfq_handle_flush(handle, call);
+    }
+    call_hook(hook);
     return 0;
 }
 
@@ -228,11 +285,12 @@ handle_new(lnfq_state *state)
     handle->fd = -1;
     handle->wake_fd = -1;
     handle->closed = true; /* until it is open */
+    handle->autoflush = true;
     handle->backlog_end = &handle->backlog;
     pthread_mutex_init(&handle->lock, NULL);
     PyObject_GC_Track(handle);
     handle->scratch = malloc(LNFQ_DATAGRAM_MAX);
-    if (handle->scratch == NULL || lnfq_outbox_reserve(&handle->outbox) != 0) {
+    if (handle->scratch == NULL || lnfq_outbox_init(&handle->outbox) != 0) {
         Py_DECREF(handle);
         PyErr_NoMemory();
         return NULL;
@@ -384,6 +442,19 @@ close_forked(lnfq_handle *handle)
     close_descriptors(handle);
 }
 
+/* Takes a hook out, so that it is called once at most. */
+static PyObject *
+take_hook(lnfq_handle *handle, PyObject **hook)
+{
+    PyObject *taken;
+
+    lnfq_handle_lock(handle);
+    taken = *hook;
+    *hook = NULL;
+    lnfq_handle_unlock(handle);
+    return taken;
+}
+
 static void
 close_handle(lnfq_handle *handle)
 {
@@ -393,11 +464,13 @@ close_handle(lnfq_handle *handle)
         close_forked(handle);
         return;
     }
+    call_hook(take_hook(handle, &handle->on_close));
     while ((queue = next_queue_or_closed(handle)) != NULL) {
         /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
         (void)lnfq_queue_destroy(queue);
         Py_DECREF(queue);
     }
+    Py_XDECREF(take_hook(handle, &handle->on_held));
 }
 
 static void
@@ -426,6 +499,8 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
     for (size_t i = 0; i < handle->queue_count; i++) {
         Py_VISIT(handle->queues[i]);
     }
+    Py_VISIT(handle->on_held);
+    Py_VISIT(handle->on_close);
     return 0;
 }
 
@@ -453,7 +528,10 @@ handle_dealloc(PyObject *self)
     close_descriptors(handle);
     lnfq_batch_free(handle->spare);
     Py_XDECREF(handle->blank);
-    lnfq_outbox_free(&handle->outbox);
+    Py_XDECREF(handle->on_held);
+    Py_XDECREF(handle->on_close);
+    lnfq_outbox_clear(&handle->outbox);
+    let_go(lnfq_outbox_take_done(&handle->outbox));
     free_backlog(handle);
     free(handle->scratch);
     free(handle->history);
@@ -759,6 +837,26 @@ handle_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
     return get_fd(handle_cast(self), "fileno()");
 }
 
+PyDoc_STRVAR(flush_doc,
+             "flush($self, /)\n"
+             "--\n"
+             "\n"
+             "Send the verdicts that are held back (see autoflush); nothing if there are none.\n"
+             "\n"
+             "Never waits. May be called from any thread, and from a callback. Raises\n"
+             "ValueError for a closed handle, OSError if they can't be sent, RuntimeError after\n"
+             "fork.");
+
+static PyObject *
+handle_flush(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (lnfq_handle_check(handle_cast(self), "flush()") < 0
+        || lnfq_handle_flush(handle_cast(self), "flush()") < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(stats_doc, "stats($self, /)\n"
                         "--\n"
                         "\n"
@@ -862,6 +960,76 @@ handle_get_closed(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+handle_get_autoflush(PyObject *self, void *Py_UNUSED(closure))
+{
+    bool autoflush;
+
+    lnfq_handle_lock(handle_cast(self));
+    autoflush = handle_cast(self)->autoflush;
+    lnfq_handle_unlock(handle_cast(self));
+    return PyBool_FromLong(autoflush);
+}
+
+static int
+handle_set_autoflush(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    lnfq_handle *handle = handle_cast(self);
+    int autoflush;
+
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "autoflush can't be deleted");
+        return -1;
+    }
+    autoflush = PyObject_IsTrue(value);
+    if (autoflush < 0 || lnfq_handle_check(handle, "autoflush") < 0) {
+        return -1;
+    }
+    lnfq_handle_lock(handle);
+    handle->autoflush = autoflush != 0;
+    lnfq_handle_unlock(handle);
+    return autoflush ? lnfq_handle_flush(handle, "autoflush") : 0;
+}
+
+/* The closure is where the hook is in the handle. */
+static PyObject **
+hook_place(PyObject *self, const void *closure)
+{
+    return (PyObject **)(void *)((char *)self + (uintptr_t)closure);
+}
+
+static PyObject *
+handle_get_hook(PyObject *self, void *closure)
+{
+    PyObject *hook;
+
+    lnfq_handle_lock(handle_cast(self));
+    hook = Py_XNewRef(*hook_place(self, closure));
+    lnfq_handle_unlock(handle_cast(self));
+    return hook != NULL ? hook : Py_NewRef(Py_None);
+}
+
+static int
+handle_set_hook(PyObject *self, PyObject *value, void *closure)
+{
+    PyObject *former;
+
+    if (value == NULL || (value != Py_None && !PyCallable_Check(value))) {
+        PyErr_Format(PyExc_TypeError, "a hook must be callable or None, not %R",
+                     value != NULL ? value : Py_None);
+        return -1;
+    }
+    if (lnfq_handle_check(handle_cast(self), "setting a hook") < 0) {
+        return -1;
+    }
+    lnfq_handle_lock(handle_cast(self));
+    former = *hook_place(self, closure);
+    *hook_place(self, closure) = value != Py_None ? Py_NewRef(value) : NULL;
+    lnfq_handle_unlock(handle_cast(self));
+    Py_XDECREF(former);
+    return 0;
+}
+
+static PyObject *
 handle_repr(PyObject *self)
 {
     lnfq_handle *handle = handle_cast(self);
@@ -886,6 +1054,7 @@ static PyMethodDef handle_methods[] = {
      process_doc},
     {"fd", handle_fd, METH_NOARGS, fd_doc},
     {"fileno", handle_fileno, METH_NOARGS, fileno_doc},
+    {"flush", handle_flush, METH_NOARGS, flush_doc},
     {"stats", handle_stats, METH_NOARGS, stats_doc},
     {"close", handle_close, METH_NOARGS, close_doc},
     {"__enter__", handle_enter, METH_NOARGS, enter_doc},
@@ -895,6 +1064,20 @@ static PyMethodDef handle_methods[] = {
 
 static PyGetSetDef handle_attributes[] = {
     {"closed", handle_get_closed, NULL, "Whether the handle is closed. A bool.", NULL},
+    {"autoflush", handle_get_autoflush, handle_set_autoflush,
+     "Whether verdicts given outside of callbacks are sent at once: a bool, True.\n\n"
+     "If False, they wait for flush() or the end of the next dispatch, and leave together.\n"
+     "Setting it to True sends those that wait. Setting it raises ValueError for a closed\n"
+     "handle, OSError if they can't be sent.",
+     NULL},
+    {"on_held", handle_get_hook, handle_set_hook,
+     "For adapters: called without arguments when the first verdict is held back since the\n"
+     "last were sent, in the thread that gives it. A callable or None.",
+     (void *)offsetof(lnfq_handle, on_held)},
+    {"on_close", handle_get_hook, handle_set_hook,
+     "For adapters: called once, without arguments, before the descriptor closes. A callable\n"
+     "or None.",
+     (void *)offsetof(lnfq_handle, on_close)},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -185,6 +185,10 @@ struct lnfq_handle {
     size_t queue_capacity;
     unsigned char *history; /* an enum lnfq_history a queue number, since `open` */
     struct lnfq_outbox outbox;
+    bool autoflush;    /* verdicts given outside of callbacks are sent at once */
+    bool held;         /* such a verdict waits */
+    PyObject *on_held; /* strong, NULL for None; these two change with the GIL */
+    PyObject *on_close;
     struct lnfq_backlog *backlog;
     struct lnfq_backlog **backlog_end;
     Py_ssize_t backlog_count;
@@ -252,6 +256,9 @@ int lnfq_handle_send(lnfq_handle *handle);
 
 /* Sends the outbox; 0, or -1 with OSError. */
 int lnfq_handle_flush(lnfq_handle *handle, const char *call);
+
+/* A verdict was given outside of a callback: sends it, or tells that it is held. 0, or -1. */
+int lnfq_handle_send_or_hold(lnfq_handle *handle, const char *call);
 
 /* ---- queue.c ---- */
 

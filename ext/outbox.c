@@ -22,8 +22,12 @@
 
 #define CAPACITY_START 4096
 
-int
-lnfq_outbox_reserve(struct lnfq_outbox *outbox)
+/* Pieces of one datagram: a message with a payload takes three. */
+#define PIECES_MAX 192
+
+/* Room for one message. */
+static int
+reserve(struct lnfq_outbox *outbox)
 {
     size_t capacity = outbox->capacity != 0 ? outbox->capacity * 2 : CAPACITY_START;
     unsigned char *bytes;
@@ -40,32 +44,63 @@ lnfq_outbox_reserve(struct lnfq_outbox *outbox)
     return 0;
 }
 
+int
+lnfq_outbox_init(struct lnfq_outbox *outbox)
+{
+    memset(outbox, 0, sizeof(*outbox));
+    outbox->enclosures_end = &outbox->enclosures;
+    return reserve(outbox);
+}
+
 static bool
 equal(const struct lnfq_verdict *a, const struct lnfq_verdict *b)
 {
-    return a->verdict == b->verdict && a->has_mark == b->has_mark
-           && (!a->has_mark || a->mark == b->mark);
+    return a->payload == NULL && b->payload == NULL && a->verdict == b->verdict
+           && a->has_mark == b->has_mark && (!a->has_mark || a->mark == b->mark);
+}
+
+/* Notes the payload that belongs behind the message which ends at `end`. */
+static int
+enclose(struct lnfq_outbox *outbox, size_t end, const struct lnfq_verdict *verdict)
+{
+    struct lnfq_enclosure *enclosure = malloc(sizeof(*enclosure));
+
+    if (enclosure == NULL) {
+        return ENOMEM;
+    }
+    *enclosure = (struct lnfq_enclosure){
+        .end = end,
+        .payload = verdict->payload,
+        .size = verdict->payload_size,
+        .owner = verdict->owner,
+    };
+    *outbox->enclosures_end = enclosure;
+    outbox->enclosures_end = &enclosure->next;
+    return 0;
 }
 
 int
 lnfq_outbox_add(struct lnfq_outbox *outbox, uint16_t queue, uint32_t id,
                 const struct lnfq_verdict *verdict, bool batch)
 {
-    int error;
+    size_t end;
 
     if (batch && outbox->growing && outbox->queue == queue && equal(&outbox->verdict, verdict)) {
         lnfq_verdict_extend(outbox->bytes + outbox->last, id);
         return 0;
     }
-    error = lnfq_outbox_reserve(outbox);
-    if (error != 0) {
-        return error;
+    if (reserve(outbox) != 0) {
+        return ENOMEM;
+    }
+    end = outbox->used + lnfq_verdict_put(outbox->bytes + outbox->used, queue, id, verdict);
+    if (verdict->payload != NULL && enclose(outbox, end, verdict) != 0) {
+        return ENOMEM;
     }
     outbox->growing = batch;
     outbox->last = outbox->used;
     outbox->queue = queue;
     outbox->verdict = *verdict;
-    outbox->used += lnfq_verdict_put(outbox->bytes + outbox->used, queue, id, verdict);
+    outbox->used = end;
     return 0;
 }
 
@@ -83,80 +118,194 @@ send_limit(int fd)
     return (size_t)buffer - SEND_RESERVE;
 }
 
-/* The whole messages from `bytes` on that fit in `limit`; one that is larger goes alone. */
-static size_t
-fitting(const unsigned char *bytes, size_t size, size_t limit)
+/* The first enclosure is done with. */
+static void
+finish_enclosure(struct lnfq_outbox *outbox)
 {
-    size_t at = 0;
+    struct lnfq_enclosure *enclosure = outbox->enclosures;
 
-    while (at < size) {
-        struct nlmsghdr header;
-        size_t next;
+    outbox->enclosures = enclosure->next;
+    if (outbox->enclosures == NULL) {
+        outbox->enclosures_end = &outbox->enclosures;
+    }
+    enclosure->next = outbox->done;
+    outbox->done = enclosure;
+}
 
-        memcpy(&header, bytes + at, sizeof(header));
-        next = at + NLMSG_ALIGN((size_t)header.nlmsg_len);
-        if (next > limit && at > 0) {
+/* A message in the outbox, or the part of a datagram that was put together so far. */
+struct stretch {
+    size_t inner; /* bytes in the outbox */
+    size_t outer; /* bytes on the wire */
+    uint16_t queue;
+};
+
+/* The message at `at`; `enclosure` is the first one that may be its. */
+static struct stretch
+measure(const struct lnfq_outbox *outbox, size_t at, const struct lnfq_enclosure *enclosure)
+{
+    struct nlmsghdr header;
+    struct nfgenmsg family;
+    struct stretch message;
+
+    memcpy(&header, outbox->bytes + at, sizeof(header));
+    memcpy(&family, outbox->bytes + at + NLMSG_HDRLEN, sizeof(family));
+    message.outer = NLMSG_ALIGN((size_t)header.nlmsg_len);
+    message.inner = message.outer;
+    message.queue = ntohs(family.res_id);
+    if (enclosure != NULL && enclosure->end < at + message.outer) {
+        message.inner = enclosure->end - at;
+    }
+    return message;
+}
+
+/* Adds the payload, and what pads it, to the pieces of a datagram. */
+static size_t
+add_payload(struct iovec *pieces, const struct lnfq_enclosure *enclosure)
+{
+    static const unsigned char padding[NLMSG_ALIGNTO];
+    size_t missing = NLMSG_ALIGN(enclosure->size) - enclosure->size;
+
+    pieces[0] = (struct iovec){(void *)(uintptr_t)enclosure->payload, enclosure->size};
+    pieces[1] = (struct iovec){(void *)(uintptr_t)padding, missing};
+    return missing > 0 ? 2 : 1;
+}
+
+/*
+ * Puts the whole messages from `at` on that fit in `limit` together; one that is larger goes alone.
+ * Returns how many bytes of the outbox they take.
+ */
+static size_t
+assemble(const struct lnfq_outbox *outbox, size_t limit, struct iovec pieces[PIECES_MAX],
+         size_t *count)
+{
+    const struct lnfq_enclosure *enclosure = outbox->enclosures;
+    size_t inner = 0, outer = 0, start = 0;
+
+    *count = 0;
+    while (inner < outbox->used && *count <= PIECES_MAX - 3) {
+        struct stretch message = measure(outbox, inner, enclosure);
+
+        if (outer > 0 && outer + message.outer > limit) {
             break;
         }
-        at = next;
+        inner += message.inner;
+        outer += message.outer;
+        if (message.inner < message.outer) {
+            pieces[(*count)++] = (struct iovec){outbox->bytes + start, inner - start};
+            *count += add_payload(&pieces[*count], enclosure);
+            enclosure = enclosure->next;
+            start = inner;
+        }
     }
-    return at;
+    if (inner > start) {
+        pieces[(*count)++] = (struct iovec){outbox->bytes + start, inner - start};
+    }
+    return inner;
+}
+
+/* The first bytes are done with. */
+static void
+consume(struct lnfq_outbox *outbox, size_t size)
+{
+    while (outbox->enclosures != NULL && outbox->enclosures->end <= size) {
+        finish_enclosure(outbox);
+    }
+    for (struct lnfq_enclosure *left = outbox->enclosures; left != NULL; left = left->next) {
+        left->end -= size;
+    }
+    outbox->used -= size;
+    memmove(outbox->bytes, outbox->bytes + size, outbox->used);
+}
+
+/* Whether one datagram takes it all, without asking how much that may be. */
+static bool
+small(const struct lnfq_outbox *outbox)
+{
+    return outbox->used <= SEND_ALWAYS && outbox->enclosures == NULL;
 }
 
 int
 lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends)
 {
-    size_t limit = outbox->used <= SEND_ALWAYS ? SEND_ALWAYS : send_limit(fd);
-    size_t sent = 0;
-    int error = 0;
+    size_t limit = small(outbox) ? SEND_ALWAYS : send_limit(fd);
 
-    if (outbox->used == 0) {
-        return 0;
-    }
     outbox->growing = false;
-    while (sent < outbox->used) {
-        size_t size = outbox->used - sent;
+    while (outbox->used > 0) {
+        struct iovec pieces[PIECES_MAX];
+        size_t count;
+        size_t size = assemble(outbox, limit, pieces, &count);
+        int error = lnfq_transport_send_pieces(fd, pieces, count);
 
-        size = size <= limit ? size : fitting(outbox->bytes + sent, size, limit);
-        error = lnfq_transport_send(fd, outbox->bytes + sent, size);
         if (error != 0) {
-            break;
+            if (!lnfq_transport_transient(error)) {
+                consume(outbox, outbox->used);
+            }
+            return error;
         }
         *sends += 1;
-        sent += size;
+        consume(outbox, size);
     }
-    outbox->used = lnfq_transport_transient(error) ? outbox->used - sent : 0;
-    memmove(outbox->bytes, outbox->bytes + sent, outbox->used);
-    return error;
+    return 0;
+}
+
+/* Takes one message out. */
+static void
+cut_out(struct lnfq_outbox *outbox, size_t at, size_t size, struct lnfq_enclosure **enclosure)
+{
+    struct lnfq_enclosure *own = *enclosure;
+
+    if (own != NULL && own->end == at + size) {
+        *enclosure = own->next;
+        if (own->next == NULL) {
+            outbox->enclosures_end = enclosure;
+        }
+        own->next = outbox->done;
+        outbox->done = own;
+    }
+    for (struct lnfq_enclosure *left = *enclosure; left != NULL; left = left->next) {
+        left->end -= size;
+    }
+    outbox->used -= size;
+    memmove(outbox->bytes + at, outbox->bytes + at + size, outbox->used - at);
 }
 
 void
 lnfq_outbox_forget(struct lnfq_outbox *outbox, uint16_t queue)
 {
+    struct lnfq_enclosure **enclosure = &outbox->enclosures;
     size_t at = 0;
 
     outbox->growing = false;
     while (at < outbox->used) {
-        unsigned char *message = outbox->bytes + at;
-        struct nlmsghdr header;
-        struct nfgenmsg family;
-        size_t size;
+        struct stretch message = measure(outbox, at, *enclosure);
 
-        memcpy(&header, message, sizeof(header));
-        memcpy(&family, message + NLMSG_HDRLEN, sizeof(family));
-        size = NLMSG_ALIGN((size_t)header.nlmsg_len);
-        if (ntohs(family.res_id) != queue) {
-            at += size;
+        if (message.queue == queue) {
+            cut_out(outbox, at, message.inner, enclosure);
             continue;
         }
-        outbox->used -= size;
-        memmove(message, message + size, outbox->used - at);
+        if (message.inner < message.outer) {
+            enclosure = &(*enclosure)->next;
+        }
+        at += message.inner;
     }
 }
 
-void
-lnfq_outbox_free(struct lnfq_outbox *outbox)
+struct lnfq_enclosure *
+lnfq_outbox_take_done(struct lnfq_outbox *outbox)
 {
+    struct lnfq_enclosure *done = outbox->done;
+
+    outbox->done = NULL;
+    return done;
+}
+
+void
+lnfq_outbox_clear(struct lnfq_outbox *outbox)
+{
+    if (outbox->used > 0) {
+        consume(outbox, outbox->used);
+    }
     free(outbox->bytes);
-    memset(outbox, 0, sizeof(*outbox));
+    outbox->bytes = NULL;
+    outbox->capacity = 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Verdicts that wait to be sent, as messages one behind the other. Without Python; whoever holds it
- * locks it.
+ * Verdicts that wait to be sent, as messages one behind the other. Payloads are not copied: they
+ * are held by their owners until they are sent. Without Python; whoever holds it locks it.
  */
 #ifndef LNFQ_OUTBOX_H
 #define LNFQ_OUTBOX_H
@@ -12,10 +12,24 @@
 
 #include "verdict.h"
 
+/* A payload that belongs behind a message. */
+struct lnfq_enclosure {
+    struct lnfq_enclosure *next;
+    size_t end; /* of its message, without the payload, in the outbox's bytes */
+    const void *payload;
+    size_t size;
+    void *owner;
+};
+
 struct lnfq_outbox {
     unsigned char *bytes;
     size_t used;
     size_t capacity;
+    /* In the order of their messages. */
+    struct lnfq_enclosure *enclosures;
+    struct lnfq_enclosure **enclosures_end;
+    /* Those whose owners can be let go. */
+    struct lnfq_enclosure *done;
     /* The last message, if a batch verdict may grow out of it. */
     bool growing;
     size_t last;
@@ -23,12 +37,13 @@ struct lnfq_outbox {
     struct lnfq_verdict verdict;
 };
 
-/* Makes room for one verdict at least. Returns 0 or ENOMEM. */
-int lnfq_outbox_reserve(struct lnfq_outbox *outbox);
+/* Makes an empty one, with room for a verdict. Returns 0 or ENOMEM. */
+int lnfq_outbox_init(struct lnfq_outbox *outbox);
 
 /*
- * Adds a verdict. `batch` says that a batch verdict up to the id says the same (see pending.h):
- * equal ones in a row become one. Returns 0 or ENOMEM.
+ * Adds a verdict, and takes over the owner of its payload. `batch` says that a batch verdict up to
+ * the id says the same (see pending.h): equal ones in a row become one. Returns 0 or ENOMEM; the
+ * first verdict in an empty outbox always finds room, unless it has a payload.
  */
 int lnfq_outbox_add(struct lnfq_outbox *outbox, uint16_t queue, uint32_t id,
                     const struct lnfq_verdict *verdict, bool batch);
@@ -43,6 +58,10 @@ int lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends);
 /* Throws away the verdicts for one queue. */
 void lnfq_outbox_forget(struct lnfq_outbox *outbox, uint16_t queue);
 
-void lnfq_outbox_free(struct lnfq_outbox *outbox);
+/* The enclosures whose owners can be let go; the caller frees them. */
+struct lnfq_enclosure *lnfq_outbox_take_done(struct lnfq_outbox *outbox);
+
+/* Throws everything away; what had payloads is done. */
+void lnfq_outbox_clear(struct lnfq_outbox *outbox);
 
 #endif

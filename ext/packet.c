@@ -31,14 +31,26 @@ lnfq_packet_new(lnfq_state *state)
         packet->slot = NULL;
         packet->debt = NULL;
         packet->state = LNFQ_PACKET_EXECUTED;
+        packet->verdict.owner = NULL;
     }
     return packet;
+}
+
+/* A payload whose verdict was never executed. */
+static void
+let_payload_go(lnfq_packet *packet)
+{
+    PyObject *owner = packet->verdict.owner;
+
+    packet->verdict.owner = NULL;
+    Py_XDECREF(owner);
 }
 
 void
 lnfq_packet_blank(lnfq_packet *packet)
 {
     packet->state = LNFQ_PACKET_EXECUTED;
+    let_payload_go(packet);
     Py_CLEAR(packet->queue);
     Py_CLEAR(packet->slot);
 }
@@ -76,6 +88,7 @@ lnfq_packet_execute(lnfq_packet *packet)
 
     if (error == 0) {
         packet->state = LNFQ_PACKET_EXECUTED;
+        packet->verdict.owner = NULL; /* the outbox's now */
     }
     return error;
 }
@@ -163,6 +176,7 @@ packet_dealloc(PyObject *self)
         packet_forget(packet);
     }
     free(packet->debt);
+    let_payload_go(packet);
     Py_XDECREF(packet->slot);
     Py_XDECREF(packet->queue);
     type->tp_free(self);
@@ -189,16 +203,19 @@ raise_destroyed(const lnfq_packet *packet, const char *call)
     return NULL;
 }
 
-/* Records the verdict inside the callback, executes it after; None, or NULL with an exception. */
+/* Records the verdict inside the callback, executes it after; None, or NULL with an exception.
+ * Takes the owner of the payload. */
 static PyObject *
 packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char *call)
 {
     lnfq_handle *handle = packet->queue->handle;
+    PyObject *surplus = verdict->owner;
     enum lnfq_packet_state state;
     bool bound, in_callback;
     int error = 0;
 
     if (lnfq_handle_check_forked(handle, call) < 0) {
+        Py_XDECREF(surplus);
         return NULL;
     }
     lnfq_handle_lock(handle);
@@ -206,11 +223,13 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     bound = packet->queue->bound;
     in_callback = packet->in_callback;
     if (bound && state != LNFQ_PACKET_EXECUTED) {
+        surplus = packet->verdict.owner;
         packet->verdict = *verdict;
         packet->recorded = true;
         error = state == LNFQ_PACKET_KEPT ? lnfq_packet_execute(packet) : 0;
     }
     lnfq_handle_unlock(handle);
+    Py_XDECREF(surplus);
     if (in_callback && !bound) {
         Py_RETURN_NONE; /* the callback destroyed its own queue, and so settled this packet */
     }
@@ -223,7 +242,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     if (error != 0) {
         return PyErr_NoMemory();
     }
-    if (state == LNFQ_PACKET_KEPT && lnfq_handle_flush(handle, call) < 0) {
+    if (state == LNFQ_PACKET_KEPT && lnfq_handle_send_or_hold(handle, call) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -246,59 +265,118 @@ parse_mark(PyObject *object, const char *what, struct lnfq_verdict *verdict)
     return 0;
 }
 
+/* The object itself if it is bytes, which can't change, or a copy as bytes; NULL with an exception.
+ */
+static PyObject *
+as_bytes(PyObject *object, const char *what)
+{
+    if (PyBytes_Check(object)) {
+        return Py_NewRef(object);
+    }
+    if (!PyObject_CheckBuffer(object)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a bytes-like object, not %.200s: %R", what,
+                     Py_TYPE(object)->tp_name, object);
+        return NULL;
+    }
+    return PyBytes_FromObject(object);
+}
+
+/* Reads an optional payload, last of all; 0, or -1 with an exception. */
+static int
+parse_payload(const lnfq_packet *packet, PyObject *object, const char *what,
+              struct lnfq_verdict *verdict)
+{
+    PyObject *bytes;
+    Py_ssize_t size;
+
+    if (object == NULL || object == Py_None) {
+        return 0;
+    }
+    bytes = as_bytes(object, what);
+    if (bytes == NULL) {
+        return -1;
+    }
+    size = PyBytes_GET_SIZE(bytes);
+    if (size < 1 || size > LNFQ_PAYLOAD_MAX) {
+        PyErr_Format(PyExc_ValueError, "%s must have 1..%d bytes, not %zd", what, LNFQ_PAYLOAD_MAX,
+                     size);
+    }
+    else if (lnfq_index_truncated(&packet->index, packet->bytes)) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s: packet %u is truncated, and the kernel would cut it to this", what,
+                     packet->index.id);
+    }
+    else {
+        verdict->payload = PyBytes_AS_STRING(bytes);
+        verdict->payload_size = (size_t)size;
+        verdict->owner = bytes;
+        return 0;
+    }
+    Py_DECREF(bytes);
+    return -1;
+}
+
 PyDoc_STRVAR(set_verdict_doc,
-             "set_verdict($self, /, verdict, mark=None)\n"
+             "set_verdict($self, /, verdict, mark=None, *, payload=None)\n"
              "--\n"
              "\n"
              "Give the packet its verdict.\n"
              "\n"
              "verdict is a Verdict or what NF_QUEUE_NR returns. mark is the packet's new mark,\n"
-             "0 to 2**32-1 in host byte order; None leaves the one it has. NF_STOLEN, which\n"
-             "kernels refuse from user space, is executed as NF_DROP; plain NF_QUEUE passes\n"
-             "the packet to queue 0.\n"
+             "0 to 2**32-1 in host byte order. payload is its new content from the network\n"
+             "header on, a bytes-like object of 1 to 65531 bytes; bytes are sent without a\n"
+             "copy, anything else is copied at the call. None leaves what the packet has.\n"
+             "NF_STOLEN, which kernels refuse from user space, is executed as NF_DROP; plain\n"
+             "NF_QUEUE passes the packet to queue 0.\n"
              "\n"
              "Inside the packet's callback the verdict is recorded and executed once the\n"
              "callback exits; the last one stands. A packet that was kept gets its verdict at\n"
-             "once, and only once, from any thread. Never waits.\n"
+             "once (with autoflush; else at flush or the next dispatch), and only once, from\n"
+             "any thread. Never waits.\n"
              "\n"
-             "Raises ValueError for a verdict or mark out of range, or if the queue is\n"
-             "destroyed; VerdictError if the packet has had its verdict; TypeError; OSError if\n"
-             "it can't be sent; RuntimeError after fork. A refusal of the kernel comes later\n"
-             "and is counted in HandleStats.verdict_errors. Kernel: NFQA_VERDICT_HDR,\n"
-             "NFQA_MARK; nfq_set_verdict2(3).");
+             "Raises ValueError for a verdict, mark or payload out of range, for a payload on a\n"
+             "packet that is truncated, or if the queue is destroyed; VerdictError if the\n"
+             "packet has had its verdict; TypeError; OSError if it can't be sent; RuntimeError\n"
+             "after fork. A refusal of the kernel comes later and is counted in\n"
+             "HandleStats.verdict_errors. Kernel: NFQA_VERDICT_HDR, NFQA_MARK, NFQA_PAYLOAD;\n"
+             "nfq_set_verdict2(3).");
 
 static PyObject *
 packet_set_verdict(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"verdict", "mark", NULL};
-    PyObject *values[2] = {NULL, NULL};
+    static const char *const names[] = {"verdict", "mark", "payload", NULL};
+    PyObject *values[3] = {NULL, NULL, NULL};
     struct lnfq_verdict verdict = {0};
+    lnfq_packet *packet = packet_cast(self);
 
     if (lnfq_parse_arguments("set_verdict", names, 1, 2, args, nargs, kwnames, values) < 0
         || lnfq_parse_verdict(values[0], "set_verdict(): verdict", &verdict.verdict) < 0
-        || parse_mark(values[1], "set_verdict(): mark", &verdict) < 0) {
+        || parse_mark(values[1], "set_verdict(): mark", &verdict) < 0
+        || parse_payload(packet, values[2], "set_verdict(): payload", &verdict) < 0) {
         return NULL;
     }
-    return packet_give(packet_cast(self), &verdict, "set_verdict()");
+    return packet_give(packet, &verdict, "set_verdict()");
 }
 
-PyDoc_STRVAR(accept_doc, "accept($self, /, mark=None)\n"
+PyDoc_STRVAR(accept_doc, "accept($self, /, mark=None, payload=None)\n"
                          "--\n"
                          "\n"
-                         "The same as set_verdict(NF_ACCEPT, mark).");
+                         "The same as set_verdict(NF_ACCEPT, mark, payload=payload).");
 
 static PyObject *
 packet_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"mark", NULL};
-    PyObject *mark = NULL;
+    static const char *const names[] = {"mark", "payload", NULL};
+    PyObject *values[2] = {NULL, NULL};
     struct lnfq_verdict verdict = {.verdict = NF_ACCEPT};
+    lnfq_packet *packet = packet_cast(self);
 
-    if (lnfq_parse_arguments("accept", names, 0, 1, args, nargs, kwnames, &mark) < 0
-        || parse_mark(mark, "accept(): mark", &verdict) < 0) {
+    if (lnfq_parse_arguments("accept", names, 0, 2, args, nargs, kwnames, values) < 0
+        || parse_mark(values[0], "accept(): mark", &verdict) < 0
+        || parse_payload(packet, values[1], "accept(): payload", &verdict) < 0) {
         return NULL;
     }
-    return packet_give(packet_cast(self), &verdict, "accept()");
+    return packet_give(packet, &verdict, "accept()");
 }
 
 PyDoc_STRVAR(drop_doc, "drop($self, /)\n"

@@ -51,14 +51,23 @@ lnfq_transport_receive(int fd, struct lnfq_inlet *inlets, unsigned int count)
 }
 
 int
-lnfq_transport_send(int fd, const void *bytes, size_t size)
+lnfq_transport_send_pieces(int fd, struct iovec *pieces, size_t count)
 {
+    const struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
     ssize_t sent;
 
     do {
-        sent = send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
     return sent < 0 ? errno : 0;
+}
+
+int
+lnfq_transport_send(int fd, const void *bytes, size_t size)
+{
+    struct iovec piece = {(void *)(uintptr_t)bytes, size};
+
+    return lnfq_transport_send_pieces(fd, &piece, 1);
 }
 
 bool

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 /* How many datagrams one system call receives at most. */
 #define LNFQ_BATCH_MAX 64
@@ -31,6 +32,9 @@ int lnfq_transport_receive(int fd, struct lnfq_inlet *inlets, unsigned int count
 
 /* Sends one datagram; returns 0 or an errno. */
 int lnfq_transport_send(int fd, const void *bytes, size_t size);
+
+/* The same from several pieces. */
+int lnfq_transport_send_pieces(int fd, struct iovec *pieces, size_t count);
 
 /* Whether the same call may succeed later: memory or a full peer, not a refusal. */
 bool lnfq_transport_transient(int error);

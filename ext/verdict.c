@@ -31,6 +31,19 @@ lnfq_verdict_queue(uint16_t number, bool bypass)
            | (bypass ? NF_VERDICT_FLAG_QUEUE_BYPASS : 0);
 }
 
+/* Puts the header of a payload that follows; returns the size of what is built. */
+static size_t
+announce_payload(struct nlmsghdr *message, size_t size)
+{
+    struct nlattr *attribute = mnl_nlmsg_get_payload_tail(message);
+    size_t built = message->nlmsg_len + (size_t)MNL_ATTR_HDRLEN;
+
+    attribute->nla_type = NFQA_PAYLOAD;
+    attribute->nla_len = (uint16_t)(MNL_ATTR_HDRLEN + size);
+    message->nlmsg_len = (uint32_t)(built + MNL_ALIGN(size));
+    return built;
+}
+
 static size_t
 put(unsigned char *buffer, int type, uint16_t queue, uint32_t id, uint32_t seq,
     const struct lnfq_verdict *verdict)
@@ -46,7 +59,8 @@ put(unsigned char *buffer, int type, uint16_t queue, uint32_t id, uint32_t seq,
     if (verdict->has_mark) {
         nfq_nlmsg_verdict_put_mark(message, verdict->mark);
     }
-    return message->nlmsg_len;
+    return verdict->payload != NULL ? announce_payload(message, verdict->payload_size)
+                                    : message->nlmsg_len;
 }
 
 size_t

@@ -15,11 +15,17 @@
 /* The sequence number of a queue's last batch verdict: its refusal says that nothing waited. */
 #define LNFQ_SEQ_TEARDOWN 0
 
+/* The longest payload that an attribute can carry. */
+#define LNFQ_PAYLOAD_MAX 65531
+
 /* What a packet is to get. */
 struct lnfq_verdict {
     uint32_t verdict; /* as the caller gave it, host byte order */
     uint32_t mark;
     bool has_mark;
+    const void *payload; /* its new content, NULL to leave it as it is */
+    size_t payload_size;
+    void *owner; /* of the payload: whoever set it lets it go once it is sent */
 };
 
 /* Whether user space may give it: one of the six, and a queue number and bypass only with NF_QUEUE.
@@ -31,7 +37,8 @@ uint32_t lnfq_verdict_queue(uint16_t number, bool bypass);
 
 /*
  * Builds an NFQNL_MSG_VERDICT, returns its size. Its sequence number is the packet's id, so that a
- * refusal that echoes no more than the header can be told apart.
+ * refusal that echoes no more than the header can be told apart. A payload is the last attribute
+ * and is not copied: it and its padding have to follow what is built here, and count in nlmsg_len.
  */
 size_t lnfq_verdict_put(unsigned char *buffer, uint16_t queue, uint32_t id,
                         const struct lnfq_verdict *verdict);
