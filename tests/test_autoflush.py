@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Verdicts that are held back until flush() or the next dispatch."""
+
+import pytest
+from netns import TIMEOUT, UdpPair, background
+from played_kernel import PlayedKernel, packet_message
+from queues import Handle, Packet
+
+import libnetfilterqueue as nfq
+
+COPY = nfq.NFQNL_COPY_PACKET
+
+
+def keep(handle: Handle, udp: UdpPair, *data: bytes) -> list[Packet]:
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=COPY)
+    udp.send(*data)
+    assert handle.process() == len(data)
+    return packets
+
+
+def test_flush(handle: Handle, udp: UdpPair) -> None:
+    """Nothing is sent before flush(), which sends all at once; a second one does nothing."""
+    packets = keep(handle, udp, b"1", b"2", b"3")
+    assert handle.autoflush is True
+    handle.autoflush = False
+    before = handle.stats().sends
+    for packet in packets:
+        packet.accept()
+    assert udp.arrivals() == []
+    assert handle.stats().sends == before
+    handle.flush()
+    handle.flush()
+    assert udp.arrivals() == [b"1", b"2", b"3"]
+    assert handle.stats().sends == before + 1
+
+
+def test_next_dispatch(handle: Handle, udp: UdpPair) -> None:
+    """The next dispatch sends them too."""
+    packets = keep(handle, udp, b"1", b"2")
+    handle.autoflush = False
+    packets[0].accept()
+    udp.send(b"3")
+    assert handle.process() == 1
+    assert udp.arrivals() == [b"1"]
+
+
+def test_autoflush_set_again(handle: Handle, udp: UdpPair) -> None:
+    """Switching autoflush on sends what waits."""
+    packets = keep(handle, udp, b"1")
+    handle.autoflush = False
+    packets[0].accept()
+    handle.autoflush = True
+    assert udp.arrivals() == [b"1"]
+
+
+def test_verdicts_of_callbacks_are_not_held(handle: Handle, udp: UdpPair) -> None:
+    """What a callback gives leaves with its dispatch."""
+    handle.autoflush = False
+    handle.create_queue(1, Packet.accept, mode=COPY)
+    udp.send(b"data")
+    handle.process()
+    assert udp.arrivals() == [b"data"]
+
+
+def test_close_sends_what_is_held(handle: Handle, udp: UdpPair) -> None:
+    """So does destroying the queue."""
+    packets = keep(handle, udp, b"1", b"2")
+    handle.autoflush = False
+    packets[0].accept()
+    handle.close()
+    assert udp.arrivals() == [b"1"]
+
+
+def test_on_held(handle: Handle, udp: UdpPair) -> None:
+    """Called once for each time that verdicts begin to be held, in the thread that gives them."""
+    packets = keep(handle, udp, b"1", b"2", b"3")
+    calls: list[str] = []
+    handle.on_held = lambda: calls.append("held")
+    packets[0].accept()
+    assert calls == []
+    handle.autoflush = False
+    background(packets[1].accept).result(TIMEOUT)
+    packets[2].accept()
+    assert calls == ["held"]
+    handle.flush()
+    udp.send(b"4")
+    handle.process()
+    packets[3].accept()
+    assert calls == ["held", "held"]
+    handle.flush()
+    assert udp.arrivals() == [b"1", b"2", b"3", b"4"]
+
+
+def test_on_close(handle: Handle) -> None:
+    """Called once, while the descriptor is still there."""
+    calls: list[int] = []
+    handle.on_close = lambda: calls.append(handle.fd())
+    descriptor = handle.fd()
+    handle.close()
+    handle.close()
+    assert calls == [descriptor]
+    assert handle.on_close is None
+
+
+def test_hooks_that_fail() -> None:
+    """Their exceptions go to the unraisable hook; verdict and closing are not in doubt."""
+
+    def fail() -> None:
+        raise KeyError
+
+    with PlayedKernel() as kernel, pytest.MonkeyPatch.context() as patch:
+        unraisable: list[object] = []
+        patch.setattr("sys.unraisablehook", lambda args: unraisable.append(args.exc_type))
+        packets: list[Packet] = []
+        kernel.create_queue(1, packets.append)
+        kernel.handle.handle_packet(packet_message(1))
+        kernel.handle.autoflush = False
+        kernel.handle.on_held = fail
+        kernel.handle.on_close = fail
+        packets[0].accept()
+        with kernel.answering():
+            kernel.handle.close()
+        assert kernel.handle.closed
+        assert [verdict.verdict for verdict in kernel.verdicts() if not verdict.batch] == [1]
+        assert unraisable == [KeyError, KeyError]
+
+
+@pytest.mark.parametrize("name", ["on_held", "on_close"])
+def test_hooks_are_callable_or_none(handle: Handle, name: str) -> None:
+    """Anything else is a TypeError that shows it; they start as None."""
+    assert getattr(handle, name) is None
+    with pytest.raises(TypeError, match="5"):
+        setattr(handle, name, 5)
+    setattr(handle, name, print)
+    assert getattr(handle, name) is print
+    setattr(handle, name, None)
+    assert getattr(handle, name) is None
+
+
+def test_closed_handle(handle: Handle) -> None:
+    """flush() and autoflush are refused."""
+    handle.close()
+    with pytest.raises(ValueError, match=r"flush\(\): the handle is closed"):
+        handle.flush()
+    with pytest.raises(ValueError, match="autoflush: the handle is closed"):
+        handle.autoflush = False
