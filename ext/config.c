@@ -99,8 +99,7 @@ drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
     size_t total = 0;
 
     while (!awaited->answered && total <= limit) {
-        struct lnfq_inlet inlet = {handle->scratch, LNFQ_DATAGRAM_MAX, 0};
-        int received = lnfq_transport_receive(handle->fd, &inlet, 1);
+        int received = lnfq_inlets_receive(handle->inlets, handle->fd, 1);
 
         if (received == -ENOBUFS) {
             handle->stats.overruns += 1;
@@ -109,8 +108,10 @@ drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
             return received == -EAGAIN ? 0 : -received;
         }
         else {
-            total += inlet.length;
-            sort_datagram(handle, inlet.bytes, inlet.length);
+            size_t length = lnfq_inlets_length(handle->inlets, 0);
+
+            total += length;
+            sort_datagram(handle, handle->scratch, length);
         }
     }
     return 0;
@@ -196,6 +197,7 @@ lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_confi
     bool repeated = false;
     int error = EAGAIN;
 
+    lnfq_handle_expect(handle, config);
     /* No Python code runs before this function is over, so that `awaited` may live on the stack. */
     awaited_add(handle, &awaited);
     for (int i = 0; i < ATTEMPTS && error == EAGAIN; i++) {

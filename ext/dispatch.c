@@ -379,8 +379,10 @@ lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch)
     for (unsigned int i = 0; i < batch->count; i++) {
         struct source source = {.slot = batch->slots[i], .epoch = batch->epoch};
 
-        if (batch->inlets[i].length > 0) {
-            dispatch_bytes(&dispatch, source.slot->bytes, batch->inlets[i].length, &source);
+        size_t length = lnfq_inlets_length(batch->inlets, i);
+
+        if (length > 0) {
+            dispatch_bytes(&dispatch, source.slot->bytes, length, &source);
         }
     }
     return dispatch_end(&dispatch);

@@ -284,18 +284,37 @@ handle_new(lnfq_state *state)
     handle->state = state;
     handle->fd = -1;
     handle->wake_fd = -1;
+    atomic_init(&handle->datagram_size, LNFQ_DATAGRAM_HEAD);
     handle->closed = true; /* until it is open */
     handle->autoflush = true;
     handle->backlog_end = &handle->backlog;
     pthread_mutex_init(&handle->lock, NULL);
     PyObject_GC_Track(handle);
     handle->scratch = malloc(LNFQ_DATAGRAM_MAX);
-    if (handle->scratch == NULL || lnfq_outbox_init(&handle->outbox) != 0) {
+    handle->inlets = lnfq_inlets_new(1);
+    if (handle->scratch == NULL || handle->inlets == NULL
+        || lnfq_outbox_init(&handle->outbox) != 0) {
         Py_DECREF(handle);
         PyErr_NoMemory();
         return NULL;
     }
+    lnfq_inlets_set(handle->inlets, 0, handle->scratch, LNFQ_DATAGRAM_MAX);
     return handle;
+}
+
+void
+lnfq_handle_expect(lnfq_handle *handle, const struct lnfq_config *config)
+{
+    uint32_t range = 0;
+    size_t size;
+
+    if (config->has_mode && config->mode == NFQNL_COPY_PACKET) {
+        range = config->range != 0 && config->range < LNFQ_COPY_MAX ? config->range : LNFQ_COPY_MAX;
+    }
+    size = LNFQ_DATAGRAM_HEAD + range;
+    if (size > atomic_load(&handle->datagram_size)) {
+        atomic_store(&handle->datagram_size, size);
+    }
 }
 
 /* The descriptor is there: the rest. Returns the handle, or NULL with an exception. */
@@ -405,6 +424,7 @@ lnfq_handle_adopt(lnfq_state *state, int fd)
     }
     handle->kernel = kernel;
     handle->exposed = true;
+    atomic_store(&handle->datagram_size, LNFQ_DATAGRAM_MAX);
     handle->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (handle->fd < 0) {
         lnfq_error_raise(errno, "", "open(): fd %d", fd);
@@ -533,6 +553,7 @@ handle_dealloc(PyObject *self)
     lnfq_outbox_clear(&handle->outbox);
     let_go(lnfq_outbox_take_done(&handle->outbox));
     free_backlog(handle);
+    lnfq_inlets_free(handle->inlets);
     free(handle->scratch);
     free(handle->history);
     free(handle->queues);

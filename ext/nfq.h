@@ -177,7 +177,7 @@ struct lnfq_handle {
     bool kernel; /* a netlink socket: an answer is there when the request's send returns */
     pthread_mutex_t lock;
 
-    /* The rest is protected by the lock, but for `debts`. */
+    /* The rest is protected by the lock, but for what is atomic. */
     bool closed;
     unsigned int waiters; /* threads that wait on the descriptors; the last one closes them */
     lnfq_queue **queues;  /* bound, sorted by number; each a strong reference */
@@ -193,18 +193,20 @@ struct lnfq_handle {
     struct lnfq_backlog **backlog_end;
     Py_ssize_t backlog_count;
     struct lnfq_awaited *awaited;
-    unsigned char *scratch; /* one datagram, while an answer is awaited */
-    lnfq_batch *spare;      /* `process` keeps its buffers here */
-    lnfq_packet *blank;     /* a packet object to be used again */
-    unsigned int readers;   /* calls of `process` that run */
-    bool exposed;           /* others know the descriptor, and may read it */
-    bool drained;           /* the last receiving left nothing */
+    unsigned char *scratch;     /* one datagram, while an answer is awaited */
+    struct lnfq_inlets *inlets; /* for that one */
+    lnfq_batch *spare;          /* `process` keeps its buffers here */
+    lnfq_packet *blank;         /* a packet object to be used again */
+    unsigned int readers;       /* calls of `process` that run */
+    bool exposed;               /* others know the descriptor, and may read it */
+    bool drained;               /* the last receiving left nothing */
     uint32_t seq;
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     bool marker_wanted;
     bool nothing_left; /* the kernel said so of the queue that is being destroyed */
     struct lnfq_stats stats;
 
+    _Atomic size_t datagram_size; /* how long a message may become; grows under the lock */
     _Atomic(struct lnfq_debt *) debts;
 };
 
@@ -240,6 +242,9 @@ void lnfq_handle_unlock(lnfq_handle *handle);
  * who has the lock and the GIL may give up the latter alone, by PyEval_SaveThread, and leave. */
 PyThreadState *lnfq_handle_enter(lnfq_handle *handle);
 void lnfq_handle_leave(lnfq_handle *handle, PyThreadState *thread);
+
+/* With the lock: a queue is going to copy that much of its packets. */
+void lnfq_handle_expect(lnfq_handle *handle, const struct lnfq_config *config);
 
 /* With the lock: closes the descriptors if the handle is closed and nobody waits on them. */
 void lnfq_handle_release(lnfq_handle *handle);
@@ -408,7 +413,8 @@ Py_ssize_t lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch);
 struct lnfq_batch {
     unsigned int count;
     uint64_t epoch;
-    struct lnfq_inlet inlets[LNFQ_BATCH_MAX];
+    size_t slot_size;
+    struct lnfq_inlets *inlets;
     lnfq_slot *slots[LNFQ_BATCH_MAX]; /* strong; NULL where none was needed yet */
 };
 

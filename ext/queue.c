@@ -149,6 +149,7 @@ open_fenced(lnfq_queue *queue, const struct lnfq_config *mode)
     bool marked = false;
     int error = 0;
 
+    lnfq_handle_expect(handle, mode);
     for (int i = 0; i < MARKER_ATTEMPTS && !marked && error == 0; i++) {
         error = lnfq_config_request(handle, queue->number, &silence, NULL, 0);
         marked = error == 0 && mark_reliably(queue);

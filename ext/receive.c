@@ -14,13 +14,39 @@
 
 #define FOR_EVER INT64_MAX
 
+/* Lets its slots go. */
+static void
+batch_clear(lnfq_batch *batch)
+{
+    for (int i = 0; i < LNFQ_BATCH_MAX; i++) {
+        Py_CLEAR(batch->slots[i]);
+    }
+}
+
 void
 lnfq_batch_free(lnfq_batch *batch)
 {
-    for (int i = 0; batch != NULL && i < LNFQ_BATCH_MAX; i++) {
-        Py_XDECREF(batch->slots[i]);
+    if (batch != NULL) {
+        batch_clear(batch);
+        lnfq_inlets_free(batch->inlets);
+        free(batch);
     }
-    free(batch);
+}
+
+static lnfq_batch *
+batch_new(void)
+{
+    lnfq_batch *batch = calloc(1, sizeof(*batch));
+
+    if (batch == NULL) {
+        return NULL;
+    }
+    batch->inlets = lnfq_inlets_new(LNFQ_BATCH_MAX);
+    if (batch->inlets == NULL) {
+        free(batch);
+        return NULL;
+    }
+    return batch;
 }
 
 static void
@@ -47,7 +73,7 @@ batch_take(lnfq_handle *handle)
     handle->readers += 1;
     lnfq_handle_unlock(handle);
     if (batch == NULL) {
-        batch = calloc(1, sizeof(*batch));
+        batch = batch_new();
     }
     if (batch == NULL) {
         batch_give_back(handle, NULL);
@@ -56,33 +82,43 @@ batch_take(lnfq_handle *handle)
     return batch;
 }
 
-/* Sees that the first `count` slots are there and nobody looks into them. 0, or -1. */
+/* Sees that the first `count` slots are there, large enough, and nobody looks into them. 0, or -1.
+ */
 static int
 batch_prepare(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
 {
+    size_t size = atomic_load(&handle->datagram_size);
+
+    if (batch->slot_size < size) {
+        batch_clear(batch);
+        batch->slot_size = size;
+    }
     for (unsigned int i = 0; i < count; i++) {
         if (batch->slots[i] == NULL || Py_REFCNT(batch->slots[i]) > 1) {
-            lnfq_slot *slot = lnfq_slot_new(handle->state, LNFQ_DATAGRAM_MAX);
+            lnfq_slot *slot = lnfq_slot_new(handle->state, size);
 
             if (slot == NULL) {
                 return -1;
             }
             Py_XSETREF(batch->slots[i], slot);
-            batch->inlets[i].bytes = slot->bytes;
-            batch->inlets[i].capacity = LNFQ_DATAGRAM_MAX;
+            lnfq_inlets_set(batch->inlets, i, slot->bytes, size);
         }
     }
     return 0;
 }
 
-/* With the lock: receives up to `count` datagrams. Returns how many, or a negative errno. */
+/* With the lock: receives up to `count` datagrams. Returns how many, or a negative errno; -ERANGE
+ * if a queue was configured meanwhile, and its messages may be longer than the slots. */
 static int
 receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
 {
     int received;
 
+    if (batch->slot_size < atomic_load(&handle->datagram_size)) {
+        return -ERANGE;
+    }
     do {
-        received = lnfq_transport_receive(handle->fd, batch->inlets, count);
+        received = lnfq_inlets_receive(batch->inlets, handle->fd, count);
         handle->stats.overruns += received == -ENOBUFS;
     } while (received == -ENOBUFS);
     handle->stats.receives += received > 0;
@@ -140,29 +176,41 @@ receive_or_await(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int
     return received;
 }
 
+/* One attempt of batch_receive; the same, or a negative errno. */
+static int
+batch_try(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t deadline)
+{
+    PyThreadState *thread = lnfq_handle_enter(handle);
+    int received = -EBADF;
+
+    if (!handle->closed) {
+        received = receive_or_await(handle, batch, count, deadline);
+    }
+    if (handle->closed && received <= 0) {
+        received = -EBADF;
+    }
+    lnfq_handle_leave(handle, thread);
+    return received;
+}
+
 /* Receives up to `count` datagrams. Returns how many, 0 after the time or a signal, or -1. */
 static int
 batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t deadline)
 {
-    PyThreadState *thread;
-    int received = 0;
-    bool closed;
+    int received;
 
     batch->count = 0;
-    if (batch_prepare(handle, batch, count) < 0) {
-        return -1;
-    }
-    thread = lnfq_handle_enter(handle);
-    if (!handle->closed) {
-        received = receive_or_await(handle, batch, count, deadline);
-    }
-    closed = handle->closed;
-    lnfq_handle_leave(handle, thread);
+    do {
+        if (batch_prepare(handle, batch, count) < 0) {
+            return -1;
+        }
+        received = batch_try(handle, batch, count, deadline);
+    } while (received == -ERANGE);
     if (received > 0) {
         batch->count = (unsigned int)received;
         return received;
     }
-    if (closed) {
+    if (received == -EBADF) {
         return lnfq_handle_raise_closed("process()");
     }
     if (received < 0 && received != -EAGAIN && received != -EINTR) {

@@ -8,46 +8,94 @@
 
 #include <errno.h>
 #include <linux/netlink.h>
-#include <string.h>
+#include <stdlib.h>
 #include <sys/socket.h>
+
+/* One datagram's place; the headers are in an array of their own. */
+struct inlet {
+    struct sockaddr_nl sender;
+    struct iovec piece;
+    size_t length;
+};
+
+struct lnfq_inlets {
+    struct inlet *places;
+    struct mmsghdr headers[];
+};
+
+struct lnfq_inlets *
+lnfq_inlets_new(unsigned int count)
+{
+    struct lnfq_inlets *inlets = calloc(1, sizeof(*inlets) + count * sizeof(inlets->headers[0]));
+
+    if (inlets == NULL) {
+        return NULL;
+    }
+    inlets->places = calloc(count, sizeof(inlets->places[0]));
+    if (inlets->places == NULL) {
+        free(inlets);
+        return NULL;
+    }
+    for (unsigned int i = 0; i < count; i++) {
+        struct msghdr *header = &inlets->headers[i].msg_hdr;
+
+        header->msg_name = &inlets->places[i].sender;
+        header->msg_namelen = sizeof(inlets->places[i].sender);
+        header->msg_iov = &inlets->places[i].piece;
+        header->msg_iovlen = 1;
+    }
+    return inlets;
+}
+
+void
+lnfq_inlets_free(struct lnfq_inlets *inlets)
+{
+    if (inlets != NULL) {
+        free(inlets->places);
+        free(inlets);
+    }
+}
+
+void
+lnfq_inlets_set(struct lnfq_inlets *inlets, unsigned int index, unsigned char *bytes,
+                size_t capacity)
+{
+    inlets->places[index].piece = (struct iovec){bytes, capacity};
+}
 
 /* Any process may send to a netlink socket; on a socket pair nobody else can. */
 static bool
-from_kernel(const struct msghdr *message)
+from_kernel(const struct msghdr *header, const struct sockaddr_nl *sender)
 {
-    const struct sockaddr_nl *sender = message->msg_name;
-
-    return message->msg_namelen < sizeof(*sender) || sender->nl_family != AF_NETLINK
+    return header->msg_namelen < sizeof(*sender) || sender->nl_family != AF_NETLINK
            || sender->nl_pid == 0;
 }
 
 int
-lnfq_transport_receive(int fd, struct lnfq_inlet *inlets, unsigned int count)
+lnfq_inlets_receive(struct lnfq_inlets *inlets, int fd, unsigned int count)
 {
-    struct mmsghdr messages[LNFQ_BATCH_MAX];
-    struct sockaddr_nl senders[LNFQ_BATCH_MAX];
-    struct iovec vectors[LNFQ_BATCH_MAX];
     int received;
 
-    count = count < LNFQ_BATCH_MAX ? count : LNFQ_BATCH_MAX;
-    memset(messages, 0, count * sizeof(messages[0]));
-    for (unsigned int i = 0; i < count; i++) {
-        vectors[i] = (struct iovec){inlets[i].bytes, inlets[i].capacity};
-        messages[i].msg_hdr.msg_name = &senders[i];
-        messages[i].msg_hdr.msg_namelen = sizeof(senders[i]);
-        messages[i].msg_hdr.msg_iov = &vectors[i];
-        messages[i].msg_hdr.msg_iovlen = 1;
-    }
     do {
-        received = recvmmsg(fd, messages, count, MSG_DONTWAIT, NULL);
+        received = recvmmsg(fd, inlets->headers, count, MSG_DONTWAIT, NULL);
     } while (received < 0 && errno == EINTR);
     if (received < 0) {
         return -errno;
     }
     for (int i = 0; i < received; i++) {
-        inlets[i].length = from_kernel(&messages[i].msg_hdr) ? messages[i].msg_len : 0;
+        struct mmsghdr *header = &inlets->headers[i];
+        struct inlet *place = &inlets->places[i];
+
+        place->length = from_kernel(&header->msg_hdr, &place->sender) ? header->msg_len : 0;
+        header->msg_hdr.msg_namelen = sizeof(place->sender); /* for the next time */
     }
     return received;
+}
+
+size_t
+lnfq_inlets_length(const struct lnfq_inlets *inlets, unsigned int index)
+{
+    return inlets->places[index].length;
 }
 
 int

@@ -13,22 +13,36 @@
 /* How many datagrams one system call receives at most. */
 #define LNFQ_BATCH_MAX 64
 
-/* Holds any message of the kernel: 65535 bytes of payload attribute, and what stands before it. */
-#define LNFQ_DATAGRAM_MAX (65536 + 4096)
+/* The longest payload that the kernel copies, whatever the copy range. */
+#define LNFQ_COPY_MAX 65531
 
-/* A buffer for one datagram, and what came in. */
-struct lnfq_inlet {
-    unsigned char *bytes;
-    size_t capacity;
-    size_t length; /* 0 where the datagram did not come from the kernel */
-};
+/* What a message may have in front of its payload. */
+#define LNFQ_DATAGRAM_HEAD 4096
+
+/* Holds any message of the kernel. */
+#define LNFQ_DATAGRAM_MAX (LNFQ_DATAGRAM_HEAD + LNFQ_COPY_MAX)
+
+/* Buffers for datagrams, ready for the system call; used by one thread at a time. */
+struct lnfq_inlets;
+
+/* For up to `count` datagrams; NULL without memory. */
+struct lnfq_inlets *lnfq_inlets_new(unsigned int count);
+
+void lnfq_inlets_free(struct lnfq_inlets *inlets);
+
+/* Where the datagram at `index` goes. */
+void lnfq_inlets_set(struct lnfq_inlets *inlets, unsigned int index, unsigned char *bytes,
+                     size_t capacity);
 
 /*
  * Receives up to `count` datagrams that are waiting. Returns how many there were, or a negative
  * errno: -EAGAIN where nothing waits, -ENOBUFS where the kernel lost messages (what is queued can
  * still be read).
  */
-int lnfq_transport_receive(int fd, struct lnfq_inlet *inlets, unsigned int count);
+int lnfq_inlets_receive(struct lnfq_inlets *inlets, int fd, unsigned int count);
+
+/* How long the datagram at `index` is; 0 if it did not come from the kernel. */
+size_t lnfq_inlets_length(const struct lnfq_inlets *inlets, unsigned int index);
 
 /* Sends one datagram; returns 0 or an errno. */
 int lnfq_transport_send(int fd, const void *bytes, size_t size);
