@@ -22,7 +22,7 @@ struct dispatch {
     PyObject *error;    /* the first exception; strong */
     lnfq_packet *blank; /* the next one; strong; NULL without memory, or until needed */
     Py_ssize_t packets;
-    int64_t now;    /* when the last callback returned */
+    int64_t now;    /* when the next callback begins */
     int64_t oldest; /* when the callback of the oldest verdict not sent began; 0: there is none */
     bool slow;      /* a callback took longer than verdicts may wait */
 };
@@ -37,30 +37,27 @@ struct source {
 static struct dispatch
 dispatch_begin(lnfq_handle *handle, const char *call)
 {
-    struct dispatch dispatch = {.handle = handle, .call = call, .now = lnfq_now()};
+    return (struct dispatch){
+        .handle = handle,
+        .call = call,
+        .blank = atomic_exchange(&handle->blank, NULL),
+    };
+}
 
-    lnfq_handle_lock(handle);
-    dispatch.blank = handle->blank;
-    handle->blank = NULL;
-    lnfq_handle_unlock(handle);
-    return dispatch;
+static void
+dispatch_flush(struct dispatch *dispatch)
+{
+    if (lnfq_handle_flush(dispatch->handle, dispatch->call) < 0) {
+        lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
+    }
 }
 
 /* Sends what is left; returns the number of packets, or -1 with the first exception. */
 static Py_ssize_t
 dispatch_end(struct dispatch *dispatch)
 {
-    lnfq_handle *handle = dispatch->handle;
-    lnfq_packet *surplus;
-
-    lnfq_handle_lock(handle);
-    surplus = handle->blank;
-    handle->blank = dispatch->blank;
-    lnfq_handle_unlock(handle);
-    Py_XDECREF(surplus);
-    if (lnfq_handle_flush(handle, dispatch->call) < 0) {
-        lnfq_error_collect(&dispatch->error, (PyObject *)handle);
-    }
+    Py_XDECREF(atomic_exchange(&dispatch->handle->blank, dispatch->blank));
+    dispatch_flush(dispatch);
     if (dispatch->error != NULL) {
         lnfq_error_restore(dispatch->error);
         return -1;
@@ -68,22 +65,23 @@ dispatch_end(struct dispatch *dispatch)
     return dispatch->packets;
 }
 
-/* Sends verdicts that have waited long enough. No C code runs while a callback does. */
+/* Before a callback: sends verdicts that have waited long enough. No C code runs while one does. */
 static void
 dispatch_pace(struct dispatch *dispatch)
 {
     int64_t began = dispatch->now;
 
     dispatch->now = lnfq_now();
+    if (dispatch->packets == 0) {
+        return;
+    }
     if (dispatch->oldest == 0) {
         dispatch->oldest = began;
     }
     dispatch->slow |= dispatch->now - began > VERDICT_DELAY_NS;
     if (dispatch->slow || dispatch->now - dispatch->oldest > VERDICT_DELAY_NS) {
         dispatch->oldest = 0;
-        if (lnfq_handle_flush(dispatch->handle, dispatch->call) < 0) {
-            lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
-        }
+        dispatch_flush(dispatch);
     }
 }
 
@@ -216,10 +214,10 @@ dispatch_packet(struct dispatch *dispatch, lnfq_packet *packet, const struct lnf
     PyObject *callback = claim(dispatch, packet, index, source);
 
     if (callback != NULL) {
+        dispatch_pace(dispatch);
         call_back(dispatch, packet, callback);
         Py_DECREF(callback);
         dispatch->packets += 1;
-        dispatch_pace(dispatch);
     }
     else if (packet != NULL) {
         lnfq_packet_blank(packet);
@@ -346,13 +344,11 @@ lnfq_dispatch_waiting(lnfq_handle *handle)
     return count;
 }
 
-/* Up to `most` packets, in no more messages than there were at the start: callbacks that configure
- * set more aside. */
+/* Up to `most` packets, in no more than `count` messages, those that there were at the start:
+ * callbacks that configure set more aside. */
 static void
-dispatch_asides(struct dispatch *dispatch, Py_ssize_t most)
+dispatch_asides(struct dispatch *dispatch, Py_ssize_t count, Py_ssize_t most)
 {
-    Py_ssize_t count = lnfq_dispatch_waiting(dispatch->handle);
-
     while (count > 0 && dispatch->packets < most && dispatch_aside(dispatch)) {
         count -= 1;
     }
@@ -361,13 +357,14 @@ dispatch_asides(struct dispatch *dispatch, Py_ssize_t most)
 Py_ssize_t
 lnfq_dispatch_backlog(lnfq_handle *handle, Py_ssize_t most)
 {
+    Py_ssize_t count = lnfq_dispatch_waiting(handle);
     struct dispatch dispatch;
 
-    if (lnfq_dispatch_waiting(handle) == 0) {
+    if (count == 0) {
         return 0;
     }
     dispatch = dispatch_begin(handle, "process()");
-    dispatch_asides(&dispatch, most);
+    dispatch_asides(&dispatch, count, most);
     return dispatch_end(&dispatch);
 }
 
@@ -378,7 +375,6 @@ lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch)
 
     for (unsigned int i = 0; i < batch->count; i++) {
         struct source source = {.slot = batch->slots[i], .epoch = batch->epoch};
-
         size_t length = lnfq_inlets_length(batch->inlets, i);
 
         if (length > 0) {
@@ -391,17 +387,25 @@ lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch)
 Py_ssize_t
 lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
 {
-    struct source source = {.slot = lnfq_slot_borrow(handle->state, buffer), .foreign = true};
+    struct source source = {.foreign = true};
     struct dispatch dispatch;
+    Py_ssize_t aside;
+    bool closed;
 
+    lnfq_handle_lock(handle);
+    closed = handle->closed;
+    source.epoch = handle->epoch;
+    aside = handle->backlog_count;
+    lnfq_handle_unlock(handle);
+    if (closed) {
+        return lnfq_handle_raise_closed("handle_packet()");
+    }
+    source.slot = lnfq_slot_borrow(handle->state, buffer);
     if (source.slot == NULL) {
         return -1;
     }
-    lnfq_handle_lock(handle);
-    source.epoch = handle->epoch;
-    lnfq_handle_unlock(handle);
     dispatch = dispatch_begin(handle, "handle_packet()");
-    dispatch_asides(&dispatch, PY_SSIZE_T_MAX);
+    dispatch_asides(&dispatch, aside, PY_SSIZE_T_MAX);
     dispatch_bytes(&dispatch, source.slot->bytes, (size_t)source.slot->borrowed.len, &source);
     Py_DECREF(source.slot);
     return dispatch_end(&dispatch);

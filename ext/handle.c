@@ -149,19 +149,17 @@ int
 lnfq_handle_flush(lnfq_handle *handle, const char *call)
 {
     PyThreadState *thread;
-    bool idle;
     int error;
 
     if (lnfq_handle_check_forked(handle, call) < 0) {
         return -1;
     }
     lnfq_handle_lock(handle);
-    idle = handle->outbox.used == 0 && !handle->marker_wanted;
-    lnfq_handle_unlock(handle);
-    if (idle) {
+    if (handle->outbox.used == 0 && !handle->marker_wanted) {
+        lnfq_handle_unlock(handle);
         return 0;
     }
-    thread = lnfq_handle_enter(handle);
+    thread = PyEval_SaveThread();
     error = lnfq_handle_send(handle);
     if (handle->marker_wanted && !handle->closed) {
         (void)lnfq_config_mark(handle);
@@ -284,6 +282,7 @@ handle_new(lnfq_state *state)
     handle->state = state;
     handle->fd = -1;
     handle->wake_fd = -1;
+    atomic_init(&handle->blank, NULL);
     atomic_init(&handle->datagram_size, LNFQ_DATAGRAM_HEAD);
     handle->closed = true; /* until it is open */
     handle->autoflush = true;
@@ -547,7 +546,7 @@ handle_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     close_descriptors(handle);
     lnfq_batch_free(handle->spare);
-    Py_XDECREF(handle->blank);
+    Py_XDECREF(atomic_load(&handle->blank));
     Py_XDECREF(handle->on_held);
     Py_XDECREF(handle->on_close);
     lnfq_outbox_clear(&handle->outbox);
@@ -741,7 +740,7 @@ handle_handle_packet(PyObject *self, PyObject *buffer)
                      Py_TYPE(buffer)->tp_name);
         return NULL;
     }
-    if (lnfq_handle_check(handle_cast(self), "handle_packet()") < 0) {
+    if (lnfq_handle_check_forked(handle_cast(self), "handle_packet()") < 0) {
         return NULL;
     }
     packets = lnfq_dispatch_buffer(handle_cast(self), buffer);

@@ -196,7 +196,6 @@ struct lnfq_handle {
     unsigned char *scratch;     /* one datagram, while an answer is awaited */
     struct lnfq_inlets *inlets; /* for that one */
     lnfq_batch *spare;          /* `process` keeps its buffers here */
-    lnfq_packet *blank;         /* a packet object to be used again */
     unsigned int readers;       /* calls of `process` that run */
     bool exposed;               /* others know the descriptor, and may read it */
     bool drained;               /* the last receiving left nothing */
@@ -207,6 +206,7 @@ struct lnfq_handle {
     struct lnfq_stats stats;
 
     _Atomic size_t datagram_size; /* how long a message may become; grows under the lock */
+    _Atomic(lnfq_packet *) blank; /* a packet object to be used again; strong */
     _Atomic(struct lnfq_debt *) debts;
 };
 
