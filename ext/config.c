@@ -243,6 +243,20 @@ lift_fences(lnfq_handle *handle, uint32_t marker)
     }
 }
 
+/* A packet whose verdict was refused is still there, unless that is the reason. */
+static void
+note_refusal(lnfq_handle *handle, const struct lnfq_answer *answer)
+{
+    handle->stats.verdict_errors += 1;
+    for (size_t i = 0; answer->error != ENOENT && i < handle->queue_count; i++) {
+        lnfq_queue *queue = handle->queues[i];
+
+        if (!answer->named || queue->number == answer->queue) {
+            queue->pending.refused = true;
+        }
+    }
+}
+
 static void
 answer_awaited(lnfq_handle *handle, const struct lnfq_answer *answer)
 {
@@ -272,12 +286,15 @@ lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool r
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH:
         if (answer->seq == LNFQ_SEQ_TEARDOWN) {
             handle->nothing_left = !read && answer->error == ENOENT;
-            break;
         }
-        handle->stats.verdict_errors += answer->error != 0;
+        else if (answer->error != 0) {
+            note_refusal(handle, answer);
+        }
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT:
-        handle->stats.verdict_errors += answer->error != 0;
+        if (answer->error != 0) {
+            note_refusal(handle, answer);
+        }
         break;
     default:
         break;

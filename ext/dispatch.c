@@ -387,26 +387,31 @@ lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch)
 Py_ssize_t
 lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
 {
-    struct source source = {.foreign = true};
+    lnfq_slot *slot = lnfq_slot_borrow(handle->state, buffer);
+    struct source source = {.slot = slot, .foreign = true};
     struct dispatch dispatch;
     Py_ssize_t aside;
     bool closed;
 
+    if (slot == NULL) {
+        return -1;
+    }
     lnfq_handle_lock(handle);
     closed = handle->closed;
     source.epoch = handle->epoch;
     aside = handle->backlog_count;
+    handle->readers += !closed;
     lnfq_handle_unlock(handle);
     if (closed) {
+        Py_DECREF(slot);
         return lnfq_handle_raise_closed("handle_packet()");
-    }
-    source.slot = lnfq_slot_borrow(handle->state, buffer);
-    if (source.slot == NULL) {
-        return -1;
     }
     dispatch = dispatch_begin(handle, "handle_packet()");
     dispatch_asides(&dispatch, aside, PY_SSIZE_T_MAX);
-    dispatch_bytes(&dispatch, source.slot->bytes, (size_t)source.slot->borrowed.len, &source);
-    Py_DECREF(source.slot);
+    dispatch_bytes(&dispatch, slot->bytes, (size_t)slot->borrowed.len, &source);
+    lnfq_handle_lock(handle);
+    handle->readers -= 1;
+    lnfq_handle_unlock(handle);
+    Py_DECREF(slot);
     return dispatch_end(&dispatch);
 }

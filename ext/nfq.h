@@ -196,7 +196,7 @@ struct lnfq_handle {
     unsigned char *scratch;     /* one datagram, while an answer is awaited */
     struct lnfq_inlets *inlets; /* for that one */
     lnfq_batch *spare;          /* `process` keeps its buffers here */
-    unsigned int readers;       /* calls of `process` that run */
+    unsigned int readers;       /* calls of `process` and `handle_packet` that run */
     bool exposed;               /* others know the descriptor, and may read it */
     bool drained;               /* the last receiving left nothing */
     uint32_t seq;

@@ -27,5 +27,6 @@ bool
 lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id)
 {
     pending->outstanding -= 1;
-    return pending->outstanding == 0 && !pending->gap && id == pending->highest;
+    return pending->outstanding == 0 && !pending->gap && !pending->refused
+           && id == pending->highest;
 }

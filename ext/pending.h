@@ -6,7 +6,7 @@
  * A batch verdict up to an id releases every packet of the queue with a lower id: also one that is
  * kept, and one that another reader of the descriptor has taken and not dispatched yet. So it is
  * safe only up to the newest id that was received here, while every id up to that one was received
- * here, one by one, and has been answered.
+ * here, one by one, and has been answered, with no answer refused.
  */
 #ifndef LNFQ_PENDING_H
 #define LNFQ_PENDING_H
@@ -19,6 +19,7 @@ struct lnfq_pending {
     uint32_t highest;     /* the newest id that was received here; ids count from 1 and wrap */
     bool seen;            /* any was */
     bool gap;             /* an id up to `highest` may be in other hands */
+    bool refused;         /* the kernel refused a verdict, and may still keep its packet */
 };
 
 /* Whether one id is newer than another; the difference counts as signed, as in the kernel. */

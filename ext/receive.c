@@ -108,7 +108,8 @@ batch_prepare(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
 }
 
 /* With the lock: receives up to `count` datagrams. Returns how many, or a negative errno; -ERANGE
- * if a queue was configured meanwhile, and its messages may be longer than the slots. */
+ * if a queue was configured meanwhile, and its messages may be longer than the slots; -EALREADY if
+ * that has set older messages aside. */
 static int
 receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
 {
@@ -116,6 +117,9 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
 
     if (batch->slot_size < atomic_load(&handle->datagram_size)) {
         return -ERANGE;
+    }
+    if (handle->backlog != NULL) {
+        return -EALREADY;
     }
     do {
         received = lnfq_inlets_receive(batch->inlets, handle->fd, count);
@@ -193,7 +197,8 @@ batch_try(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t de
     return received;
 }
 
-/* Receives up to `count` datagrams. Returns how many, 0 after the time or a signal, or -1. */
+/* Receives up to `count` datagrams. Returns how many; 0 after the time or a signal, or if something
+ * was set aside; or -1. */
 static int
 batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t deadline)
 {
@@ -213,7 +218,7 @@ batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_
     if (received == -EBADF) {
         return lnfq_handle_raise_closed("process()");
     }
-    if (received < 0 && received != -EAGAIN && received != -EINTR) {
+    if (received < 0 && received != -EAGAIN && received != -EINTR && received != -EALREADY) {
         lnfq_error_raise(-received, "", "process()");
         return -1;
     }
@@ -235,10 +240,10 @@ process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, int64_t de
     }
     count = most < LNFQ_BATCH_MAX ? (unsigned int)most : LNFQ_BATCH_MAX;
     received = batch_receive(handle, batch, count, deadline);
+    *more = received == (int)count || lnfq_dispatch_waiting(handle) > 0;
     if (received <= 0) {
         return received;
     }
-    *more = received == (int)count;
     return lnfq_dispatch_batch(handle, batch);
 }
 

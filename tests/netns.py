@@ -23,6 +23,8 @@ SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 SIOCGIFHWADDR = 0x8927
 IFF_UP = 1
+CAP_NET_ADMIN = 12
+LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 PORT = 9999  # where datagrams go
 QUEUED_PORT = 9998  # where those come from that the default rule sends through a queue
@@ -131,6 +133,22 @@ def private_namespace() -> Iterator[Namespace]:
         yield namespace
 
 
+@contextlib.contextmanager
+def without_net_admin() -> Iterator[None]:
+    """The calling thread can't use CAP_NET_ADMIN for the length of the block."""
+    header = struct.pack("=Ii", LINUX_CAPABILITY_VERSION_3, 0)
+    sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice
+    _check(_libc.capget(header, sets), "capget")
+    before = bytes(sets)
+    (effective,) = struct.unpack_from("=I", before)
+    less = struct.pack("=I", effective & ~(1 << CAP_NET_ADMIN)) + before[4:]
+    _check(_libc.capset(header, less), "capset")
+    try:
+        yield
+    finally:
+        _check(_libc.capset(header, before), "capset")
+
+
 # What the calling thread's namespace is furnished with
 
 
@@ -193,13 +211,22 @@ class Counter:
         return int(self._rules()[self._position].split()[0])
 
 
-def up(interface: str) -> None:
-    """Brings an interface up."""
+def _change_flags(interface: str, clear: int, add: int) -> None:
     name = interface.encode()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         answer = fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name))
         (flags,) = struct.unpack_from("h", answer, 16)
-        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh22x", name, flags | IFF_UP))
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sh22x", name, flags & ~clear | add))
+
+
+def up(interface: str) -> None:
+    """Brings an interface up."""
+    _change_flags(interface, 0, IFF_UP)
+
+
+def down(interface: str) -> None:
+    """Takes an interface down: the kernel forgets the queued packets on their way through it."""
+    _change_flags(interface, IFF_UP, 0)
 
 
 def mac(interface: str) -> bytes:

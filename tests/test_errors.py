@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Errors explain: their messages name the call, the value, and the remedy."""
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -11,11 +10,11 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
-from netns import TIMEOUT, UdpPair, background
+from netns import TIMEOUT, UdpPair, background, without_net_admin
 from played_kernel import PlayedKernel
 from queues import Handle, Packet, Queue, accept
 
@@ -265,27 +264,6 @@ def test_refused_configuration(error: int) -> None:
                 call()
             assert raised.value.errno == error
             assert os.strerror(error) in str(raised.value)
-
-
-CAP_NET_ADMIN = 12
-LINUX_CAPABILITY_VERSION_3 = 0x20080522
-
-
-@contextlib.contextmanager
-def without_net_admin() -> Iterator[None]:
-    """The calling thread can't use CAP_NET_ADMIN for the length of the block."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = struct.pack("=Ii", LINUX_CAPABILITY_VERSION_3, 0)
-    sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice
-    assert libc.capget(header, sets) == 0
-    before = bytes(sets)
-    (effective,) = struct.unpack_from("=I", before)
-    less = struct.pack("=I", effective & ~(1 << CAP_NET_ADMIN)) + before[4:]
-    assert libc.capset(header, less) == 0
-    try:
-        yield
-    finally:
-        assert libc.capset(header, before) == 0
 
 
 def test_without_privilege() -> None:

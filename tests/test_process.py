@@ -387,3 +387,62 @@ def test_adopting_a_stream() -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
         with ours, theirs, pytest.raises(ValueError, match=r"open\(\): fd \d+ is no datagram"):
             nfq.open(fd=ours)
+
+
+# Many at once
+
+
+def test_more_than_a_batch(handle: Handle) -> None:
+    """More packets than one system call reads are read by several, in order."""
+    queue_rule(1, chain="PREROUTING")
+    seen: list[bytes] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(data_of(packet))
+        packet.accept()
+
+    handle.create_queue(1, callback, mode=COPY)
+    sent = [b"%d" % number for number in range(200)]
+    with UdpPair() as udp:
+        udp.send(*sent)
+        before = handle.stats().receives
+        assert handle.process(max_packets=150) == 150
+        assert handle.stats().receives - before == 3
+        assert handle.process(max_packets=1000) == 50
+        assert udp.arrivals() == seen == sent
+
+
+def test_refusals_do_not_end_a_wait(handle: Handle, udp: UdpPair) -> None:
+    """A wait goes on while only refusals come, more than a batch of them, until a packet does."""
+    handle.create_queue(1, accept, mode=COPY)
+    udp.send(b"1")
+    with netlink_socket(handle) as sock:
+        message = sock.recv(4096)
+
+    def refuse_then_send() -> None:
+        for count in range(100):
+            handle.handle_packet(message)  # all but the first are refused
+            end = time.monotonic() + TIMEOUT
+            while handle.stats().verdict_errors < count and time.monotonic() < end:
+                time.sleep(0.0001)
+        udp.send(b"2")
+
+    sending = background(refuse_then_send)
+    assert handle.process(timeout=None) == 1
+    sending.result(TIMEOUT)
+    assert handle.stats().verdict_errors == 99
+    assert udp.arrivals() == [b"1", b"2"]
+
+
+def test_overruns_do_not_end_a_wait(handle: Handle) -> None:
+    """Nor do lost messages: each overrun is counted once, and what came through is dispatched."""
+    queue_rule(1, chain="PREROUTING")
+    handle.create_queue(1, accept, mode=COPY)
+    with UdpPair() as udp:
+        for overruns in (1, 2, 3):
+            udp.send(*[bytes(30_000)] * 50)
+            count = handle.process(timeout=None)
+            assert 0 < count < 50
+            assert handle.stats().overruns == overruns
+            assert len(udp.arrivals()) == count
+            assert handle.process() == 0

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""When verdicts leave: together at a dispatch's end, or sooner where callbacks take their time."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from netns import UdpPair
+from played_kernel import PlayedKernel, aligned, packet_message
+from queues import Handle, Packet, data_of, netlink_socket
+
+import libnetfilterqueue as nfq
+
+COPY = nfq.NFQNL_COPY_PACKET
+DELAY = 0.001  # seconds; how long a verdict may wait for others, whose callbacks are fast
+
+
+def spin(seconds: float) -> None:
+    """What a slow callback does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+class Diary:
+    """A callback that accepts everything and notes what has arrived before."""
+
+    def __init__(self, udp: UdpPair, *takes: float) -> None:
+        self._udp = udp
+        self._takes = iter(takes)  # how long it spins at each packet, in seconds
+        self.arrived: list[list[bytes]] = []  # at the beginning of each callback, since the last
+        self.given: list[float] = []  # when each verdict was given
+        self.ended: list[float] = []  # when each callback ended
+
+    def __call__(self, packet: Packet) -> None:
+        self.arrived.append(self._udp.arrivals())
+        packet.accept()
+        self.given.append(time.monotonic())
+        spin(next(self._takes))
+        self.ended.append(time.monotonic())
+
+    def had_arrived(self, count: int) -> int:
+        """How many packets had arrived at the beginning of a callback."""
+        return sum(len(arrived) for arrived in self.arrived[: count + 1])
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
+def test_slow_callbacks(handle: Handle, udp: UdpPair) -> None:
+    """Where each callback takes more than 1 ms, each verdict leaves as its callback returns."""
+    diary = Diary(udp, *[2 * DELAY] * 4)
+    handle.create_queue(1, diary, mode=COPY)
+    udp.send(*numbered(4))
+    assert handle.process() == 4
+    assert diary.arrived == [[], [b"0"], [b"1"], [b"2"]]
+    assert udp.arrivals() == [b"3"]
+    assert (handle.stats().sends, handle.stats().verdicts) == (4, 4)
+
+
+def test_slow_callbacks_of_a_buffer(handle: Handle, udp: UdpPair) -> None:
+    """So it is with handle_packet and several messages in a buffer."""
+    diary = Diary(udp, *[2 * DELAY] * 3)
+    handle.create_queue(1, diary, mode=COPY)
+    udp.send(*numbered(3))
+    with netlink_socket(handle) as sock:
+        buffer = b"".join(aligned(sock.recv(4096)) for _ in range(3))
+    assert handle.handle_packet(buffer) == 3
+    assert diary.arrived == [[], [b"0"], [b"1"]]
+    assert udp.arrivals() == [b"2"]
+
+
+def test_after_a_slow_callback(handle: Handle, udp: UdpPair) -> None:
+    """After one callback that took so long, what is due leaves before each further one."""
+    diary = Diary(udp, 0, 0, 2 * DELAY, 0, 0, 0)
+    handle.create_queue(1, diary, mode=COPY)
+    udp.send(*numbered(6))
+    assert handle.process() == 6
+    assert [diary.had_arrived(number) for number in (3, 4, 5)] == [3, 4, 5]
+    assert udp.arrivals() == [b"5"]
+
+
+def test_slow_callback_that_keeps(handle: Handle, udp: UdpPair) -> None:
+    """A slow callback lets the verdicts of those before it go, also without one of its own."""
+    kept: list[Packet] = []
+    looks: list[list[bytes]] = []
+
+    def callback(packet: Packet) -> None:
+        looks.append(udp.arrivals())
+        if packet.id == 2:
+            kept.append(packet)
+            spin(2 * DELAY)
+        else:
+            packet.accept()
+
+    handle.create_queue(1, callback, mode=COPY)
+    udp.send(*numbered(3))
+    handle.process()
+    assert looks[0] + looks[1] + looks[2] == [b"0"]
+    assert udp.arrivals() == [b"2"]
+    kept[0].accept()
+    assert udp.arrivals() == [b"1"]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+def test_none_waits_longer(handle: Handle, udp: UdpPair, share: float) -> None:
+    """Verdicts of faster callbacks wait until the oldest is 1 ms old, and no callback longer."""
+    count = 40
+    diary = Diary(udp, *[share * DELAY] * count)
+    handle.create_queue(1, diary, mode=COPY)
+    udp.send(*numbered(count))
+    assert handle.process() == count
+    for number in range(1, count):
+        due = [given for given in diary.given[:number] if diary.ended[number - 1] - given > DELAY]
+        assert diary.had_arrived(number) >= len(due)
+    assert diary.had_arrived(count - 1) > 0
+    assert diary.had_arrived(count) + len(udp.arrivals()) == count
+
+
+def undisturbed(attempt: Callable[[], tuple[float, bool]]) -> bool:
+    """What the first attempt says that took less than 1 ms."""
+    for _ in range(200):
+        seconds, answer = attempt()
+        if seconds < DELAY:
+            return answer
+    raise AssertionError("the machine is too busy to tell")
+
+
+def test_fast_callbacks(handle: Handle, udp: UdpPair) -> None:
+    """Where callbacks are fast nothing leaves before the dispatch's end; then all does at once."""
+    early: list[bytes] = []
+
+    def callback(packet: Packet) -> None:
+        packet.accept()
+        if data_of(packet) == b"4":
+            early.extend(udp.arrivals())
+
+    def attempt() -> tuple[float, bool]:
+        early.clear()
+        udp.send(*numbered(5))
+        before, start = handle.stats().sends, time.monotonic()
+        handle.process()
+        seconds = time.monotonic() - start
+        together = handle.stats().sends == before + 1 and not early
+        return seconds, together and udp.arrivals() == numbered(5)
+
+    handle.create_queue(1, callback, mode=COPY)
+    assert undisturbed(attempt)
+
+
+def test_messages_of_slow_callbacks() -> None:
+    """What leaves early is single verdicts, which no later batch repeats."""
+    with PlayedKernel() as kernel:
+
+        def callback(packet: Packet) -> None:
+            packet.accept()
+            spin(2 * DELAY)
+
+        kernel.create_queue(1, callback)
+        for packet_id in (1, 2, 3):
+            kernel.socket.send(packet_message(packet_id))
+        kernel.handle.process()
+        sent = [(verdict.packet_id, verdict.batch) for verdict in kernel.verdicts()]
+        assert sent == [(1, False), (2, False), (3, False)]
+        assert kernel.handle.stats().sends == 3
