@@ -387,7 +387,7 @@ lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch)
 Py_ssize_t
 lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
 {
-    lnfq_slot *slot = lnfq_slot_borrow(handle->state, buffer);
+    lnfq_slot *slot = lnfq_slot_borrow(handle, buffer);
     struct source source = {.slot = slot, .foreign = true};
     struct dispatch dispatch;
     Py_ssize_t aside;
@@ -400,7 +400,7 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     closed = handle->closed;
     source.epoch = handle->epoch;
     aside = handle->backlog_count;
-    handle->readers += !closed;
+    atomic_fetch_add(&handle->readers, !closed);
     lnfq_handle_unlock(handle);
     if (closed) {
         Py_DECREF(slot);
@@ -409,9 +409,7 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     dispatch = dispatch_begin(handle, "handle_packet()");
     dispatch_asides(&dispatch, aside, PY_SSIZE_T_MAX);
     dispatch_bytes(&dispatch, slot->bytes, (size_t)slot->borrowed.len, &source);
-    lnfq_handle_lock(handle);
-    handle->readers -= 1;
-    lnfq_handle_unlock(handle);
-    Py_DECREF(slot);
+    atomic_fetch_sub(&handle->readers, 1);
+    lnfq_slot_give_back(handle, slot);
     return dispatch_end(&dispatch);
 }

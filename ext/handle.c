@@ -282,6 +282,8 @@ handle_new(lnfq_state *state)
     handle->state = state;
     handle->fd = -1;
     handle->wake_fd = -1;
+    atomic_init(&handle->readers, 0);
+    atomic_init(&handle->spare_slot, NULL);
     atomic_init(&handle->blank, NULL);
     atomic_init(&handle->datagram_size, LNFQ_DATAGRAM_HEAD);
     handle->closed = true; /* until it is open */
@@ -546,6 +548,7 @@ handle_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     close_descriptors(handle);
     lnfq_batch_free(handle->spare);
+    Py_XDECREF(atomic_load(&handle->spare_slot));
     Py_XDECREF(atomic_load(&handle->blank));
     Py_XDECREF(handle->on_held);
     Py_XDECREF(handle->on_close);

@@ -116,7 +116,10 @@ extern PyType_Spec lnfq_view_spec;
 lnfq_slot *lnfq_slot_new(lnfq_state *state, size_t size);
 
 /* A slot that looks into a caller's buffer and holds it. */
-lnfq_slot *lnfq_slot_borrow(lnfq_state *state, PyObject *buffer);
+lnfq_slot *lnfq_slot_borrow(lnfq_handle *handle, PyObject *buffer);
+
+/* Takes a slot that was borrowed; if nobody else looks into it, the buffer is released. */
+void lnfq_slot_give_back(lnfq_handle *handle, lnfq_slot *slot);
 
 /* A read-only memoryview of a part of the slot, which it holds. */
 PyObject *lnfq_view_new(lnfq_state *state, lnfq_slot *slot, const unsigned char *start,
@@ -196,7 +199,6 @@ struct lnfq_handle {
     unsigned char *scratch;     /* one datagram, while an answer is awaited */
     struct lnfq_inlets *inlets; /* for that one */
     lnfq_batch *spare;          /* `process` keeps its buffers here */
-    unsigned int readers;       /* calls of `process` and `handle_packet` that run */
     bool exposed;               /* others know the descriptor, and may read it */
     bool drained;               /* the last receiving left nothing */
     uint32_t seq;
@@ -205,8 +207,10 @@ struct lnfq_handle {
     bool nothing_left; /* the kernel said so of the queue that is being destroyed */
     struct lnfq_stats stats;
 
-    _Atomic size_t datagram_size; /* how long a message may become; grows under the lock */
-    _Atomic(lnfq_packet *) blank; /* a packet object to be used again; strong */
+    _Atomic size_t datagram_size;    /* how long a message may become; grows under the lock */
+    _Atomic unsigned int readers;    /* calls of `process` and `handle_packet` that run */
+    _Atomic(lnfq_slot *) spare_slot; /* a borrowing slot to be used again; strong */
+    _Atomic(lnfq_packet *) blank;    /* a packet object to be used again; strong */
     _Atomic(struct lnfq_debt *) debts;
 };
 

@@ -448,7 +448,8 @@ lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
         }
         queue->fenced = false;
     }
-    lnfq_pending_receive(&queue->pending, id, !handle->exposed && handle->readers <= 1);
+    lnfq_pending_receive(&queue->pending, id,
+                         !handle->exposed && atomic_load(&handle->readers) <= 1);
     return true;
 }
 

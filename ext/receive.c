@@ -57,7 +57,7 @@ batch_give_back(lnfq_handle *handle, lnfq_batch *batch)
     lnfq_handle_lock(handle);
     surplus = handle->spare;
     handle->spare = batch;
-    handle->readers -= 1;
+    atomic_fetch_sub(&handle->readers, 1);
     lnfq_handle_unlock(handle);
     lnfq_batch_free(surplus);
 }
@@ -70,7 +70,7 @@ batch_take(lnfq_handle *handle)
     lnfq_handle_lock(handle);
     batch = handle->spare;
     handle->spare = NULL;
-    handle->readers += 1;
+    atomic_fetch_add(&handle->readers, 1);
     lnfq_handle_unlock(handle);
     if (batch == NULL) {
         batch = batch_new();

@@ -21,10 +21,13 @@ lnfq_slot_new(lnfq_state *state, size_t size)
 }
 
 lnfq_slot *
-lnfq_slot_borrow(lnfq_state *state, PyObject *buffer)
+lnfq_slot_borrow(lnfq_handle *handle, PyObject *buffer)
 {
-    lnfq_slot *slot = lnfq_slot_new(state, 0);
+    lnfq_slot *slot = atomic_exchange(&handle->spare_slot, NULL);
 
+    if (slot == NULL) {
+        slot = lnfq_slot_new(handle->state, 0);
+    }
     if (slot == NULL) {
         return NULL;
     }
@@ -35,6 +38,16 @@ lnfq_slot_borrow(lnfq_state *state, PyObject *buffer)
     }
     slot->bytes = slot->borrowed.buf;
     return slot;
+}
+
+void
+lnfq_slot_give_back(lnfq_handle *handle, lnfq_slot *slot)
+{
+    if (Py_REFCNT(slot) == 1 && !PyObject_GC_IsTracked((PyObject *)slot)) {
+        PyBuffer_Release(&slot->borrowed);
+        slot = atomic_exchange(&handle->spare_slot, slot);
+    }
+    Py_XDECREF(slot);
 }
 
 static int
