@@ -8,6 +8,7 @@ while it kept COUNT packets with SIZE bytes of data, and once they were dropped;
 contents were right.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -15,12 +16,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from netns import UdpPair, queue_rule
+from netns import TIMEOUT, UdpPair, iptables, queue_rule
 from queues import Handle, Packet
 
 import libnetfilterqueue as nfq
 
 CHUNK = 50  # packets that the receive buffer holds at any time
+QUEUE_MAX = 50_000  # in one queue; kernels may not let 65,536 wait, whatever its maxlen
 
 
 def resident() -> int:
@@ -54,7 +56,9 @@ def fill(handle: Handle, udp: UdpPair, numbers: range, size: int, most: int) -> 
         chunk = min(CHUNK, numbers.stop - first)
         udp.send(*[data(number, size) for number in range(first, first + chunk)])
         while chunk > 0:
-            chunk -= handle.process(max_packets=most, timeout=None)
+            packets = handle.process(max_packets=most, timeout=TIMEOUT)
+            assert packets > 0, "the kernel has lost some"
+            chunk -= packets
 
 
 def right(packets: list[Packet], views: list[memoryview], size: int) -> bool:
@@ -64,25 +68,29 @@ def right(packets: list[Packet], views: list[memoryview], size: int) -> bool:
     ) and all(view[28:] == data(number, size) for number, view in enumerate(views))
 
 
+def create_queue(handle: Handle, number: int, callback: Callable[[Packet], object]) -> None:
+    """Creates the queue that all further datagrams pass through."""
+    iptables("-t raw -F")
+    queue_rule(number, chain="PREROUTING")
+    handle.create_queue(number, callback, mode=nfq.NFQNL_COPY_PACKET, maxlen=QUEUE_MAX)
+
+
 def main(what: str, count: int, size: int, most: int) -> None:
     packets: list[Packet] = []
     views: list[memoryview] = []
-    queue_rule(1, chain="PREROUTING")
     with nfq.open() as handle, UdpPair() as udp:
-        queue = handle.create_queue(1, nfq.NetfilterQueueData.drop, mode=nfq.NFQNL_COPY_PACKET)
-        queue.set_maxlen(count + CHUNK)
+        create_queue(handle, 1, nfq.NetfilterQueueData.drop)
         fill(handle, udp, range(1000), size, most)  # what is needed once, is
-        queue.destroy()
-        queue = handle.create_queue(
-            1, keeper(what, packets, views), mode=nfq.NFQNL_COPY_PACKET, maxlen=count + CHUNK
-        )
         before = resident()
-        fill(handle, udp, range(count), size, most)
+        for number, first in enumerate(range(0, count, QUEUE_MAX), start=2):
+            create_queue(handle, number, keeper(what, packets, views))
+            fill(handle, udp, range(first, min(count, first + QUEUE_MAX)), size, most)
         kept = resident() - before
         intact = right(packets, views, size) and len(packets or views) == count
         packets.clear()
         views.clear()
         gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what is free in between others goes back, too
         dropped = resident() - before
         errors = handle.stats().verdict_errors
     print(json.dumps({"kept": kept, "dropped": dropped, "intact": intact, "errors": errors}))

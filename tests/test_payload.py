@@ -17,7 +17,7 @@ LOCALHOST = socket.inet_aton("127.0.0.1")
 
 def checksum(data: bytes) -> int:
     """The Internet checksum of an even number of bytes."""
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -118,7 +118,7 @@ def test_size(handle: Handle, udp: UdpPair, size: int) -> None:
     def callback(packet: Packet) -> None:
         packet.accept()
         with pytest.raises(ValueError, match=rf"payload must have 1\.\.65531 bytes, not {size}"):
-            packet.drop() if packet.accept(payload=bytes(size)) else None
+            packet.accept(payload=bytes(size))
 
     handle.create_queue(1, callback, mode=COPY)
     udp.send(b"data")
