@@ -99,23 +99,29 @@ lnfq_inlets_length(const struct lnfq_inlets *inlets, unsigned int index)
 }
 
 int
-lnfq_transport_send_pieces(int fd, struct iovec *pieces, size_t count)
+lnfq_transport_send(int fd, const void *bytes, size_t size)
 {
-    const struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
     ssize_t sent;
 
     do {
-        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        sent = send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
     return sent < 0 ? errno : 0;
 }
 
 int
-lnfq_transport_send(int fd, const void *bytes, size_t size)
+lnfq_transport_send_pieces(int fd, struct iovec *pieces, size_t count)
 {
-    struct iovec piece = {(void *)(uintptr_t)bytes, size};
+    const struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+    ssize_t sent;
 
-    return lnfq_transport_send_pieces(fd, &piece, 1);
+    if (count == 1) {
+        return lnfq_transport_send(fd, pieces->iov_base, pieces->iov_len); /* costs less */
+    }
+    do {
+        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? errno : 0;
 }
 
 bool
