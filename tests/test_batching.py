@@ -357,6 +357,7 @@ def test_in_an_outer_dispatchs_hands(handle: Handle, udp: UdpPair) -> None:
     Holding(handle, udp, meanwhile)
     handle.process()
     check_holding(handle, udp, early)
+    assert refusals(handle, udp, 10) == 1  # there are batches again
 
 
 def test_in_another_threads_hands(handle: Handle, udp: UdpPair) -> None:
@@ -376,6 +377,7 @@ def test_in_another_threads_hands(handle: Handle, udp: UdpPair) -> None:
     done.set()
     assert holding.result(TIMEOUT) == 4
     check_holding(handle, udp, early)
+    assert refusals(handle, udp, 10) == 1  # there are batches again
 
 
 @pytest.mark.parametrize("nested", ["process", "handle_packet"])
@@ -395,6 +397,47 @@ def test_set_aside_meanwhile(handle: Handle, udp: UdpPair, nested: str) -> None:
     holding = Holding(handle, udp, meanwhile)
     handle.process()
     check_holding(handle, udp, early)
+
+
+def test_one_set_aside_and_more_read(handle: Handle, udp: UdpPair) -> None:
+    """Nor does one that was set aside, with others that follow on it."""
+    early: list[list[bytes]] = []
+
+    def meanwhile() -> None:
+        udp.send(b"4")
+        holding.queue.set_mode(COPY, 0xFFFF)
+        assert handle.handle_packet(message(NLMSG_NOOP)) == 1
+        udp.send(b"5", b"6")
+        assert handle.process() == 2
+        early.append(udp.arrivals())
+
+    holding = Holding(handle, udp, meanwhile)
+    handle.process()
+    assert early == [[b"4", b"5", b"6"]]
+    assert udp.arrivals() == [b"1", b"2", b"3"]
+
+
+def test_half_of_what_an_outer_dispatch_holds(handle: Handle, udp: UdpPair) -> None:
+    """That the outer dispatch has dispatched a part of what it holds changes nothing."""
+    queue_rule(2, f"-p udp --sport {OTHER_PORT}")
+    early: list[list[bytes]] = []
+
+    def nest(packet: Packet) -> None:
+        first = len(early) * 2 + 3
+        udp.send(b"%d" % first, b"%d" % (first + 1))
+        assert handle.process() == 2
+        early.append(udp.arrivals())
+        packet.drop()
+
+    handle.create_queue(1, accept, mode=COPY)
+    handle.create_queue(2, nest, mode=COPY)
+    for number in (b"1", b"2"):
+        send_through_queue_2(b"go")
+        udp.send(number)
+    handle.process()
+    assert b"2" not in early[0] + early[1]
+    assert udp.arrivals()[-1] == b"2"
+    assert handle.stats().verdict_errors == 0
 
 
 def test_set_aside_by_another_thread(handle: Handle, udp: UdpPair) -> None:
