@@ -54,6 +54,7 @@ drop_unread(lnfq_handle *handle, const struct lnfq_index *index)
         struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
 
         handle->stats.defaulted += 1;
+        queue->pending.gap = true; /* older ones may wait to be dispatched */
         (void)lnfq_handle_post(handle, queue, index->id, &verdict);
     }
 }
