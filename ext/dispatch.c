@@ -25,6 +25,7 @@ struct dispatch {
     int64_t now;    /* when the next callback begins */
     int64_t oldest; /* when the callback of the oldest verdict not sent began; 0: there is none */
     bool slow;      /* a callback took longer than verdicts may wait */
+    bool last;      /* the bytes that are read are the last ones */
 };
 
 /* Where messages stand, and how they came. */
@@ -65,12 +66,16 @@ dispatch_end(struct dispatch *dispatch)
     return dispatch->packets;
 }
 
-/* Before a callback: sends verdicts that have waited long enough. No C code runs while one does. */
+/* Before a callback: sends verdicts that have waited long enough. No C code runs while one does.
+ * `only` says that there is no other callback, and so no need to look at the clock. */
 static void
-dispatch_pace(struct dispatch *dispatch)
+dispatch_pace(struct dispatch *dispatch, bool only)
 {
     int64_t began = dispatch->now;
 
+    if (only) {
+        return;
+    }
     dispatch->now = lnfq_now();
     if (dispatch->packets == 0) {
         return;
@@ -209,12 +214,12 @@ take_blank(struct dispatch *dispatch, const struct source *source, const unsigne
 /* Dispatches a packet message; takes the packet object that it was read into. */
 static void
 dispatch_packet(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *index,
-                const struct source *source)
+                const struct source *source, bool last)
 {
     PyObject *callback = claim(dispatch, packet, index, source);
 
     if (callback != NULL) {
-        dispatch_pace(dispatch);
+        dispatch_pace(dispatch, last && dispatch->packets == 0);
         call_back(dispatch, packet, callback);
         Py_DECREF(callback);
         dispatch->packets += 1;
@@ -245,7 +250,7 @@ dispatch_message(struct dispatch *dispatch, const unsigned char *bytes, size_t l
     const char *wrong = lnfq_message_read(bytes, length, &message, index);
 
     if (wrong == NULL && message.kind == LNFQ_MESSAGE_PACKET) {
-        dispatch_packet(dispatch, packet, index, source);
+        dispatch_packet(dispatch, packet, index, source, dispatch->last && message.size == length);
         return message.size;
     }
     if (packet != NULL) {
@@ -377,6 +382,8 @@ lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch)
         struct source source = {.slot = batch->slots[i], .epoch = batch->epoch};
         size_t length = lnfq_inlets_length(batch->inlets, i);
 
+        dispatch.last = i == batch->count - 1;
+
         if (length > 0) {
             dispatch_bytes(&dispatch, source.slot->bytes, length, &source);
         }
@@ -408,6 +415,7 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     }
     dispatch = dispatch_begin(handle, "handle_packet()");
     dispatch_asides(&dispatch, aside, PY_SSIZE_T_MAX);
+    dispatch.last = true;
     dispatch_bytes(&dispatch, slot->bytes, (size_t)slot->borrowed.len, &source);
     atomic_fetch_sub(&handle->readers, 1);
     lnfq_slot_give_back(handle, slot);
