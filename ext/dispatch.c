@@ -126,8 +126,7 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
     return callback;
 }
 
-/* Settles a packet whose callback is over; `raised` says how. True if it lives on without a verdict
- * or with one. */
+/* Settles a packet whose callback is over; `raised` says how. True if somebody references it. */
 static bool
 settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
 {
@@ -301,8 +300,9 @@ backlog_pop(lnfq_handle *handle)
     return entry;
 }
 
+/* Puts a message back in front of the list. */
 static void
-backlog_push_back(lnfq_handle *handle, struct lnfq_backlog *entry)
+backlog_return(lnfq_handle *handle, struct lnfq_backlog *entry)
 {
     lnfq_handle_lock(handle);
     entry->next = handle->backlog;
@@ -327,7 +327,7 @@ dispatch_aside(struct dispatch *dispatch)
     source.epoch = entry->epoch;
     source.slot = lnfq_slot_new(dispatch->handle->state, entry->length);
     if (source.slot == NULL) {
-        backlog_push_back(dispatch->handle, entry);
+        backlog_return(dispatch->handle, entry);
         lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
         return false;
     }

@@ -310,7 +310,8 @@ lnfq_handle_expect(lnfq_handle *handle, const struct lnfq_config *config)
     size_t size;
 
     if (config->has_mode && config->mode == NFQNL_COPY_PACKET) {
-        range = config->range != 0 && config->range < LNFQ_COPY_MAX ? config->range : LNFQ_COPY_MAX;
+        range = config->range != 0 && config->range < LNFQ_PAYLOAD_MAX ? config->range
+                                                                       : LNFQ_PAYLOAD_MAX;
     }
     size = LNFQ_DATAGRAM_HEAD + range;
     if (size > atomic_load(&handle->datagram_size)) {

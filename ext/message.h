@@ -22,6 +22,9 @@
 /* NFQA_CGROUP_CLASSID is the newest attribute; the header that we are built with may be older. */
 #define LNFQ_ATTRIBUTES 23
 
+/* The longest value that an attribute can carry: a payload, to and from the kernel. */
+#define LNFQ_PAYLOAD_MAX 65531
+
 /* The longest address that a packet message can carry. */
 #define LNFQ_HW_ADDR_MAX 8
 

@@ -10,17 +10,16 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "message.h"
+
 /* How many datagrams one system call receives at most. */
 #define LNFQ_BATCH_MAX 64
-
-/* The longest payload that the kernel copies, whatever the copy range. */
-#define LNFQ_COPY_MAX 65531
 
 /* What a message may have in front of its payload. */
 #define LNFQ_DATAGRAM_HEAD 4096
 
 /* Holds any message of the kernel. */
-#define LNFQ_DATAGRAM_MAX (LNFQ_DATAGRAM_HEAD + LNFQ_COPY_MAX)
+#define LNFQ_DATAGRAM_MAX (LNFQ_DATAGRAM_HEAD + LNFQ_PAYLOAD_MAX)
 
 /* Buffers for datagrams, ready for the system call; used by one thread at a time. */
 struct lnfq_inlets;

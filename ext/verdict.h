@@ -15,9 +15,6 @@
 /* The sequence number of a queue's last batch verdict: its refusal says that nothing waited. */
 #define LNFQ_SEQ_TEARDOWN 0
 
-/* The longest payload that an attribute can carry. */
-#define LNFQ_PAYLOAD_MAX 65531
-
 /* What a packet is to get. */
 struct lnfq_verdict {
     uint32_t verdict; /* as the caller gave it, host byte order */
