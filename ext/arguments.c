@@ -5,6 +5,8 @@
  */
 #include "nfq.h"
 
+#include <stdio.h>
+
 static Py_ssize_t
 name_position(const char *const *names, PyObject *name)
 {
@@ -104,5 +106,27 @@ lnfq_parse_verdict(PyObject *object, const char *what, uint32_t *verdict)
         return -1;
     }
     *verdict = (uint32_t)value;
+    return 0;
+}
+
+int
+lnfq_parse_queue_nr(const char *call, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+                    uint32_t *verdict)
+{
+    static const char *const names[] = {"number", "bypass", NULL};
+    PyObject *values[2] = {NULL, NULL};
+    int64_t number;
+    int bypass = 0;
+    char what[32];
+
+    snprintf(what, sizeof(what), "%s(): number", call);
+    if (lnfq_parse_arguments(call, names, 1, 2, args, nargs, kwnames, values) < 0
+        || lnfq_parse_int(values[0], what, 0, UINT16_MAX, &number) < 0) {
+        return -1;
+    }
+    if (values[1] != NULL && (bypass = PyObject_IsTrue(values[1])) < 0) {
+        return -1;
+    }
+    *verdict = lnfq_verdict_queue((uint16_t)number, bypass != 0);
     return 0;
 }

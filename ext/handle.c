@@ -256,18 +256,24 @@ lnfq_handle_check_forked(const lnfq_handle *handle, const char *call)
     return 0;
 }
 
-int
-lnfq_handle_check(lnfq_handle *handle, const char *call)
+static bool
+is_closed(lnfq_handle *handle)
 {
     bool closed;
 
-    if (lnfq_handle_check_forked(handle, call) < 0) {
-        return -1;
-    }
     lnfq_handle_lock(handle);
     closed = handle->closed;
     lnfq_handle_unlock(handle);
-    return closed ? lnfq_handle_raise_closed(call) : 0;
+    return closed;
+}
+
+int
+lnfq_handle_check(lnfq_handle *handle, const char *call)
+{
+    if (lnfq_handle_check_forked(handle, call) < 0) {
+        return -1;
+    }
+    return is_closed(handle) ? lnfq_handle_raise_closed(call) : 0;
 }
 
 static lnfq_handle *
@@ -965,17 +971,6 @@ handle_exit(PyObject *self, PyObject *Py_UNUSED(exception))
 }
 
 /* ---- type ---- */
-
-static bool
-is_closed(lnfq_handle *handle)
-{
-    bool closed;
-
-    lnfq_handle_lock(handle);
-    closed = handle->closed;
-    lnfq_handle_unlock(handle);
-    return closed;
-}
 
 static PyObject *
 handle_get_closed(PyObject *self, void *Py_UNUSED(closure))

@@ -70,19 +70,12 @@ static PyObject *
 module_queue_nr(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
-    static const char *const names[] = {"number", "bypass", NULL};
-    PyObject *values[2] = {NULL, NULL};
-    int64_t number;
-    int bypass = 0;
+    uint32_t verdict;
 
-    if (lnfq_parse_arguments("NF_QUEUE_NR", names, 1, 2, args, nargs, kwnames, values) < 0
-        || lnfq_parse_int(values[0], "NF_QUEUE_NR(): number", 0, UINT16_MAX, &number) < 0) {
+    if (lnfq_parse_queue_nr("NF_QUEUE_NR", args, nargs, kwnames, &verdict) < 0) {
         return NULL;
     }
-    if (values[1] != NULL && (bypass = PyObject_IsTrue(values[1])) < 0) {
-        return NULL;
-    }
-    return PyLong_FromUnsignedLong(lnfq_verdict_queue((uint16_t)number, bypass != 0));
+    return PyLong_FromUnsignedLong(verdict);
 }
 
 static PyMethodDef module_methods[] = {

@@ -80,6 +80,10 @@ int lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t h
 /* The same for a verdict; ValueError for one that user space may not give. */
 int lnfq_parse_verdict(PyObject *object, const char *what, uint32_t *verdict);
 
+/* Reads the arguments (number, bypass=False) of a call, as the verdict that passes a packet on. */
+int lnfq_parse_queue_nr(const char *call, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames, uint32_t *verdict);
+
 /* ---- enums.c ---- */
 
 /* The enum's member of that value, or an int where it has none. */

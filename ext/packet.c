@@ -422,20 +422,11 @@ PyDoc_STRVAR(requeue_doc, "requeue($self, /, number, bypass=False)\n"
 static PyObject *
 packet_requeue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"number", "bypass", NULL};
-    PyObject *values[2] = {NULL, NULL};
     struct lnfq_verdict verdict = {0};
-    int64_t number;
-    int bypass = 0;
 
-    if (lnfq_parse_arguments("requeue", names, 1, 2, args, nargs, kwnames, values) < 0
-        || lnfq_parse_int(values[0], "requeue(): number", 0, UINT16_MAX, &number) < 0) {
+    if (lnfq_parse_queue_nr("requeue", args, nargs, kwnames, &verdict.verdict) < 0) {
         return NULL;
     }
-    if (values[1] != NULL && (bypass = PyObject_IsTrue(values[1])) < 0) {
-        return NULL;
-    }
-    verdict.verdict = lnfq_verdict_queue((uint16_t)number, bypass != 0);
     return packet_give(packet_cast(self), &verdict, "requeue()");
 }
 
