@@ -35,3 +35,13 @@ def netlink_socket(handle: Handle) -> socket.socket:
 def data_of(packet: Packet) -> bytes:
     """The data of a UDP datagram over IPv4."""
     return packet.get_payload()[28:]
+
+
+def accepting(seen: list[bytes]) -> Callable[[Packet], None]:
+    """A callback that notes each datagram's data and lets it pass."""
+
+    def callback(packet: Packet) -> None:
+        seen.append(data_of(packet))
+        packet.accept()
+
+    return callback

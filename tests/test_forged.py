@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from netns import TIMEOUT, UdpPair, background, without_net_admin
 from played_kernel import MSG_CONFIG, MSG_VERDICT, error_message, message, packet_message
-from queues import Handle, Packet, Queue, data_of, netlink_socket
+from queues import Handle, Queue, accepting, netlink_socket
 
 import libnetfilterqueue as nfq
 
@@ -50,11 +50,7 @@ def seen() -> list[bytes]:
 @pytest.fixture
 def queue(handle: Handle, seen: list[bytes]) -> Queue:
     """Queue 1, which accepts all packets."""
-
-    def callback(packet: Packet) -> None:
-        seen.append(data_of(packet))
-        packet.accept()
-
+    callback = accepting(seen)
     return handle.create_queue(1, callback, mode=COPY)
 
 

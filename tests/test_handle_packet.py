@@ -36,7 +36,7 @@ from played_kernel import (
     message,
     packet_message,
 )
-from queues import Handle, Packet, accept, data_of, netlink_socket
+from queues import Handle, Packet, accept, accepting, data_of, netlink_socket
 
 import libnetfilterqueue as nfq
 
@@ -108,11 +108,7 @@ BUFFERS: dict[str, Callable[[bytes], Buffer]] = {
 def test_buffer(handle: Handle, udp: UdpPair, kind: str) -> None:
     """Whatever has bytes in one piece will do."""
     seen: list[bytes] = []
-
-    def callback(packet: Packet) -> None:
-        seen.append(data_of(packet))
-        packet.accept()
-
+    callback = accepting(seen)
     handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET)
     data = b"01234567890123456789"
     (captured,) = capture(handle, udp, data)
@@ -152,11 +148,7 @@ def test_any_alignment(kernel: PlayedKernel, offset: int) -> None:
 def test_several_messages(handle: Handle, udp: UdpPair) -> None:
     """A buffer may hold several messages; their number is returned, their order kept."""
     seen: list[bytes] = []
-
-    def callback(packet: Packet) -> None:
-        seen.append(data_of(packet))
-        packet.accept()
-
+    callback = accepting(seen)
     handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET)
     data = [b"1", b"22", b"333", b"4444", b"55555"]
     messages = capture(handle, udp, *data)
@@ -488,11 +480,7 @@ def test_hardware_address_too_long(kernel: PlayedKernel, length: int) -> None:
 def test_never_reads_the_descriptor(handle: Handle, udp: UdpPair) -> None:
     """It neither reads nor waits: what else is there for the caller's own recv stays there."""
     seen: list[bytes] = []
-
-    def callback(packet: Packet) -> None:
-        seen.append(data_of(packet))
-        packet.accept()
-
+    callback = accepting(seen)
     handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET)
     with netlink_socket(handle) as sock:
         udp.send(b"1", b"2", b"3")

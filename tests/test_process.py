@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 from netns import TIMEOUT, UdpPair, background, queue_rule
 from played_kernel import PlayedKernel, error_message, message, packet_message
-from queues import Handle, Packet, accept, data_of, netlink_socket, process_until
+from queues import Handle, Packet, accept, accepting, data_of, netlink_socket, process_until
 
 import libnetfilterqueue as nfq
 
@@ -38,11 +38,7 @@ def test_returns_the_number_of_packets(handle: Handle, udp: UdpPair) -> None:
 def test_max_packets(handle: Handle, udp: UdpPair, most: int) -> None:
     """It dispatches no more than it may; the rest waits for the next call."""
     seen: list[bytes] = []
-
-    def callback(packet: Packet) -> None:
-        seen.append(data_of(packet))
-        packet.accept()
-
+    callback = accepting(seen)
     handle.create_queue(1, callback, mode=COPY)
     data = [str(number).encode() for number in range(7)]
     udp.send(*data)
@@ -281,11 +277,7 @@ def test_overrun(handle: Handle) -> None:
     """A full receive buffer is counted, and processing goes on with what is there."""
     queue_rule(1, chain="PREROUTING")
     seen: list[bytes] = []
-
-    def callback(packet: Packet) -> None:
-        seen.append(data_of(packet))
-        packet.accept()
-
+    callback = accepting(seen)
     handle.create_queue(1, callback, mode=COPY)
     with netlink_socket(handle) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
@@ -396,11 +388,7 @@ def test_more_than_a_batch(handle: Handle) -> None:
     """More packets than one system call reads are read by several, in order."""
     queue_rule(1, chain="PREROUTING")
     seen: list[bytes] = []
-
-    def callback(packet: Packet) -> None:
-        seen.append(data_of(packet))
-        packet.accept()
-
+    callback = accepting(seen)
     handle.create_queue(1, callback, mode=COPY)
     sent = [b"%d" % number for number in range(200)]
     with UdpPair() as udp:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 from netns import TIMEOUT, UdpPair, background, queue_rule
 from played_kernel import PlayedKernel, message, packet_message
-from queues import Handle, Packet, accept, data_of, netlink_socket
+from queues import Handle, Packet, accept, accepting, netlink_socket
 
 import libnetfilterqueue as nfq
 
@@ -45,11 +45,7 @@ def hand_in_what_waits(handle: Handle, sock: socket.socket) -> int:
 def test_old_message_handed_in_late(handle: Handle, udp: UdpPair, new_first: bool) -> None:
     """A message read before its queue was destroyed reaches nobody, and holds nothing up."""
     new: list[bytes] = []
-
-    def callback(packet: Packet) -> None:
-        new.append(data_of(packet))
-        packet.accept()
-
+    callback = accepting(new)
     queue = handle.create_queue(1, callback, mode=COPY)
     with netlink_socket(handle) as sock:
         udp.send(b"old")

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 from netns import Counter, UdpPair, queue_rule
-from queues import Handle, Packet, accept, data_of
+from queues import Handle, Packet, accept, accepting, data_of
 
 import libnetfilterqueue as nfq
 
@@ -124,11 +124,7 @@ def test_set_maxlen(handle: Handle, udp: UdpPair) -> None:
 def test_set_flags(handle: Handle, udp: UdpPair) -> None:
     """The mask chooses the bits that change; with FAIL_OPEN a full queue lets packets pass."""
     seen: list[bytes] = []
-
-    def callback(packet: Packet) -> None:
-        seen.append(data_of(packet))
-        packet.accept()
-
+    callback = accepting(seen)
     queue = handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET, maxlen=1)
     queue.set_flags(nfq.NFQA_CFG_F_FAIL_OPEN, nfq.NFQA_CFG_F_FAIL_OPEN)
     queue.set_flags(nfq.NFQA_CFG_F_GSO, 0)  # the other bit stays
