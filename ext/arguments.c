@@ -93,6 +93,21 @@ lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t highe
 }
 
 int
+lnfq_parse_optional(PyObject *object, const char *what, struct lnfq_optional *number)
+{
+    int64_t value;
+
+    if (object == NULL || object == Py_None) {
+        return 0;
+    }
+    if (lnfq_parse_int(object, what, 0, UINT32_MAX, &value) < 0) {
+        return -1;
+    }
+    *number = (struct lnfq_optional){true, (uint32_t)value};
+    return 0;
+}
+
+int
 lnfq_parse_verdict(PyObject *object, const char *what, uint32_t *verdict)
 {
     int64_t value;

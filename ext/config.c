@@ -214,7 +214,8 @@ lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_confi
         repeated = true;
     }
     awaited_remove(handle, &awaited);
-    if (handle->backlog != NULL || handle->marker_wanted) {
+    if (handle->backlog != NULL || handle->marker_wanted
+        || atomic_load(&handle->refusals) != NULL) {
         (void)lnfq_config_mark(handle);
     }
     return error == EAGAIN ? ENOBUFS : error;
@@ -249,6 +250,7 @@ static void
 note_refusal(lnfq_handle *handle, const struct lnfq_answer *answer)
 {
     handle->stats.verdict_errors += 1;
+    lnfq_refusal_add(handle, answer);
     for (size_t i = 0; answer->error != ENOENT && i < handle->queue_count; i++) {
         lnfq_queue *queue = handle->queues[i];
 
@@ -320,7 +322,7 @@ explain_permission(lnfq_handle *handle, uint16_t queue, char remedy[LNFQ_REMEDY_
     if (!permitted(handle)) {
         snprintf(remedy, LNFQ_REMEDY_SIZE, "CAP_NET_ADMIN is needed in the network namespace");
     }
-    else if (lnfq_status_owner(queue, &port)) {
+    else if (lnfq_netns_is_ours(handle->fd) && lnfq_status_owner(queue, &port)) {
         snprintf(remedy, LNFQ_REMEDY_SIZE,
                  "queue number %u is bound by another program (port id %u)", queue, port);
     }

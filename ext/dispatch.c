@@ -59,6 +59,7 @@ dispatch_end(struct dispatch *dispatch)
 {
     Py_XDECREF(atomic_exchange(&dispatch->handle->blank, dispatch->blank));
     dispatch_flush(dispatch);
+    lnfq_refusal_tell(dispatch->handle);
     if (dispatch->error != NULL) {
         lnfq_error_restore(dispatch->error);
         return -1;
@@ -119,6 +120,9 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
     else {
         callback = Py_NewRef(queue->callback);
         lnfq_packet_activate(packet, queue);
+        if (lnfq_queue_covers(queue, index->id)) {
+            lnfq_packet_cover(packet, queue->batch_verdict);
+        }
         handle->stats.packets += 1;
         handle->stats.truncated += lnfq_index_truncated(index, packet->bytes);
     }
@@ -126,11 +130,15 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
     return callback;
 }
 
-/* Settles a packet whose callback is over; `raised` says how. True if somebody references it. */
+/*
+ * Settles a packet whose callback is over; `raised` says how. True if somebody references it. If it
+ * is kept but there is no memory for that, it gets the default.
+ */
 static bool
 settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
 {
     bool referenced = Py_REFCNT(packet) > 1;
+    struct lnfq_kept *kept = referenced ? malloc(sizeof(*kept)) : NULL;
     int error = 0;
 
     lnfq_handle_lock(dispatch->handle);
@@ -139,14 +147,19 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
         if (packet->recorded) {
             error = lnfq_packet_execute(packet);
         }
-        else if (raised || !referenced) {
+        else if (raised || kept == NULL) {
             error = lnfq_packet_default(packet);
+        }
+        if (packet->state == LNFQ_PACKET_ACTIVE && kept != NULL) {
+            lnfq_packet_keep(packet, kept);
+            kept = NULL;
         }
     }
     if (packet->state == LNFQ_PACKET_ACTIVE) {
-        packet->state = LNFQ_PACKET_KEPT;
+        packet->state = LNFQ_PACKET_KEPT; /* its queue is destroyed */
     }
     lnfq_handle_unlock(dispatch->handle);
+    free(kept);
     if (error != 0) {
         PyErr_NoMemory();
         lnfq_error_collect(&dispatch->error, (PyObject *)packet->queue);
@@ -158,12 +171,12 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
 static void
 keep(struct dispatch *dispatch, lnfq_packet *packet)
 {
-    if (lnfq_packet_keep(packet) == 0) {
+    if (lnfq_packet_copy(packet) == 0) {
         return;
     }
     lnfq_error_collect(&dispatch->error, (PyObject *)packet->queue);
     lnfq_handle_lock(dispatch->handle);
-    if (packet->queue->bound && packet->state == LNFQ_PACKET_KEPT) {
+    if (packet->queue->bound && packet->state == LNFQ_PACKET_KEPT && !packet->kept->covered) {
         (void)lnfq_packet_default(packet);
     }
     lnfq_handle_unlock(dispatch->handle);

@@ -15,6 +15,7 @@ static const struct {
     [LNFQ_ENUM_VERDICT] = {"Verdict", NF_MAX_VERDICT + 1, false},
     [LNFQ_ENUM_HOOK] = {"Hook", NF_INET_NUMHOOKS, false},
     [LNFQ_ENUM_SKB_INFO] = {"SkbInfo", NFQA_SKB_CSUM_NOTVERIFIED << 1, true},
+    [LNFQ_ENUM_COPY_MODE] = {"CopyMode", NFQNL_COPY_PACKET + 1, false},
 };
 
 static PyObject *

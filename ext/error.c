@@ -7,26 +7,46 @@
 
 #include <string.h>
 
-void
-lnfq_error_raise(int error, const char *remedy, const char *format, ...)
+static PyObject *
+make_error(int error, const char *remedy, const char *format, va_list values)
 {
-    PyObject *operation, *text, *exception;
-    va_list values;
+    PyObject *operation = PyUnicode_FromFormatV(format, values);
+    PyObject *text;
 
-    va_start(values, format);
-    operation = PyUnicode_FromFormatV(format, values);
-    va_end(values);
     if (operation == NULL) {
-        return;
+        return NULL;
     }
     text = PyUnicode_FromFormat("%U: %s%s%s", operation, strerror(error),
                                 remedy[0] != '\0' ? ": " : "", remedy);
     Py_DECREF(operation);
     if (text == NULL) {
-        return;
+        return NULL;
     }
     /* OSError picks the subclass that fits the number. */
-    exception = PyObject_CallFunction(PyExc_OSError, "iN", error, text);
+    return PyObject_CallFunction(PyExc_OSError, "iN", error, text);
+}
+
+PyObject *
+lnfq_error_new(int error, const char *remedy, const char *format, ...)
+{
+    PyObject *exception;
+    va_list values;
+
+    va_start(values, format);
+    exception = make_error(error, remedy, format, values);
+    va_end(values);
+    return exception;
+}
+
+void
+lnfq_error_raise(int error, const char *remedy, const char *format, ...)
+{
+    PyObject *exception;
+    va_list values;
+
+    va_start(values, format);
+    exception = make_error(error, remedy, format, values);
+    va_end(values);
     if (exception != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
         Py_DECREF(exception);

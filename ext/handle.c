@@ -33,14 +33,16 @@ handle_cast(PyObject *self)
 static void
 pay_debts(lnfq_handle *handle)
 {
-    struct lnfq_debt *debt = atomic_exchange(&handle->debts, NULL);
+    struct lnfq_kept *debt = atomic_exchange(&handle->debts, NULL);
 
     while (debt != NULL) {
-        struct lnfq_debt *next = debt->next;
-        const struct lnfq_verdict verdict = {.verdict = debt->verdict};
-        lnfq_queue *queue = lnfq_handle_find(handle, debt->number);
+        struct lnfq_kept *next = debt->next_debt;
 
-        if (queue != NULL && queue->born == debt->born) {
+        if (debt->link != NULL) {
+            lnfq_queue *queue = lnfq_handle_find(handle, debt->number);
+            const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
+
+            lnfq_kept_remove(debt);
             handle->stats.defaulted += 1;
             (void)lnfq_handle_post(handle, queue, debt->id, &verdict);
         }
@@ -136,6 +138,19 @@ lnfq_handle_post(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
     }
     handle->stats.verdicts += 1;
     return 0;
+}
+
+int
+lnfq_handle_post_batch(lnfq_handle *handle, const lnfq_queue *queue, uint32_t up_to,
+                       const struct lnfq_verdict *verdict)
+{
+    int error = lnfq_outbox_add_batch(&handle->outbox, queue->number, up_to, verdict);
+
+    if (error != 0) {
+        (void)lnfq_handle_send(handle);
+        error = lnfq_outbox_add_batch(&handle->outbox, queue->number, up_to, verdict);
+    }
+    return error;
 }
 
 int
@@ -346,24 +361,39 @@ open_remedy(int error)
     case EPROTONOSUPPORT:
     case EAFNOSUPPORT:
         return "the kernel lacks nfnetlink, which 'modprobe nfnetlink_queue' loads";
+    case EPERM:
+        return "entering a network namespace needs CAP_SYS_ADMIN in it and in the program's own";
     default:
         return "";
     }
 }
 
+/* Opens the socket; NULL and an errno. */
+static struct nfq_handle *
+open_library(int netns, int *error)
+{
+    struct nfq_handle *library;
+
+    if (netns >= 0) {
+        return lnfq_netns_open(netns, error);
+    }
+    errno = 0;
+    library = nfq_open();
+    *error = errno != 0 ? errno : ENOMEM;
+    return library;
+}
+
 PyObject *
-lnfq_handle_open(lnfq_state *state)
+lnfq_handle_open(lnfq_state *state, int netns)
 {
     lnfq_handle *handle = handle_new(state);
+    int error;
 
     if (handle == NULL) {
         return NULL;
     }
-    errno = 0;
-    handle->library = nfq_open();
+    handle->library = open_library(netns, &error);
     if (handle->library == NULL) {
-        int error = errno != 0 ? errno : ENOMEM;
-
         lnfq_error_raise(error, open_remedy(error), "open()");
         Py_DECREF(handle);
         return NULL;
@@ -498,7 +528,9 @@ close_handle(lnfq_handle *handle)
         (void)lnfq_queue_destroy(queue);
         Py_DECREF(queue);
     }
+    lnfq_refusal_tell(handle);
     Py_XDECREF(take_hook(handle, &handle->on_held));
+    Py_XDECREF(take_hook(handle, &handle->on_verdict_error));
 }
 
 static void
@@ -529,6 +561,7 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
     }
     Py_VISIT(handle->on_held);
     Py_VISIT(handle->on_close);
+    Py_VISIT(handle->on_verdict_error);
     return 0;
 }
 
@@ -559,6 +592,9 @@ handle_dealloc(PyObject *self)
     Py_XDECREF(atomic_load(&handle->blank));
     Py_XDECREF(handle->on_held);
     Py_XDECREF(handle->on_close);
+    Py_XDECREF(handle->on_verdict_error);
+    lnfq_name_forget(handle);
+    lnfq_refusal_forget(handle);
     lnfq_outbox_clear(&handle->outbox);
     let_go(lnfq_outbox_take_done(&handle->outbox));
     free_backlog(handle);
@@ -1097,6 +1133,15 @@ static PyGetSetDef handle_attributes[] = {
      "For adapters: called once, without arguments, before the descriptor closes. A callable\n"
      "or None.",
      (void *)offsetof(lnfq_handle, on_close)},
+    {"on_verdict_error", handle_get_hook, handle_set_hook,
+     "Called with (queue number, packet id, OSError) for each verdict that the kernel refused:\n"
+     "a callable or None.\n\n"
+     "It is called by process, handle_packet or close, whichever reads the report. ENOENT is\n"
+     "the most frequent reason: the kernel has dropped the packet meanwhile, for example with\n"
+     "its device, or another verdict released it. EPERM: CAP_NET_ADMIN is gone, and the packet\n"
+     "waits. For a batch verdict the id is the last that it is about. The number is None on\n"
+     "an adopted socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.",
+     (void *)offsetof(lnfq_handle, on_verdict_error)},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

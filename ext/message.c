@@ -31,8 +31,8 @@ static const uint8_t attribute_minimum[LNFQ_ATTRIBUTES] = {
     [NFQA_SKB_INFO] = 4,
     [NFQA_UID] = 4,
     [NFQA_GID] = 4,
-    [21] = 4, /* NFQA_PRIORITY */
-    [22] = 4, /* NFQA_CGROUP_CLASSID */
+    [LNFQ_NFQA_PRIORITY] = 4,
+    [LNFQ_NFQA_CGROUP_CLASSID] = 4,
 };
 
 static inline size_t
@@ -50,6 +50,27 @@ read_u16(const unsigned char *bytes)
     return ntohs(value);
 }
 
+/* What is wrong with the value of an attribute that is all there, or NULL. */
+static const char *
+check_value(unsigned int type, const unsigned char *value, size_t size)
+{
+    struct lnfq_conntrack conntrack;
+    struct lnfq_vlan vlan;
+
+    switch (type) {
+    case NFQA_HWADDR:
+        return read_u16(value) > LNFQ_HW_ADDR_MAX
+                   ? "a hardware address is longer than its attribute"
+                   : NULL;
+    case NFQA_CT:
+        return lnfq_nested_conntrack(value, size, &conntrack);
+    case NFQA_VLAN:
+        return lnfq_nested_vlan(value, size, &vlan);
+    default:
+        return NULL;
+    }
+}
+
 /*
  * Reads one attribute at `at` into `index`. `length` is the message's own, `end` where its bytes
  * end. An attribute of which a short buffer left only a part counts as absent, but for the payload.
@@ -61,6 +82,7 @@ index_attribute(struct lnfq_index *index, const unsigned char *bytes, size_t at,
     struct nlattr header;
     size_t size, there;
     unsigned int type;
+    const char *wrong;
 
     memcpy(&header, bytes + at, sizeof(header));
     if (header.nla_len < MNL_ATTR_HDRLEN) {
@@ -86,8 +108,9 @@ index_attribute(struct lnfq_index *index, const unsigned char *bytes, size_t at,
     else if (there < size) {
         return NULL;
     }
-    if (type == NFQA_HWADDR && read_u16(bytes + at) > LNFQ_HW_ADDR_MAX) {
-        return "a hardware address is longer than its attribute";
+    wrong = check_value(type, bytes + at, size);
+    if (wrong != NULL) {
+        return wrong;
     }
     index->offset[type] = (uint32_t)at;
     index->length[type] = (uint16_t)there;

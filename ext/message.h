@@ -19,7 +19,11 @@
 #include <stdint.h>
 #include <string.h>
 
-/* NFQA_CGROUP_CLASSID is the newest attribute; the header that we are built with may be older. */
+#include "nested.h"
+
+/* Attributes that the kernel's header which we are built with may be too old to know. */
+#define LNFQ_NFQA_PRIORITY 21
+#define LNFQ_NFQA_CGROUP_CLASSID 22
 #define LNFQ_ATTRIBUTES 23
 
 /* The longest value that an attribute can carry: a payload, to and from the kernel. */
@@ -99,6 +103,24 @@ lnfq_index_u32(const struct lnfq_index *index, const unsigned char *bytes, unsig
     }
     memcpy(&value, lnfq_index_value(index, bytes, attribute), sizeof(value));
     return ntohl(value);
+}
+
+/* The conntrack entry, as far as it is there. */
+static inline void
+lnfq_index_conntrack(const struct lnfq_index *index, const unsigned char *bytes,
+                     struct lnfq_conntrack *conntrack)
+{
+    /* Checked when it was indexed; what a caller has overwritten since counts as absent. */
+    (void)lnfq_nested_conntrack(lnfq_index_value(index, bytes, NFQA_CT), index->length[NFQA_CT],
+                                conntrack);
+}
+
+/* The VLAN tag; the same. */
+static inline void
+lnfq_index_vlan(const struct lnfq_index *index, const unsigned char *bytes, struct lnfq_vlan *vlan)
+{
+    (void)lnfq_nested_vlan(lnfq_index_value(index, bytes, NFQA_VLAN), index->length[NFQA_VLAN],
+                           vlan);
 }
 
 /* The packet's length before the copy range or a short buffer cut it. */

@@ -18,33 +18,43 @@ module_state(PyObject *module)
 /* ---- functions ---- */
 
 PyDoc_STRVAR(open_doc,
-             "open($module, /, *, fd=None)\n"
+             "open($module, /, *, netns=None, fd=None)\n"
              "--\n"
              "\n"
              "Open a netlink socket to the kernel's queues; return a NetfilterQueueHandle.\n"
+             "\n"
+             "netns is the path of another network namespace, or a descriptor on it, in which\n"
+             "the socket is opened; the calling thread stays in its own. The handle then binds\n"
+             "that namespace's queues.\n"
              "\n"
              "With fd, the handle uses a copy of that descriptor instead: a NETLINK_NETFILTER\n"
              "socket that was opened elsewhere, or one end of a datagram socket pair behind\n"
              "which a test plays the kernel. The descriptor is not inherited by child programs.\n"
              "\n"
-             "Needs no capability; binding queues does. Never waits. Raises OSError if the\n"
-             "socket can't be opened or fd is no socket, ValueError for an fd of another kind,\n"
-             "TypeError. See nfq_open(3).");
+             "Needs no capability, but for netns CAP_SYS_ADMIN; binding queues does. Never\n"
+             "waits. Raises OSError if the socket can't be opened, netns is no network\n"
+             "namespace, or fd is no socket; ValueError for an fd of another kind, or for both;\n"
+             "TypeError. See nfq_open(3), setns(2).");
 
 static PyObject *
-module_open(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+open_elsewhere(PyObject *module, PyObject *netns)
 {
-    static const char *const names[] = {"fd", NULL};
-    PyObject *fd = NULL;
-    int number;
+    int fd = lnfq_netns_descriptor(netns);
+    PyObject *handle;
 
-    if (lnfq_parse_arguments("open", names, 0, 0, args, nargs, kwnames, &fd) < 0) {
+    if (fd < 0) {
         return NULL;
     }
-    if (fd == NULL || fd == Py_None) {
-        return lnfq_handle_open(module_state(module));
-    }
-    number = PyObject_AsFileDescriptor(fd);
+    handle = lnfq_handle_open(module_state(module), fd);
+    (void)close(fd);
+    return handle;
+}
+
+static PyObject *
+open_adopted(PyObject *module, PyObject *fd)
+{
+    int number = PyObject_AsFileDescriptor(fd);
+
     if (number < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
         PyErr_Format(PyExc_TypeError,
                      "open(): fd must be an int or have a fileno() method, not %.200s: %R",
@@ -54,6 +64,46 @@ module_open(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject 
         PyErr_Format(PyExc_ValueError, "open(): fd must not be negative: %R", fd);
     }
     return number < 0 ? NULL : lnfq_handle_adopt(module_state(module), number);
+}
+
+static PyObject *
+module_open(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"netns", "fd", NULL};
+    PyObject *values[2] = {NULL, NULL};
+    bool netns, fd;
+
+    if (lnfq_parse_arguments("open", names, 0, 0, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    netns = values[0] != NULL && values[0] != Py_None;
+    fd = values[1] != NULL && values[1] != Py_None;
+    if (netns && fd) {
+        PyErr_SetString(PyExc_ValueError,
+                        "open(): netns and fd exclude each other: a descriptor has its namespace");
+        return NULL;
+    }
+    if (netns) {
+        return open_elsewhere(module, values[0]);
+    }
+    return fd ? open_adopted(module, values[1]) : lnfq_handle_open(module_state(module), -1);
+}
+
+PyDoc_STRVAR(queue_status_doc,
+             "queue_status($module, /)\n"
+             "--\n"
+             "\n"
+             "What the kernel knows of all queues that are bound in the calling thread's network\n"
+             "namespace: a list of QueueStatus.\n"
+             "\n"
+             "Raises PermissionError where the kernel hides it: only root of the initial user\n"
+             "namespace sees it; another OSError if there is no such table. Kernel:\n"
+             "/proc/net/netfilter/nfnetlink_queue.");
+
+static PyObject *
+module_queue_status(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return lnfq_status_list(module_state(module));
 }
 
 PyDoc_STRVAR(queue_nr_doc,
@@ -80,6 +130,7 @@ module_queue_nr(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n
 
 static PyMethodDef module_methods[] = {
     {"open", (PyCFunction)(void (*)(void))module_open, METH_FASTCALL | METH_KEYWORDS, open_doc},
+    {"queue_status", module_queue_status, METH_NOARGS, queue_status_doc},
     {"NF_QUEUE_NR", (PyCFunction)(void (*)(void))module_queue_nr, METH_FASTCALL | METH_KEYWORDS,
      queue_nr_doc},
     {NULL, NULL, 0, NULL},
@@ -147,8 +198,26 @@ add_types(PyObject *module, lnfq_state *state)
         || add_type(module, &state->view_type, &lnfq_view_spec, false) < 0) {
         return -1;
     }
-    state->stats_type = PyStructSequence_NewType(&lnfq_stats_desc);
-    return state->stats_type == NULL ? -1 : PyModule_AddType(module, state->stats_type);
+    return 0;
+}
+
+/* Makes a named tuple. 0, or -1. */
+static int
+add_tuple(PyObject *module, PyTypeObject **type, PyStructSequence_Desc *desc)
+{
+    *type = PyStructSequence_NewType(desc);
+    return *type == NULL ? -1 : PyModule_AddType(module, *type);
+}
+
+static int
+add_tuples(PyObject *module, lnfq_state *state)
+{
+    if (add_tuple(module, &state->stats_type, &lnfq_stats_desc) < 0
+        || add_tuple(module, &state->status_type, &lnfq_status_desc) < 0
+        || add_tuple(module, &state->vlan_type, &lnfq_vlan_desc) < 0) {
+        return -1;
+    }
+    return add_tuple(module, &state->conntrack_type, &lnfq_conntrack_desc);
 }
 
 static int
@@ -191,7 +260,8 @@ module_exec(PyObject *module)
 {
     lnfq_state *state = module_state(module);
 
-    if (map_alive(state) < 0 || add_types(module, state) < 0 || add_errors(module, state) < 0) {
+    if (map_alive(state) < 0 || add_types(module, state) < 0 || add_tuples(module, state) < 0
+        || add_errors(module, state) < 0) {
         return -1;
     }
     return add_constants(module);
@@ -208,6 +278,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->slot_type);
     Py_VISIT(state->view_type);
     Py_VISIT(state->stats_type);
+    Py_VISIT(state->status_type);
+    Py_VISIT(state->vlan_type);
+    Py_VISIT(state->conntrack_type);
     Py_VISIT(state->malformed_error);
     Py_VISIT(state->verdict_error);
     for (int i = 0; i < LNFQ_ENUMS; i++) {
@@ -227,6 +300,9 @@ module_clear(PyObject *module)
     Py_CLEAR(state->slot_type);
     Py_CLEAR(state->view_type);
     Py_CLEAR(state->stats_type);
+    Py_CLEAR(state->status_type);
+    Py_CLEAR(state->vlan_type);
+    Py_CLEAR(state->conntrack_type);
     Py_CLEAR(state->malformed_error);
     Py_CLEAR(state->verdict_error);
     for (int i = 0; i < LNFQ_ENUMS; i++) {

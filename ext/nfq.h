@@ -43,6 +43,7 @@ enum lnfq_enum {
     LNFQ_ENUM_VERDICT,
     LNFQ_ENUM_HOOK,
     LNFQ_ENUM_SKB_INFO,
+    LNFQ_ENUM_COPY_MODE,
     LNFQ_ENUMS,
 };
 
@@ -53,6 +54,9 @@ typedef struct {
     PyTypeObject *slot_type;
     PyTypeObject *view_type;
     PyTypeObject *stats_type;
+    PyTypeObject *status_type;
+    PyTypeObject *vlan_type;
+    PyTypeObject *conntrack_type;
     PyObject *malformed_error;
     PyObject *verdict_error;
     PyObject *enums[LNFQ_ENUMS]; /* tuples of members; NULL until one is asked for */
@@ -77,6 +81,9 @@ int lnfq_parse_arguments(const char *call, const char *const *names, Py_ssize_t 
 int lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t highest,
                    int64_t *value);
 
+/* Reads a number of 32 bits that may be left out: NULL and None leave `number` alone. 0, or -1. */
+int lnfq_parse_optional(PyObject *object, const char *what, struct lnfq_optional *number);
+
 /* The same for a verdict; ValueError for one that user space may not give. */
 int lnfq_parse_verdict(PyObject *object, const char *what, uint32_t *verdict);
 
@@ -91,7 +98,12 @@ PyObject *lnfq_enum_member(lnfq_state *state, enum lnfq_enum which, uint32_t val
 
 /* ---- error.c: the one funnel from errno to exceptions ---- */
 
-/* Raises the OSError of `error`: "operation: strerror: remedy"; `remedy` may be empty. */
+/* The OSError of `error`: "operation: strerror: remedy"; `remedy` may be empty. NULL with another
+ * exception. */
+PyObject *lnfq_error_new(int error, const char *remedy, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Raises it. */
 void lnfq_error_raise(int error, const char *remedy, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -158,14 +170,34 @@ struct lnfq_backlog {
     unsigned char bytes[];
 };
 
-/* A default verdict that a destructor owes while the lock is taken. */
-struct lnfq_debt {
-    struct lnfq_debt *next;
-    uint64_t born; /* of its queue, which tells it from the number's next one */
-    uint16_t number;
+/*
+ * A kept packet, as its queue knows it. It outlives a packet whose destructor finds the lock taken:
+ * then it is the debt of a default verdict. Protected by the handle's lock, but for `next_debt`.
+ */
+struct lnfq_kept {
+    struct lnfq_kept *next;  /* on its queue's list */
+    struct lnfq_kept **link; /* what points at it there; NULL once it has had its verdict */
+    struct lnfq_kept *next_debt;
     uint32_t id;
-    uint32_t verdict;
+    uint32_t verdict; /* the batch verdict that covered it */
+    uint16_t number;  /* of its queue, while it is on the list */
+    bool covered;
 };
+
+/* A verdict that the kernel refused. */
+struct lnfq_refusal {
+    struct lnfq_refusal *next;
+    struct lnfq_answer answer;
+};
+
+/* A device's name, as it was a moment ago. */
+struct lnfq_name {
+    uint32_t index; /* 0 where there is none */
+    int64_t time;
+    PyObject *name; /* strong; None where there is no such device */
+};
+
+#define LNFQ_NAMES 8
 
 /* A configuration request that awaits its answer. */
 struct lnfq_awaited {
@@ -194,8 +226,10 @@ struct lnfq_handle {
     struct lnfq_outbox outbox;
     bool autoflush;    /* verdicts given outside of callbacks are sent at once */
     bool held;         /* such a verdict waits */
-    PyObject *on_held; /* strong, NULL for None; these two change with the GIL */
+    PyObject *on_held; /* strong, NULL for None; these three change with the GIL */
     PyObject *on_close;
+    PyObject *on_verdict_error;
+    struct lnfq_name names[LNFQ_NAMES]; /* a device's place is its index modulo their number */
     struct lnfq_backlog *backlog;
     struct lnfq_backlog **backlog_end;
     Py_ssize_t backlog_count;
@@ -215,13 +249,16 @@ struct lnfq_handle {
     _Atomic unsigned int readers;    /* calls of `process` and `handle_packet` that run */
     _Atomic(lnfq_slot *) spare_slot; /* a borrowing slot to be used again; strong */
     _Atomic(lnfq_packet *) blank;    /* a packet object to be used again; strong */
-    _Atomic(struct lnfq_debt *) debts;
+    _Atomic(struct lnfq_kept *) debts;
+    _Atomic(struct lnfq_refusal *) refusals; /* that nobody has been told of; newest first */
 };
 
 extern PyType_Spec lnfq_handle_spec;
 extern PyStructSequence_Desc lnfq_stats_desc;
 
-PyObject *lnfq_handle_open(lnfq_state *state);
+/* Opens a socket, in the namespace that `netns` is a descriptor on, or with -1 in the thread's. */
+PyObject *lnfq_handle_open(lnfq_state *state, int netns);
+
 PyObject *lnfq_handle_adopt(lnfq_state *state, int fd);
 
 /* Whether this is a child of the process that opened the handle: it shares the descriptor. */
@@ -264,6 +301,10 @@ lnfq_queue *lnfq_handle_find(lnfq_handle *handle, uint16_t number);
 int lnfq_handle_post(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
                      const struct lnfq_verdict *verdict);
 
+/* With the lock: puts a batch verdict in the outbox. 0 or ENOMEM. */
+int lnfq_handle_post_batch(lnfq_handle *handle, const lnfq_queue *queue, uint32_t up_to,
+                           const struct lnfq_verdict *verdict);
+
 /* With the lock: sends the outbox. Returns 0 or an errno. */
 int lnfq_handle_send(lnfq_handle *handle);
 
@@ -285,7 +326,14 @@ struct lnfq_queue {
     PyObject *callback; /* strong; NULL once destroyed */
     bool bound;
     struct lnfq_pending pending;
-    lnfq_packet *active; /* packets whose callback runs */
+    lnfq_packet *active;    /* packets whose callback runs */
+    struct lnfq_kept *kept; /* packets that wait for their verdict after it */
+
+    /* The last batch verdict that was asked for: a reader may still hold packets that it covered.
+     * Protected by the handle's lock. */
+    bool batched;
+    uint32_t batch_up_to;
+    uint32_t batch_verdict;
 
     /* A number that is bound anew: see queue.c. Protected by the handle's lock. */
     uint64_t born;         /* the handle's epoch from which on messages are this queue's */
@@ -310,6 +358,9 @@ int lnfq_queue_destroy(lnfq_queue *queue);
  * `foreign` says that it was not this handle that received it. If so, it counts as received. */
 bool lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign);
 
+/* With the lock: whether a packet that is dispatched now has had a batch verdict before. */
+bool lnfq_queue_covers(lnfq_queue *queue, uint32_t id);
+
 /* ---- packet.c ---- */
 
 enum lnfq_packet_state {
@@ -324,7 +375,7 @@ struct lnfq_packet {
     lnfq_slot *slot;   /* strong: holds the message; NULL while it is blank */
     const unsigned char *bytes;
     struct lnfq_index index;
-    struct lnfq_debt *debt; /* allocated when it is kept, for its destructor */
+    struct lnfq_kept *kept; /* there from when it is kept on */
 
     /* Protected by the handle's lock. */
     enum lnfq_packet_state state;
@@ -336,6 +387,8 @@ struct lnfq_packet {
 };
 
 extern PyType_Spec lnfq_packet_spec;
+extern PyStructSequence_Desc lnfq_vlan_desc;
+extern PyStructSequence_Desc lnfq_conntrack_desc;
 
 /* A blank packet: nothing in it means anything until a message is read into it. */
 lnfq_packet *lnfq_packet_new(lnfq_state *state);
@@ -344,7 +397,16 @@ lnfq_packet *lnfq_packet_new(lnfq_state *state);
 void lnfq_packet_blank(lnfq_packet *packet);
 
 /* Makes a packet that outlives its callback independent of the buffer that it came in. 0 or -1. */
-int lnfq_packet_keep(lnfq_packet *packet);
+int lnfq_packet_copy(lnfq_packet *packet);
+
+/* With the lock: its queue lists it as kept; takes `kept`. */
+void lnfq_packet_keep(lnfq_packet *packet, struct lnfq_kept *kept);
+
+/* With the lock: a kept packet is on its queue's list no more. */
+void lnfq_kept_remove(struct lnfq_kept *kept);
+
+/* With the lock: a batch verdict has covered a packet whose callback runs, or is about to. */
+void lnfq_packet_cover(lnfq_packet *packet, uint32_t verdict);
 
 /* With the lock: its message is this queue's, and its callback begins. */
 void lnfq_packet_activate(lnfq_packet *packet, lnfq_queue *queue);
@@ -357,6 +419,50 @@ int lnfq_packet_execute(lnfq_packet *packet);
 
 /* With the lock: the same with its queue's default. Returns 0 or ENOMEM. */
 int lnfq_packet_default(lnfq_packet *packet);
+
+/* ---- verdict_arguments.c ---- */
+
+/* Reads a new payload for the packet, which may be NULL or None, into `verdict`. 0 or -1. */
+int lnfq_parse_payload(const lnfq_packet *packet, PyObject *object, const char *what,
+                       struct lnfq_verdict *verdict);
+
+#define LNFQ_OPTION_ARGUMENTS 4
+
+/* Reads set_verdict's vlan, ct_mark, ct_labels and l2_header, each of which may be NULL or None,
+ * into `verdict`. 0 or -1. */
+int lnfq_parse_options(const lnfq_packet *packet, PyObject *const values[LNFQ_OPTION_ARGUMENTS],
+                       struct lnfq_verdict *verdict);
+
+/* ---- refusal.c: what the kernel refused ---- */
+
+/* With the lock: keeps a refusal until on_verdict_error can be told. */
+void lnfq_refusal_add(lnfq_handle *handle, const struct lnfq_answer *answer);
+
+/* Tells on_verdict_error what has been refused since the last time. */
+void lnfq_refusal_tell(lnfq_handle *handle);
+
+/* Frees what nobody was told of. */
+void lnfq_refusal_forget(lnfq_handle *handle);
+
+/* ---- name.c ---- */
+
+/* The name of a device of the socket's namespace, or None; NULL with an exception. */
+PyObject *lnfq_name_find(lnfq_handle *handle, uint32_t index, const char *call);
+
+/* Lets the names go. */
+void lnfq_name_forget(lnfq_handle *handle);
+
+/* ---- netns.c ---- */
+
+/* Opens a handle of libnetfilter_queue in the namespace that `netns` is a descriptor on. NULL, and
+ * an errno in `error`. Gives up the GIL. */
+struct nfq_handle *lnfq_netns_open(int netns, int *error);
+
+/* A descriptor on the namespace that a path or a descriptor stands for; -1 with an exception. */
+int lnfq_netns_descriptor(PyObject *object);
+
+/* Whether the socket is of the calling thread's namespace. */
+bool lnfq_netns_is_ours(int socket);
 
 /* ---- config.c ---- */
 
@@ -383,6 +489,11 @@ void lnfq_config_remedy(lnfq_handle *handle, int error, uint16_t queue,
                         const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE]);
 
 /* ---- status.c ---- */
+
+extern PyStructSequence_Desc lnfq_status_desc;
+
+/* A list of what the kernel's table says; NULL with an exception. */
+PyObject *lnfq_status_list(lnfq_state *state);
 
 /* The port id that has bound a queue in this thread's namespace, as far as the kernel shows it. */
 bool lnfq_status_owner(uint16_t queue, uint32_t *port);

@@ -53,10 +53,23 @@ lnfq_outbox_init(struct lnfq_outbox *outbox)
 }
 
 static bool
+same_number(struct lnfq_optional a, struct lnfq_optional b)
+{
+    return a.there == b.there && (!a.there || a.value == b.value);
+}
+
+/* Whether a batch verdict can carry it. */
+static bool
+plain(const struct lnfq_verdict *verdict)
+{
+    return verdict->payload == NULL && verdict->options == NULL;
+}
+
+static bool
 equal(const struct lnfq_verdict *a, const struct lnfq_verdict *b)
 {
-    return a->payload == NULL && b->payload == NULL && a->verdict == b->verdict
-           && a->has_mark == b->has_mark && (!a->has_mark || a->mark == b->mark);
+    return plain(a) && plain(b) && a->verdict == b->verdict && same_number(a->mark, b->mark)
+           && same_number(a->priority, b->priority);
 }
 
 /* Notes the payload that belongs behind the message which ends at `end`. */
@@ -79,6 +92,18 @@ enclose(struct lnfq_outbox *outbox, size_t end, const struct lnfq_verdict *verdi
     return 0;
 }
 
+/* Notes a message that was built behind the others. */
+static void
+append(struct lnfq_outbox *outbox, size_t end, uint16_t queue, const struct lnfq_verdict *verdict,
+       bool batch)
+{
+    outbox->growing = batch;
+    outbox->last = outbox->used;
+    outbox->queue = queue;
+    outbox->verdict = *verdict;
+    outbox->used = end;
+}
+
 int
 lnfq_outbox_add(struct lnfq_outbox *outbox, uint16_t queue, uint32_t id,
                 const struct lnfq_verdict *verdict, bool batch)
@@ -96,11 +121,21 @@ lnfq_outbox_add(struct lnfq_outbox *outbox, uint16_t queue, uint32_t id,
     if (verdict->payload != NULL && enclose(outbox, end, verdict) != 0) {
         return ENOMEM;
     }
-    outbox->growing = batch;
-    outbox->last = outbox->used;
-    outbox->queue = queue;
-    outbox->verdict = *verdict;
-    outbox->used = end;
+    append(outbox, end, queue, verdict, batch);
+    return 0;
+}
+
+int
+lnfq_outbox_add_batch(struct lnfq_outbox *outbox, uint16_t queue, uint32_t up_to,
+                      const struct lnfq_verdict *verdict)
+{
+    size_t size;
+
+    if (reserve(outbox) != 0) {
+        return ENOMEM;
+    }
+    size = lnfq_verdict_put_batch(outbox->bytes + outbox->used, queue, up_to, up_to, verdict);
+    append(outbox, outbox->used + size, queue, verdict, false);
     return 0;
 }
 

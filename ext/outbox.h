@@ -48,6 +48,11 @@ int lnfq_outbox_init(struct lnfq_outbox *outbox);
 int lnfq_outbox_add(struct lnfq_outbox *outbox, uint16_t queue, uint32_t id,
                     const struct lnfq_verdict *verdict, bool batch);
 
+/* Adds a batch verdict over all waiting packets up to an id. Returns 0 or ENOMEM; an empty outbox
+ * always has room. */
+int lnfq_outbox_add_batch(struct lnfq_outbox *outbox, uint16_t queue, uint32_t up_to,
+                          const struct lnfq_verdict *verdict);
+
 /*
  * Sends everything, in as many datagrams as the send buffer asks for, and adds their number to
  * `sends`. Returns 0 or an errno; after one that may pass (lnfq_transport_transient) what was not

@@ -29,28 +29,31 @@ lnfq_packet_new(lnfq_state *state)
     if (packet != NULL) {
         packet->queue = NULL;
         packet->slot = NULL;
-        packet->debt = NULL;
+        packet->kept = NULL;
         packet->state = LNFQ_PACKET_EXECUTED;
         packet->verdict.owner = NULL;
+        packet->verdict.options = NULL;
     }
     return packet;
 }
 
-/* A payload whose verdict was never executed. */
+/* Options, and a payload whose verdict was never executed. */
 static void
-let_payload_go(lnfq_packet *packet)
+let_verdict_go(lnfq_packet *packet)
 {
-    PyObject *owner = packet->verdict.owner;
+    PyObject *payload = packet->verdict.owner;
 
+    free(packet->verdict.options);
+    packet->verdict.options = NULL;
     packet->verdict.owner = NULL;
-    Py_XDECREF(owner);
+    Py_XDECREF(payload);
 }
 
 void
 lnfq_packet_blank(lnfq_packet *packet)
 {
     packet->state = LNFQ_PACKET_EXECUTED;
-    let_payload_go(packet);
+    let_verdict_go(packet);
     Py_CLEAR(packet->queue);
     Py_CLEAR(packet->slot);
 }
@@ -80,6 +83,54 @@ lnfq_packet_deactivate(lnfq_packet *packet)
     }
 }
 
+void
+lnfq_packet_keep(lnfq_packet *packet, struct lnfq_kept *kept)
+{
+    lnfq_queue *queue = packet->queue;
+
+    *kept = (struct lnfq_kept){
+        .next = queue->kept,
+        .link = &queue->kept,
+        .id = packet->index.id,
+        .number = queue->number,
+    };
+    if (queue->kept != NULL) {
+        queue->kept->link = &kept->next;
+    }
+    queue->kept = kept;
+    packet->kept = kept;
+    packet->state = LNFQ_PACKET_KEPT;
+}
+
+void
+lnfq_kept_remove(struct lnfq_kept *kept)
+{
+    if (kept->link != NULL) {
+        *kept->link = kept->next;
+        if (kept->next != NULL) {
+            kept->next->link = kept->link;
+        }
+        kept->link = NULL;
+    }
+}
+
+void
+lnfq_packet_cover(lnfq_packet *packet, uint32_t verdict)
+{
+    packet->state = LNFQ_PACKET_EXECUTED;
+    packet->recorded = true;
+    packet->verdict.verdict = verdict; /* what was recorded is let go with the packet */
+}
+
+/* With the lock: a kept packet learns that a batch verdict has covered it. */
+static void
+catch_up(lnfq_packet *packet)
+{
+    if (packet->state == LNFQ_PACKET_KEPT && packet->kept != NULL && packet->kept->covered) {
+        lnfq_packet_cover(packet, packet->kept->verdict);
+    }
+}
+
 int
 lnfq_packet_execute(lnfq_packet *packet)
 {
@@ -89,6 +140,9 @@ lnfq_packet_execute(lnfq_packet *packet)
     if (error == 0) {
         packet->state = LNFQ_PACKET_EXECUTED;
         packet->verdict.owner = NULL; /* the outbox's now */
+        if (packet->kept != NULL) {
+            lnfq_kept_remove(packet->kept);
+        }
     }
     return error;
 }
@@ -109,7 +163,7 @@ lnfq_packet_default(lnfq_packet *packet)
 }
 
 int
-lnfq_packet_keep(lnfq_packet *packet)
+lnfq_packet_copy(lnfq_packet *packet)
 {
     size_t size = packet->index.size;
     lnfq_slot *slot;
@@ -117,12 +171,6 @@ lnfq_packet_keep(lnfq_packet *packet)
     PyObject_GC_Track(packet);
     slot = lnfq_slot_new(packet->queue->handle->state, size);
     if (slot == NULL) {
-        return -1;
-    }
-    packet->debt = malloc(sizeof(*packet->debt));
-    if (packet->debt == NULL) {
-        Py_DECREF(slot);
-        PyErr_NoMemory();
         return -1;
     }
     memcpy(slot->bytes, packet->bytes, size);
@@ -139,17 +187,11 @@ static void
 packet_forget(lnfq_packet *packet)
 {
     lnfq_handle *handle = packet->queue->handle;
-    struct lnfq_debt *debt = packet->debt;
+    struct lnfq_kept *debt = packet->kept;
 
-    *debt = (struct lnfq_debt){
-        .next = atomic_load(&handle->debts),
-        .born = packet->queue->born,
-        .number = packet->queue->number,
-        .id = packet->index.id,
-        .verdict = atomic_load(&packet->queue->default_verdict),
-    };
-    packet->debt = NULL;
-    while (!atomic_compare_exchange_weak(&handle->debts, &debt->next, debt)) {
+    packet->kept = NULL;
+    debt->next_debt = atomic_load(&handle->debts);
+    while (!atomic_compare_exchange_weak(&handle->debts, &debt->next_debt, debt)) {
     }
     if (pthread_mutex_trylock(&handle->lock) == 0) {
         lnfq_handle_unlock(handle);
@@ -171,12 +213,12 @@ packet_dealloc(PyObject *self)
     lnfq_packet *packet = packet_cast(self);
 
     PyObject_GC_UnTrack(self);
-    if (packet->state == LNFQ_PACKET_KEPT && packet->debt != NULL
+    if (packet->state == LNFQ_PACKET_KEPT && packet->kept != NULL
         && !lnfq_handle_forked(packet->queue->handle)) {
         packet_forget(packet);
     }
-    free(packet->debt);
-    let_payload_go(packet);
+    free(packet->kept);
+    let_verdict_go(packet);
     Py_XDECREF(packet->slot);
     Py_XDECREF(packet->queue);
     type->tp_free(self);
@@ -204,32 +246,37 @@ raise_destroyed(const lnfq_packet *packet, const char *call)
 }
 
 /* Records the verdict inside the callback, executes it after; None, or NULL with an exception.
- * Takes the owner of the payload. */
+ * Takes the owner of the payload, and the options. */
 static PyObject *
 packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char *call)
 {
     lnfq_handle *handle = packet->queue->handle;
-    PyObject *surplus = verdict->owner;
+    PyObject *payload = verdict->owner; /* whichever is surplus */
+    struct lnfq_attributes *options = verdict->options;
     enum lnfq_packet_state state;
     bool bound, in_callback;
     int error = 0;
 
     if (lnfq_handle_check_forked(handle, call) < 0) {
-        Py_XDECREF(surplus);
+        free(options);
+        Py_XDECREF(payload);
         return NULL;
     }
     lnfq_handle_lock(handle);
+    catch_up(packet);
     state = packet->state;
     bound = packet->queue->bound;
     in_callback = packet->in_callback;
     if (bound && state != LNFQ_PACKET_EXECUTED) {
-        surplus = packet->verdict.owner;
+        payload = packet->verdict.owner;
+        options = packet->verdict.options;
         packet->verdict = *verdict;
         packet->recorded = true;
         error = state == LNFQ_PACKET_KEPT ? lnfq_packet_execute(packet) : 0;
     }
     lnfq_handle_unlock(handle);
-    Py_XDECREF(surplus);
+    free(options);
+    Py_XDECREF(payload);
     if (in_callback && !bound) {
         Py_RETURN_NONE; /* the callback destroyed its own queue, and so settled this packet */
     }
@@ -248,111 +295,59 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     Py_RETURN_NONE;
 }
 
-/* Reads an optional mark; 0, or -1 with an exception. */
-static int
-parse_mark(PyObject *object, const char *what, struct lnfq_verdict *verdict)
-{
-    int64_t mark;
-
-    if (object == NULL || object == Py_None) {
-        return 0;
-    }
-    if (lnfq_parse_int(object, what, 0, UINT32_MAX, &mark) < 0) {
-        return -1;
-    }
-    verdict->has_mark = true;
-    verdict->mark = (uint32_t)mark;
-    return 0;
-}
-
-/* The object itself if it is bytes, which can't change, or a copy as bytes; NULL with an exception.
- */
-static PyObject *
-as_bytes(PyObject *object, const char *what)
-{
-    if (PyBytes_Check(object)) {
-        return Py_NewRef(object);
-    }
-    if (!PyObject_CheckBuffer(object)) {
-        PyErr_Format(PyExc_TypeError, "%s must be a bytes-like object, not %.200s: %R", what,
-                     Py_TYPE(object)->tp_name, object);
-        return NULL;
-    }
-    return PyBytes_FromObject(object);
-}
-
-/* Reads an optional payload, last of all; 0, or -1 with an exception. */
-static int
-parse_payload(const lnfq_packet *packet, PyObject *object, const char *what,
-              struct lnfq_verdict *verdict)
-{
-    PyObject *bytes;
-    Py_ssize_t size;
-
-    if (object == NULL || object == Py_None) {
-        return 0;
-    }
-    bytes = as_bytes(object, what);
-    if (bytes == NULL) {
-        return -1;
-    }
-    size = PyBytes_GET_SIZE(bytes);
-    if (size < 1 || size > LNFQ_PAYLOAD_MAX) {
-        PyErr_Format(PyExc_ValueError, "%s must have 1..%d bytes, not %zd", what, LNFQ_PAYLOAD_MAX,
-                     size);
-    }
-    else if (lnfq_index_truncated(&packet->index, packet->bytes)) {
-        PyErr_Format(PyExc_ValueError,
-                     "%s: packet %u is truncated, and the kernel would cut it to this", what,
-                     packet->index.id);
-    }
-    else {
-        verdict->payload = PyBytes_AS_STRING(bytes);
-        verdict->payload_size = (size_t)size;
-        verdict->owner = bytes;
-        return 0;
-    }
-    Py_DECREF(bytes);
-    return -1;
-}
-
-PyDoc_STRVAR(set_verdict_doc,
-             "set_verdict($self, /, verdict, mark=None, *, payload=None)\n"
-             "--\n"
-             "\n"
-             "Give the packet its verdict.\n"
-             "\n"
-             "verdict is a Verdict or what NF_QUEUE_NR returns. mark is the packet's new mark,\n"
-             "0 to 2**32-1 in host byte order. payload is its new content from the network\n"
-             "header on, a bytes-like object of 1 to 65531 bytes; bytes are sent without a\n"
-             "copy, anything else is copied at the call. None leaves what the packet has.\n"
-             "NF_STOLEN, which kernels refuse from user space, is executed as NF_DROP; plain\n"
-             "NF_QUEUE passes the packet to queue 0.\n"
-             "\n"
-             "Inside the packet's callback the verdict is recorded and executed once the\n"
-             "callback exits; the last one stands. A packet that was kept gets its verdict at\n"
-             "once (with autoflush; else at flush or the next dispatch), and only once, from\n"
-             "any thread. Never waits.\n"
-             "\n"
-             "Raises ValueError for a verdict, mark or payload out of range, for a payload on a\n"
-             "packet that is truncated, or if the queue is destroyed; VerdictError if the\n"
-             "packet has had its verdict; TypeError; OSError if it can't be sent; RuntimeError\n"
-             "after fork. A refusal of the kernel comes later and is counted in\n"
-             "HandleStats.verdict_errors. Kernel: NFQA_VERDICT_HDR, NFQA_MARK, NFQA_PAYLOAD;\n"
-             "nfq_set_verdict2(3).");
+PyDoc_STRVAR(
+    set_verdict_doc,
+    "set_verdict($self, /, verdict, mark=None, *, payload=None, priority=None, vlan=None,\n"
+    "            ct_mark=None, ct_labels=None, l2_header=None)\n"
+    "--\n"
+    "\n"
+    "Give the packet its verdict, and change what is named; None leaves it as it is.\n"
+    "\n"
+    "verdict is a Verdict or what NF_QUEUE_NR returns. NF_STOLEN, which kernels refuse\n"
+    "from user space, is executed as NF_DROP; plain NF_QUEUE passes the packet to\n"
+    "queue 0. mark, priority and ct_mark are the packet's new mark and priority and\n"
+    "its connection's new mark, 0 to 2**32-1 in host byte order. payload is its new\n"
+    "content from the network header on, a bytes-like object of 1 to 65531 bytes;\n"
+    "bytes are sent without a copy, anything else is copied at the call. Checksums are\n"
+    "the caller's: see update_checksums.\n"
+    "\n"
+    "vlan is a tuple (proto, tci) of ints from 0 to 65535, and l2_header a bytes-like\n"
+    "object as long as the packet's own: kernels heed both on packets of AF_BRIDGE\n"
+    "only. ct_labels is a bytes-like object of 1 to 16 bytes, the 128 bits of the\n"
+    "connection's labels (bit n is bit n % 8 of byte n / 8 on little-endian machines);\n"
+    "those that are not there are cleared. Kernels ignore ct_mark and ct_labels where\n"
+    "the packet has no connection, and labels where no rule uses any.\n"
+    "\n"
+    "Inside the packet's callback the verdict is recorded and executed once the\n"
+    "callback exits; the last one stands. A packet that was kept gets its verdict at\n"
+    "once (with autoflush; else at flush or the next dispatch), and only once, from\n"
+    "any thread. Never waits.\n"
+    "\n"
+    "Raises ValueError for a value out of range, for a payload on a packet that is\n"
+    "truncated, or if the queue is destroyed; VerdictError if the packet has had its\n"
+    "verdict; TypeError; OSError if it can't be sent; RuntimeError after fork. A\n"
+    "refusal of the kernel comes later, is counted in HandleStats.verdict_errors and\n"
+    "told to on_verdict_error. Kernel: NFQA_VERDICT_HDR, NFQA_MARK, NFQA_PAYLOAD,\n"
+    "NFQA_PRIORITY, NFQA_VLAN, NFQA_L2HDR, NFQA_CT; nfq_set_verdict2(3).");
 
 static PyObject *
 packet_set_verdict(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"verdict", "mark", "payload", NULL};
-    PyObject *values[3] = {NULL, NULL, NULL};
+    static const char *const names[] = {"verdict", "mark",      "payload",   "priority", "vlan",
+                                        "ct_mark", "ct_labels", "l2_header", NULL};
+    PyObject *values[4 + LNFQ_OPTION_ARGUMENTS] = {NULL};
     struct lnfq_verdict verdict = {0};
     lnfq_packet *packet = packet_cast(self);
 
     if (lnfq_parse_arguments("set_verdict", names, 1, 2, args, nargs, kwnames, values) < 0
         || lnfq_parse_verdict(values[0], "set_verdict(): verdict", &verdict.verdict) < 0
-        || parse_mark(values[1], "set_verdict(): mark", &verdict) < 0
-        || parse_payload(packet, values[2], "set_verdict(): payload", &verdict) < 0) {
+        || lnfq_parse_optional(values[1], "set_verdict(): mark", &verdict.mark) < 0
+        || lnfq_parse_optional(values[3], "set_verdict(): priority", &verdict.priority) < 0
+        || lnfq_parse_options(packet, &values[4], &verdict) < 0) {
+        return NULL;
+    }
+    if (lnfq_parse_payload(packet, values[2], "set_verdict(): payload", &verdict) < 0) {
+        free(verdict.options);
         return NULL;
     }
     return packet_give(packet, &verdict, "set_verdict()");
@@ -372,8 +367,8 @@ packet_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     lnfq_packet *packet = packet_cast(self);
 
     if (lnfq_parse_arguments("accept", names, 0, 2, args, nargs, kwnames, values) < 0
-        || parse_mark(values[0], "accept(): mark", &verdict) < 0
-        || parse_payload(packet, values[1], "accept(): payload", &verdict) < 0) {
+        || lnfq_parse_optional(values[0], "accept(): mark", &verdict.mark) < 0
+        || lnfq_parse_payload(packet, values[1], "accept(): payload", &verdict) < 0) {
         return NULL;
     }
     return packet_give(packet, &verdict, "accept()");
@@ -408,7 +403,7 @@ packet_repeat(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     struct lnfq_verdict verdict = {.verdict = NF_REPEAT};
 
     if (lnfq_parse_arguments("repeat", names, 0, 1, args, nargs, kwnames, &mark) < 0
-        || parse_mark(mark, "repeat(): mark", &verdict) < 0) {
+        || lnfq_parse_optional(mark, "repeat(): mark", &verdict.mark) < 0) {
         return NULL;
     }
     return packet_give(packet_cast(self), &verdict, "repeat()");
@@ -442,6 +437,7 @@ packet_get_verdict(PyObject *self, void *Py_UNUSED(closure))
         return NULL;
     }
     lnfq_handle_lock(handle);
+    catch_up(packet);
     recorded = packet->recorded;
     verdict = packet->verdict.verdict;
     bound = packet->queue->bound;
@@ -509,6 +505,50 @@ packet_time(const lnfq_packet *packet, uint64_t *seconds, uint64_t *microseconds
     *seconds = be64toh(stamp.sec);
     *microseconds = be64toh(stamp.usec);
     return true;
+}
+
+/* Bytes of their own, None where they are absent. */
+static PyObject *
+packet_bytes_or_none(const lnfq_packet *packet, unsigned int attribute)
+{
+    if (!packet_has(packet, attribute)) {
+        Py_RETURN_NONE;
+    }
+    return PyBytes_FromStringAndSize(
+        (const char *)lnfq_index_value(&packet->index, packet->bytes, attribute),
+        packet->index.length[attribute]);
+}
+
+/* An int, or None where there is no number. */
+static PyObject *
+optional_number(struct lnfq_optional number)
+{
+    if (!number.there) {
+        Py_RETURN_NONE;
+    }
+    return PyLong_FromUnsignedLong(number.value);
+}
+
+/* Fills a named tuple; steals the values, of which NULL stands for an exception. */
+static PyObject *
+make_tuple(PyTypeObject *type, PyObject *const *values, Py_ssize_t count)
+{
+    PyObject *tuple = PyStructSequence_New(type);
+    bool whole = tuple != NULL;
+
+    for (Py_ssize_t i = 0; i < count; i++) {
+        whole = whole && values[i] != NULL;
+        if (tuple != NULL) {
+            PyStructSequence_SetItem(tuple, i, values[i]);
+        }
+        else {
+            Py_XDECREF(values[i]);
+        }
+    }
+    if (!whole) {
+        Py_CLEAR(tuple);
+    }
+    return tuple;
 }
 
 /* Those of 32 bits; the closure is the kernel's number of the attribute. */
@@ -606,6 +646,132 @@ packet_get_truncated(PyObject *self, void *Py_UNUSED(closure))
     const lnfq_packet *packet = packet_cast(self);
 
     return PyBool_FromLong(lnfq_index_truncated(&packet->index, packet->bytes));
+}
+
+static PyObject *
+packet_get_bytes_or_none(PyObject *self, void *closure)
+{
+    return packet_bytes_or_none(packet_cast(self), (unsigned int)(uintptr_t)closure);
+}
+
+static PyObject *
+packet_get_secctx(PyObject *self, void *Py_UNUSED(closure))
+{
+    const lnfq_packet *packet = packet_cast(self);
+    size_t size = packet->index.length[NFQA_SECCTX];
+    const char *context =
+        (const char *)lnfq_index_value(&packet->index, packet->bytes, NFQA_SECCTX);
+
+    if (!packet_has(packet, NFQA_SECCTX)) {
+        Py_RETURN_NONE;
+    }
+    /* SELinux counts the end of the string. */
+    if (size > 0 && context[size - 1] == '\0') {
+        size -= 1;
+    }
+    return PyBytes_FromStringAndSize(context, (Py_ssize_t)size);
+}
+
+static PyObject *
+packet_get_vlan(PyObject *self, void *Py_UNUSED(closure))
+{
+    const lnfq_packet *packet = packet_cast(self);
+    struct lnfq_vlan vlan;
+
+    if (!packet_has(packet, NFQA_VLAN)) {
+        Py_RETURN_NONE;
+    }
+    lnfq_index_vlan(&packet->index, packet->bytes, &vlan);
+
+    PyObject *const values[] = {optional_number(vlan.proto), optional_number(vlan.tci)};
+
+    return make_tuple(packet->queue->handle->state->vlan_type, values, 2);
+}
+
+static PyObject *
+labels_or_none(const struct lnfq_conntrack *conntrack)
+{
+    if (!conntrack->has_labels) {
+        Py_RETURN_NONE;
+    }
+    return PyBytes_FromStringAndSize((const char *)conntrack->labels, LNFQ_LABELS_SIZE);
+}
+
+static PyObject *
+packet_get_conntrack(PyObject *self, void *Py_UNUSED(closure))
+{
+    const lnfq_packet *packet = packet_cast(self);
+    struct lnfq_conntrack conntrack;
+
+    if (!packet_has(packet, NFQA_CT)) {
+        Py_RETURN_NONE;
+    }
+    lnfq_index_conntrack(&packet->index, packet->bytes, &conntrack);
+
+    PyObject *const values[] = {
+        optional_number(conntrack.id),         optional_number(conntrack.status),
+        optional_number(conntrack.mark),       labels_or_none(&conntrack),
+        optional_number(conntrack.zone),       optional_number(conntrack.timeout),
+        packet_bytes_or_none(packet, NFQA_CT),
+    };
+
+    return make_tuple(packet->queue->handle->state->conntrack_type, values, 7);
+}
+
+/* ---- the names of devices ---- */
+
+static PyObject *
+packet_name(PyObject *self, unsigned int attribute, const char *call)
+{
+    const lnfq_packet *packet = packet_cast(self);
+
+    return lnfq_name_find(packet->queue->handle,
+                          lnfq_index_u32(&packet->index, packet->bytes, attribute), call);
+}
+
+#define NAME_DOC(name, what, attribute)                                                          \
+    PyDoc_STRVAR(                                                                                \
+        name##_doc,                                                                              \
+        #name "($self, /)\n"                                                                     \
+              "--\n"                                                                             \
+              "\n"                                                                               \
+              "The name of the " what " as it is now, a str; None if unknown or gone.\n"         \
+              "\n"                                                                               \
+              "It is looked up in the namespace of the handle's socket; an answer is used for\n" \
+              "a millisecond. Never waits. Raises ValueError for a closed handle, OSError if\n"  \
+              "the kernel refuses, RuntimeError after fork. Kernel: " attribute ",\n"            \
+              "SIOCGIFNAME (netdevice(7)).")
+
+NAME_DOC(indev_name, "device that the packet was received by", "NFQA_IFINDEX_INDEV");
+
+static PyObject *
+packet_indev_name(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_name(self, NFQA_IFINDEX_INDEV, "indev_name()");
+}
+
+NAME_DOC(physindev_name, "bridge port that the packet was received by", "NFQA_IFINDEX_PHYSINDEV");
+
+static PyObject *
+packet_physindev_name(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_name(self, NFQA_IFINDEX_PHYSINDEV, "physindev_name()");
+}
+
+NAME_DOC(outdev_name, "device that the packet will be sent by", "NFQA_IFINDEX_OUTDEV");
+
+static PyObject *
+packet_outdev_name(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_name(self, NFQA_IFINDEX_OUTDEV, "outdev_name()");
+}
+
+NAME_DOC(physoutdev_name, "bridge port that the packet will be sent by", "NFQA_IFINDEX_PHYSOUTDEV");
+
+static PyObject *
+packet_physoutdev_name(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return packet_name(self, NFQA_IFINDEX_PHYSOUTDEV, "physoutdev_name()");
 }
 
 /* ---- the seed's getters ---- */
@@ -794,6 +960,10 @@ static PyMethodDef packet_methods[] = {
     {"get_payload", packet_get_payload, METH_NOARGS, payload_doc},
     {"get_uid", packet_get_uid, METH_NOARGS, uid_doc},
     {"get_gid", packet_get_gid, METH_NOARGS, gid_doc},
+    {"indev_name", packet_indev_name, METH_NOARGS, indev_name_doc},
+    {"physindev_name", packet_physindev_name, METH_NOARGS, physindev_name_doc},
+    {"outdev_name", packet_outdev_name, METH_NOARGS, outdev_name_doc},
+    {"physoutdev_name", packet_physoutdev_name, METH_NOARGS, physoutdev_name_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -846,6 +1016,37 @@ static PyGetSetDef packet_attributes[] = {
      NULL},
     {"truncated", packet_get_truncated, NULL,
      "Whether the payload is shorter than the packet, or the message was cut. A bool.", NULL},
+    {"priority", packet_get_u32, NULL,
+     "The packet's priority, an int, 0 if it has none.\n\n"
+     "SO_PRIORITY or the CLASSIFY target set it. Kernel: NFQA_PRIORITY, Linux 5.18.",
+     (void *)LNFQ_NFQA_PRIORITY},
+    {"cgroup_classid", packet_get_u32, NULL,
+     "The net_cls class of the sending socket's control group, an int, 0 if it has none.\n\n"
+     "Kernel: NFQA_CGROUP_CLASSID, Linux 6.4.",
+     (void *)LNFQ_NFQA_CGROUP_CLASSID},
+    {"secctx", packet_get_secctx, NULL,
+     "The packet's security context as bytes, or None.\n\n"
+     "Needs NFQA_CFG_F_SECCTX, and a rule that sets the packet's secmark. Kernel:\n"
+     "NFQA_SECCTX; nfq_get_secctx(3).",
+     NULL},
+    {"vlan", packet_get_vlan, NULL,
+     "A Vlan (proto, tci): the VLAN tag of a packet on a bridge, or None.\n\n"
+     "Kernel: NFQA_VLAN.",
+     NULL},
+    {"l2_header", packet_get_bytes_or_none, NULL,
+     "The link-layer header of a packet on a bridge as bytes, 14 of them for Ethernet, or\n"
+     "None.\n\n"
+     "Kernel: NFQA_L2HDR.",
+     (void *)NFQA_L2HDR},
+    {"conntrack", packet_get_conntrack, NULL,
+     "A Conntrack, the packet's entry in the connection tracking table, or None.\n\n"
+     "Needs NFQA_CFG_F_CONNTRACK. Kernel: NFQA_CT.",
+     NULL},
+    {"ct_info", packet_get_u32_or_none, NULL,
+     "How the packet relates to its connection, an int (enum ip_conntrack_info: 0\n"
+     "established, 1 related, 2 new, 3 more in the reply direction), or None.\n\n"
+     "Needs NFQA_CFG_F_CONNTRACK. Kernel: NFQA_CT_INFO.",
+     (void *)NFQA_CT_INFO},
     {"verdict", packet_get_verdict, NULL,
      "The Verdict that was set or executed, or None; an int for NF_QUEUE_NR(number).", NULL},
     {NULL, NULL, NULL, NULL, NULL},
@@ -874,4 +1075,35 @@ PyType_Spec lnfq_packet_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
              | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = packet_slots,
+};
+
+static PyStructSequence_Field vlan_fields[] = {
+    {"proto", "The tag's EtherType: 0x8100 for 802.1Q, 0x88a8 for 802.1ad."},
+    {"tci", "Its control information: priority, drop eligibility and VLAN number."},
+    {NULL, NULL},
+};
+
+PyStructSequence_Desc lnfq_vlan_desc = {
+    .name = "libnetfilterqueue.Vlan",
+    .doc = "A VLAN tag; ints of 16 bits in host byte order, None for what is missing.",
+    .fields = vlan_fields,
+    .n_in_sequence = 2,
+};
+
+static PyStructSequence_Field conntrack_fields[] = {
+    {"id", "The entry's number (CTA_ID)."},
+    {"status", "Its IPS_* bits (CTA_STATUS; linux/netfilter/nf_conntrack_common.h)."},
+    {"mark", "Its mark (CTA_MARK); kernels leave out 0."},
+    {"labels", "Its labels, 16 bytes (CTA_LABELS)."},
+    {"zone", "Its zone (CTA_ZONE); kernels leave out 0."},
+    {"timeout", "The seconds that it has left (CTA_TIMEOUT)."},
+    {"raw", "All of NFQA_CT as bytes: netlink attributes, for a parser of your own."},
+    {NULL, NULL},
+};
+
+PyStructSequence_Desc lnfq_conntrack_desc = {
+    .name = "libnetfilterqueue.Conntrack",
+    .doc = "A connection tracking entry; ints in host byte order, None for what is missing.",
+    .fields = conntrack_fields,
+    .n_in_sequence = 7,
 };

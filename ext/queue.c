@@ -235,14 +235,18 @@ put_teardown(lnfq_queue *queue, unsigned char *bytes)
                                     &verdict);
 }
 
-/* The callbacks that run have recorded verdicts; what they have not is the default's. */
+/* The callbacks that run have recorded verdicts; what they have not is the default's, and so are
+ * the packets that are kept. */
 static void
-settle_active(lnfq_queue *queue)
+settle_packets(lnfq_queue *queue)
 {
     for (lnfq_packet *packet = queue->active; packet != NULL; packet = packet->active_next) {
         if (packet->state == LNFQ_PACKET_ACTIVE && packet->recorded) {
             (void)lnfq_packet_execute(packet);
         }
+    }
+    while (queue->kept != NULL) {
+        lnfq_kept_remove(queue->kept);
     }
     queue->handle->stats.defaulted += queue->pending.outstanding;
     queue->pending.outstanding = 0;
@@ -418,7 +422,7 @@ lnfq_queue_destroy(lnfq_queue *queue)
         lnfq_handle_unlock(handle);
         return 0;
     }
-    settle_active(queue);
+    settle_packets(queue);
     callback = delist(queue);
     thread = PyEval_SaveThread();
     error = unbind_queue(queue);
@@ -426,6 +430,101 @@ lnfq_queue_destroy(lnfq_queue *queue)
     Py_XDECREF(callback);
     Py_DECREF(queue); /* the list's; the caller has its own */
     return error;
+}
+
+/* ---- batch verdicts; all with the lock ---- */
+
+/* A later id can only have wrapped around. */
+#define BATCH_REACH (UINT32_MAX >> 2)
+
+bool
+lnfq_queue_covers(lnfq_queue *queue, uint32_t id)
+{
+    if (!queue->batched) {
+        return false;
+    }
+    if (!lnfq_pending_newer(id, queue->batch_up_to)) {
+        queue->pending.outstanding -= 1;
+        queue->handle->stats.verdicts += 1;
+        return true;
+    }
+    queue->batched = id - queue->batch_up_to < BATCH_REACH;
+    return false;
+}
+
+/* Whether a packet that was dispatched waits for its verdict and has no newer id. */
+static bool
+any_waits(const lnfq_queue *queue, uint32_t up_to)
+{
+    for (const struct lnfq_kept *kept = queue->kept; kept != NULL; kept = kept->next) {
+        if (!lnfq_pending_newer(kept->id, up_to)) {
+            return true;
+        }
+    }
+    for (lnfq_packet *packet = queue->active; packet != NULL; packet = packet->active_next) {
+        if (packet->state == LNFQ_PACKET_ACTIVE && !lnfq_pending_newer(packet->index.id, up_to)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The packets that a batch verdict is about have had theirs. Returns how many. */
+static uint64_t
+cover_waiting(lnfq_queue *queue, uint32_t up_to, uint32_t verdict)
+{
+    uint64_t count = 0;
+
+    for (struct lnfq_kept *kept = queue->kept, *next; kept != NULL; kept = next) {
+        next = kept->next;
+        if (!lnfq_pending_newer(kept->id, up_to)) {
+            kept->covered = true;
+            kept->verdict = verdict;
+            lnfq_kept_remove(kept);
+            count += 1;
+        }
+    }
+    for (lnfq_packet *packet = queue->active; packet != NULL; packet = packet->active_next) {
+        if (packet->state == LNFQ_PACKET_ACTIVE && !lnfq_pending_newer(packet->index.id, up_to)) {
+            lnfq_packet_cover(packet, verdict);
+            count += 1;
+        }
+    }
+    return count;
+}
+
+/*
+ * Gives one verdict to what waits up to an id; `any` says whether there was something. An id that
+ * has not been dispatched yet stands for the newest that has: what the kernel queues later must not
+ * count as executed. Returns 0 or ENOMEM.
+ */
+static int
+batch_give(lnfq_queue *queue, uint32_t up_to, const struct lnfq_verdict *verdict, bool *any)
+{
+    lnfq_handle *handle = queue->handle;
+    uint64_t count;
+    int error;
+
+    if (lnfq_pending_newer(up_to, queue->pending.highest)) {
+        up_to = queue->pending.highest;
+    }
+    *any = any_waits(queue, up_to);
+    if (!*any) {
+        return 0;
+    }
+    error = lnfq_handle_post_batch(handle, queue, up_to, verdict);
+    if (error != 0) {
+        return error;
+    }
+    count = cover_waiting(queue, up_to, verdict->verdict);
+    queue->pending.outstanding -= count;
+    handle->stats.verdicts += count;
+    if (!queue->batched || lnfq_pending_newer(up_to, queue->batch_up_to)) {
+        queue->batched = true;
+        queue->batch_up_to = up_to;
+        queue->batch_verdict = verdict->verdict;
+    }
+    return 0;
 }
 
 /* ---- whose a message is ---- */
@@ -622,6 +721,65 @@ queue_set_maxlen(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     return queue_configure(queue_cast(self), &config, call);
 }
 
+PyDoc_STRVAR(set_verdict_batch_doc,
+             "set_verdict_batch($self, /, verdict, up_to_id, mark=None, *, priority=None)\n"
+             "--\n"
+             "\n"
+             "Give one verdict to all packets of the queue that wait for theirs, up to an id.\n"
+             "\n"
+             "verdict is a Verdict or what NF_QUEUE_NR returns. up_to_id is the id of the last\n"
+             "packet that it is for, 0 to 2**32-1; ids are compared as signed differences, as\n"
+             "they wrap. mark and priority are what the packets get too, 0 to 2**32-1 in host\n"
+             "byte order; None leaves what they have. It is for packets that were dispatched:\n"
+             "kept ones, and those whose callbacks run. They then count as executed, and a\n"
+             "further verdict on them is a VerdictError; packets that nobody has dispatched yet\n"
+             "get verdicts of their own, but for those with such an id that another reader of\n"
+             "the descriptor holds. It is executed at once (with autoflush; else at flush or\n"
+             "the next dispatch), and does nothing if no such packet waits.\n"
+             "\n"
+             "Never waits; may be called from any thread, and from a callback. Raises\n"
+             "ValueError for a number out of range or a destroyed queue, TypeError, OSError if\n"
+             "it can't be sent, RuntimeError after fork. Kernel: NFQNL_MSG_VERDICT_BATCH,\n"
+             "NFQA_MARK, NFQA_PRIORITY; nfq_set_verdict_batch2(3).");
+
+static PyObject *
+queue_set_verdict_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"verdict", "up_to_id", "mark", "priority", NULL};
+    static const char call[] = "set_verdict_batch()";
+    PyObject *values[4] = {NULL};
+    struct lnfq_verdict verdict = {0};
+    lnfq_queue *queue = queue_cast(self);
+    int64_t up_to;
+    bool bound, any = false;
+    int error = 0;
+
+    if (lnfq_parse_arguments("set_verdict_batch", names, 2, 3, args, nargs, kwnames, values) < 0
+        || lnfq_parse_verdict(values[0], "set_verdict_batch(): verdict", &verdict.verdict) < 0
+        || lnfq_parse_int(values[1], "set_verdict_batch(): up_to_id", 0, UINT32_MAX, &up_to) < 0
+        || lnfq_parse_optional(values[2], "set_verdict_batch(): mark", &verdict.mark) < 0
+        || lnfq_parse_optional(values[3], "set_verdict_batch(): priority", &verdict.priority) < 0
+        || lnfq_handle_check_forked(queue->handle, call) < 0) {
+        return NULL;
+    }
+    lnfq_handle_lock(queue->handle);
+    bound = queue->bound;
+    if (bound) {
+        error = batch_give(queue, (uint32_t)up_to, &verdict, &any);
+    }
+    lnfq_handle_unlock(queue->handle);
+    if (!bound) {
+        return raise_destroyed(queue, call);
+    }
+    if (error != 0) {
+        return PyErr_NoMemory();
+    }
+    if (any && lnfq_handle_send_or_hold(queue->handle, call) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(destroy_doc,
              "destroy($self, /)\n"
              "--\n"
@@ -771,6 +929,8 @@ static PyMethodDef queue_methods[] = {
      set_flags_doc},
     {"set_maxlen", (PyCFunction)(void (*)(void))queue_set_maxlen, METH_FASTCALL | METH_KEYWORDS,
      set_maxlen_doc},
+    {"set_verdict_batch", (PyCFunction)(void (*)(void))queue_set_verdict_batch,
+     METH_FASTCALL | METH_KEYWORDS, set_verdict_batch_doc},
     {"destroy", queue_destroy, METH_NOARGS, destroy_doc},
     {"__enter__", queue_enter, METH_NOARGS, enter_doc},
     {"__exit__", queue_exit, METH_VARARGS, exit_doc},

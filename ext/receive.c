@@ -259,6 +259,7 @@ process_until(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t max_packets, in
 {
     Py_ssize_t total = 0;
 
+    lnfq_refusal_tell(handle); /* a configuration call may have read reports */
     for (;;) {
         bool more;
         Py_ssize_t packets =

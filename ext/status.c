@@ -11,18 +11,32 @@
 
 #define TABLE "/proc/thread-self/net/netfilter/nfnetlink_queue"
 
-/* The number that a line goes on with; false if there is none. */
-static bool
-next_number(char **line, unsigned long *number)
-{
-    char *end;
+/* The numbers of a line, in its order. */
+enum column {
+    COLUMN_QUEUE,
+    COLUMN_PORTID,
+    COLUMN_WAITING,
+    COLUMN_COPY_MODE,
+    COLUMN_COPY_RANGE,
+    COLUMN_QUEUE_DROPPED,
+    COLUMN_USER_DROPPED,
+    COLUMN_ID_SEQUENCE,
+    COLUMNS,
+};
 
-    errno = 0;
-    *number = strtoul(*line, &end, 10);
-    if (end == *line || errno != 0) {
+/* Reads the next line; false at the end. */
+static bool
+read_line(FILE *table, uint32_t numbers[COLUMNS])
+{
+    char line[256];
+    char *at = line;
+
+    if (fgets(line, sizeof(line), table) == NULL) {
         return false;
     }
-    *line = end;
+    for (int i = 0; i < COLUMNS; i++) {
+        numbers[i] = (uint32_t)strtoul(at, &at, 10);
+    }
     return true;
 }
 
@@ -30,21 +44,101 @@ bool
 lnfq_status_owner(uint16_t queue, uint32_t *port)
 {
     FILE *table = fopen(TABLE, "re");
-    char buffer[128];
+    uint32_t numbers[COLUMNS];
     bool found = false;
 
     if (table == NULL) {
         return false;
     }
-    while (!found && fgets(buffer, sizeof(buffer), table) != NULL) {
-        char *line = buffer;
-        unsigned long number, owner;
-
-        found = next_number(&line, &number) && number == queue && next_number(&line, &owner);
-        if (found) {
-            *port = (uint32_t)owner;
-        }
+    while (!found && read_line(table, numbers)) {
+        found = numbers[COLUMN_QUEUE] == queue;
+        *port = numbers[COLUMN_PORTID];
     }
     (void)fclose(table);
     return found;
 }
+
+static PyObject *
+make_status(lnfq_state *state, const uint32_t numbers[COLUMNS])
+{
+    PyObject *status = PyStructSequence_New(state->status_type);
+
+    for (int i = 0; status != NULL && i < COLUMNS; i++) {
+        PyObject *value = i == COLUMN_COPY_MODE
+                              ? lnfq_enum_member(state, LNFQ_ENUM_COPY_MODE, numbers[i])
+                              : PyLong_FromUnsignedLong(numbers[i]);
+
+        if (value == NULL) {
+            Py_CLEAR(status);
+        }
+        else {
+            PyStructSequence_SetItem(status, i, value);
+        }
+    }
+    return status;
+}
+
+/* Appends a line to the list; 0, or -1. */
+static int
+append_status(lnfq_state *state, PyObject *list, const uint32_t numbers[COLUMNS])
+{
+    PyObject *status = make_status(state, numbers);
+    int result = status != NULL ? PyList_Append(list, status) : -1;
+
+    Py_XDECREF(status);
+    return result;
+}
+
+static const char *
+explain(int error)
+{
+    switch (error) {
+    case EACCES:
+    case EPERM:
+        return "only root of the initial user namespace may read the kernel's table";
+    case ENOENT:
+        return "the kernel may lack nfnetlink_queue, which 'modprobe nfnetlink_queue' loads";
+    default:
+        return "";
+    }
+}
+
+PyObject *
+lnfq_status_list(lnfq_state *state)
+{
+    FILE *table = fopen(TABLE, "re");
+    uint32_t numbers[COLUMNS];
+    PyObject *list;
+
+    if (table == NULL) {
+        lnfq_error_raise(errno, explain(errno), "queue_status()");
+        return NULL;
+    }
+    list = PyList_New(0);
+    while (list != NULL && read_line(table, numbers)) {
+        if (append_status(state, list, numbers) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    (void)fclose(table);
+    return list;
+}
+
+static PyStructSequence_Field status_fields[] = {
+    {"queue", "The queue's number."},
+    {"portid", "The netlink port id of the socket that has bound it."},
+    {"waiting", "Packets that wait for their verdict."},
+    {"copy_mode", "A CopyMode."},
+    {"copy_range", "How many bytes of a packet it delivers at most."},
+    {"queue_dropped", "Packets dropped because maxlen of them waited."},
+    {"user_dropped", "Packets dropped because the socket's receive buffer was full."},
+    {"id_sequence", "The id of the last packet."},
+    {NULL, NULL},
+};
+
+PyStructSequence_Desc lnfq_status_desc = {
+    .name = "libnetfilterqueue.QueueStatus",
+    .doc = "What the kernel's table says of a queue; ints of 32 bits, since it was bound.",
+    .fields = status_fields,
+    .n_in_sequence = COLUMNS,
+};

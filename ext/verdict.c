@@ -7,9 +7,14 @@
 #include <netinet/in.h> /* before the kernel's, which then leaves it its names */
 
 #include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <libmnl/libmnl.h>
 #include <libnetfilter_queue/libnetfilter_queue.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "message.h"
 
 /* Of NF_QUEUE: the number in the upper half, one flag, the verdict in the lowest byte. */
 #define NUMBER_SHIFT 16
@@ -29,6 +34,57 @@ lnfq_verdict_queue(uint16_t number, bool bypass)
 {
     return ((uint32_t)number << NUMBER_SHIFT) | NF_QUEUE
            | (bypass ? NF_VERDICT_FLAG_QUEUE_BYPASS : 0);
+}
+
+static void
+put_vlan(struct nlmsghdr *message, const struct lnfq_vlan *vlan)
+{
+    struct nlattr *nest = mnl_attr_nest_start(message, NFQA_VLAN);
+
+    mnl_attr_put_u16(message, NFQA_VLAN_PROTO, htons((uint16_t)vlan->proto.value));
+    mnl_attr_put_u16(message, NFQA_VLAN_TCI, htons((uint16_t)vlan->tci.value));
+    mnl_attr_nest_end(message, nest);
+}
+
+static void
+put_conntrack(struct nlmsghdr *message, const struct lnfq_options *options)
+{
+    struct nlattr *nest = mnl_attr_nest_start(message, NFQA_CT);
+
+    if (options->ct_mark.there) {
+        mnl_attr_put_u32(message, CTA_MARK, htonl(options->ct_mark.value));
+    }
+    if (options->has_labels) {
+        mnl_attr_put(message, CTA_LABELS, sizeof(options->labels), options->labels);
+    }
+    mnl_attr_nest_end(message, nest);
+}
+
+struct lnfq_attributes *
+lnfq_verdict_build_options(const struct lnfq_options *options)
+{
+    /* libmnl puts attributes in messages: this one lends its header. */
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_VERDICT_SIZE_MAX];
+    struct nlmsghdr *message = mnl_nlmsg_put_header(bytes);
+    struct lnfq_attributes *attributes;
+    size_t size;
+
+    if (options->vlan.proto.there) {
+        put_vlan(message, &options->vlan);
+    }
+    if (options->ct_mark.there || options->has_labels) {
+        put_conntrack(message, options);
+    }
+    if (options->l2_header != NULL) {
+        mnl_attr_put(message, NFQA_L2HDR, options->l2_header_size, options->l2_header);
+    }
+    size = mnl_nlmsg_get_payload_len(message);
+    attributes = malloc(sizeof(*attributes) + size);
+    if (attributes != NULL) {
+        attributes->size = size;
+        memcpy(attributes->bytes, mnl_nlmsg_get_payload(message), size);
+    }
+    return attributes;
 }
 
 /* Puts the header of a payload that follows; returns the size of what is built. */
@@ -56,8 +112,16 @@ put(unsigned char *buffer, int type, uint16_t queue, uint32_t id, uint32_t seq,
 
     message->nlmsg_seq = seq;
     nfq_nlmsg_verdict_put(message, (int)id, (int)sent);
-    if (verdict->has_mark) {
-        nfq_nlmsg_verdict_put_mark(message, verdict->mark);
+    if (verdict->mark.there) {
+        nfq_nlmsg_verdict_put_mark(message, verdict->mark.value);
+    }
+    if (verdict->priority.there) {
+        mnl_attr_put_u32(message, LNFQ_NFQA_PRIORITY, htonl(verdict->priority.value));
+    }
+    if (verdict->options != NULL) {
+        memcpy(mnl_nlmsg_get_payload_tail(message), verdict->options->bytes,
+               verdict->options->size);
+        message->nlmsg_len += (uint32_t)verdict->options->size;
     }
     return verdict->payload != NULL ? announce_payload(message, verdict->payload_size)
                                     : message->nlmsg_len;

@@ -9,20 +9,43 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "nested.h"
+
 /* Room for the longest message that is built here. */
-#define LNFQ_VERDICT_SIZE_MAX 64
+#define LNFQ_VERDICT_SIZE_MAX 192
+
+/* The longest link-layer header that can be replaced; Ethernet's takes 14 bytes, and 4 for each
+ * VLAN tag. */
+#define LNFQ_L2_HEADER_MAX 64
 
 /* The sequence number of a queue's last batch verdict: its refusal says that nothing waited. */
 #define LNFQ_SEQ_TEARDOWN 0
 
-/* What a packet is to get. */
+/* What a packet is to get. Numbers are in host byte order; what is absent is not sent. */
 struct lnfq_verdict {
-    uint32_t verdict; /* as the caller gave it, host byte order */
-    uint32_t mark;
-    bool has_mark;
-    const void *payload; /* its new content, NULL to leave it as it is */
-    size_t payload_size;
-    void *owner; /* of the payload: whoever set it lets it go once it is sent */
+    uint32_t verdict; /* as the caller gave it */
+    struct lnfq_optional mark;
+    struct lnfq_optional priority;
+    uint32_t payload_size;
+    const void *payload;             /* its new content, NULL to leave it as it is */
+    void *owner;                     /* of the payload: whoever set it lets it go once it is sent */
+    struct lnfq_attributes *options; /* NULL for none: whoever set them frees them */
+};
+
+/* Netlink attributes, one behind the other. */
+struct lnfq_attributes {
+    size_t size;
+    unsigned char bytes[];
+};
+
+/* What few verdicts have. */
+struct lnfq_options {
+    struct lnfq_vlan vlan; /* both of its numbers or none */
+    struct lnfq_optional ct_mark;
+    bool has_labels;
+    unsigned char labels[LNFQ_LABELS_SIZE];
+    const void *l2_header; /* of the packet's own length; NULL for none */
+    size_t l2_header_size;
 };
 
 /* Whether user space may give it: one of the six, and a queue number and bypass only with NF_QUEUE.
@@ -32,6 +55,9 @@ bool lnfq_verdict_valid(uint32_t verdict);
 /* NF_QUEUE with the queue's number, and the flag that lets the packet pass if nobody listens. */
 uint32_t lnfq_verdict_queue(uint16_t number, bool bypass);
 
+/* Builds the attributes of options, for the caller to free; NULL without memory. */
+struct lnfq_attributes *lnfq_verdict_build_options(const struct lnfq_options *options);
+
 /*
  * Builds an NFQNL_MSG_VERDICT, returns its size. Its sequence number is the packet's id, so that a
  * refusal that echoes no more than the header can be told apart. A payload is the last attribute
@@ -40,7 +66,8 @@ uint32_t lnfq_verdict_queue(uint16_t number, bool bypass);
 size_t lnfq_verdict_put(unsigned char *buffer, uint16_t queue, uint32_t id,
                         const struct lnfq_verdict *verdict);
 
-/* Builds an NFQNL_MSG_VERDICT_BATCH over all waiting packets up to an id, returns its size. */
+/* Builds an NFQNL_MSG_VERDICT_BATCH over all waiting packets up to an id, returns its size. It can
+ * carry a mark and a priority. */
 size_t lnfq_verdict_put_batch(unsigned char *buffer, uint16_t queue, uint32_t up_to, uint32_t seq,
                               const struct lnfq_verdict *verdict);
 

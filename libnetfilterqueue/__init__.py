@@ -7,13 +7,17 @@ handle's descriptor and pass what comes to handle_packet(), or call process(). S
 
 from libnetfilterqueue._ext import (
     NF_QUEUE_NR,
+    Conntrack,
     HandleStats,
     MalformedMessageError,
     NetfilterQueueData,
     NetfilterQueueHandle,
     NetfilterQueueQueueHandle,
+    QueueStatus,
     VerdictError,
+    Vlan,
     open,
+    queue_status,
 )
 from libnetfilterqueue.constants import (
     NF_ACCEPT,
@@ -69,6 +73,7 @@ __all__ = [
     "NF_REPEAT",
     "NF_STOLEN",
     "NF_STOP",
+    "Conntrack",
     "CopyMode",
     "HandleStats",
     "Hook",
@@ -77,8 +82,11 @@ __all__ = [
     "NetfilterQueueHandle",
     "NetfilterQueueQueueHandle",
     "QueueFlag",
+    "QueueStatus",
     "SkbInfo",
     "Verdict",
     "VerdictError",
+    "Vlan",
     "open",
+    "queue_status",
 ]

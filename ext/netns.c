@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sockets in other network namespaces. A thread of its own enters the namespace and opens the
+ * socket there, so that the caller never leaves its own. No state, no lock.
+ */
+#define _GNU_SOURCE /* setns */
+#include "nfq.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libnetfilter_queue/libnetfilter_queue.h>
+#include <linux/sockios.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct opening {
+    int netns;
+    struct nfq_handle *library;
+    int error;
+};
+
+static void *
+open_there(void *argument)
+{
+    struct opening *opening = argument;
+
+    if (setns(opening->netns, CLONE_NEWNET) < 0) {
+        opening->error = errno;
+        return NULL;
+    }
+    errno = 0;
+    opening->library = nfq_open();
+    opening->error = errno != 0 ? errno : ENOMEM;
+    return NULL;
+}
+
+struct nfq_handle *
+lnfq_netns_open(int netns, int *error)
+{
+    struct opening opening = {.netns = netns};
+    sigset_t all, before;
+    pthread_t thread;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
+    *error = pthread_create(&thread, NULL, open_there, &opening);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (*error != 0) {
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    pthread_join(thread, NULL);
+    Py_END_ALLOW_THREADS
+    *error = opening.error;
+    return opening.library;
+}
+
+/* Opens a path; -1 with OSError. */
+static int
+open_path(PyObject *object)
+{
+    PyObject *path;
+    int fd;
+
+    if (!PyUnicode_FSConverter(object, &path)) {
+        return -1;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    fd = open(PyBytes_AS_STRING(path), O_RDONLY | O_CLOEXEC);
+    Py_END_ALLOW_THREADS
+    if (fd < 0) {
+        lnfq_error_raise(errno, "", "open(): netns %R", object);
+    }
+    Py_DECREF(path);
+    return fd;
+}
+
+/* Copies a descriptor, which the caller may close meanwhile; -1 with an exception. */
+static int
+copy_descriptor(PyObject *object)
+{
+    int fd = PyObject_AsFileDescriptor(object);
+    int copy;
+
+    if (fd < 0) {
+        return -1;
+    }
+    copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    if (copy < 0) {
+        lnfq_error_raise(errno, "", "open(): netns %d", fd);
+    }
+    return copy;
+}
+
+int
+lnfq_netns_descriptor(PyObject *object)
+{
+    if (PyUnicode_Check(object) || PyBytes_Check(object)
+        || PyObject_HasAttrString((PyObject *)Py_TYPE(object), "__fspath__")) {
+        return open_path(object);
+    }
+    if (PyIndex_Check(object) || PyObject_HasAttrString(object, "fileno")) {
+        return copy_descriptor(object);
+    }
+    PyErr_Format(PyExc_TypeError,
+                 "open(): netns must be a path, an int or have a fileno() method, not %.200s: %R",
+                 Py_TYPE(object)->tp_name, object);
+    return -1;
+}
+
+bool
+lnfq_netns_is_ours(int socket)
+{
+    int netns = ioctl(socket, SIOCGSKNS);
+    struct stat theirs, ours;
+    bool same;
+
+    if (netns < 0) {
+        return false;
+    }
+    same = fstat(netns, &theirs) == 0 && stat("/proc/thread-self/ns/net", &ours) == 0
+           && theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+    (void)close(netns);
+    return same;
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Verdicts that the kernel refused, and on_verdict_error, which is told of them.
+ *
+ * The kernel reports a refusal later, on the descriptor. Whoever reads it may hold the lock, and so
+ * can't call Python code: it is noted, and told when a dispatch ends or the handle is closed.
+ */
+#include "nfq.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+void
+lnfq_refusal_add(lnfq_handle *handle, const struct lnfq_answer *answer)
+{
+    struct lnfq_refusal *refusal;
+
+    if (handle->on_verdict_error == NULL) {
+        return;
+    }
+    refusal = malloc(sizeof(*refusal));
+    if (refusal == NULL) {
+        return; /* it is counted all the same */
+    }
+    refusal->answer = *answer;
+    refusal->next = atomic_load(&handle->refusals);
+    while (!atomic_compare_exchange_weak(&handle->refusals, &refusal->next, refusal)) {
+    }
+}
+
+/* All of them, oldest first; the caller frees them. */
+static struct lnfq_refusal *
+take_all(lnfq_handle *handle)
+{
+    struct lnfq_refusal *newest = atomic_exchange(&handle->refusals, NULL);
+    struct lnfq_refusal *oldest = NULL;
+
+    while (newest != NULL) {
+        struct lnfq_refusal *next = newest->next;
+
+        newest->next = oldest;
+        oldest = newest;
+        newest = next;
+    }
+    return oldest;
+}
+
+static const char *
+explain(int error)
+{
+    switch (error) {
+    case ENOENT:
+        return "the kernel has no such packet any more";
+    case EPERM:
+        return "CAP_NET_ADMIN is needed in the network namespace, and the packet waits";
+    case ENODEV:
+        return "the kernel has no such queue any more";
+    default:
+        return "";
+    }
+}
+
+/* The arguments of the hook; NULL with an exception. */
+static PyObject *
+make_arguments(const struct lnfq_answer *answer)
+{
+    const char *kind = answer->type == ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH)
+                           ? "batch verdict up to"
+                           : "verdict on";
+    PyObject *error;
+
+    if (!answer->named) {
+        error = lnfq_error_new(answer->error, explain(answer->error), "%s packet %u", kind,
+                               answer->seq);
+        return error ? Py_BuildValue("(OIN)", Py_None, answer->seq, error) : NULL;
+    }
+    error = lnfq_error_new(answer->error, explain(answer->error), "%s packet %u of queue %u", kind,
+                           answer->id, answer->queue);
+    return error ? Py_BuildValue("(HIN)", answer->queue, answer->id, error) : NULL;
+}
+
+/* The hook, a new reference; NULL where there is none. */
+static PyObject *
+get_hook(lnfq_handle *handle)
+{
+    PyObject *hook;
+
+    lnfq_handle_lock(handle);
+    hook = Py_XNewRef(handle->on_verdict_error);
+    lnfq_handle_unlock(handle);
+    return hook;
+}
+
+static void
+tell(lnfq_handle *handle, const struct lnfq_answer *answer)
+{
+    PyObject *hook = get_hook(handle);
+    PyObject *arguments, *result;
+
+    if (hook == NULL) {
+        return;
+    }
+    arguments = make_arguments(answer);
+    result = arguments ? PyObject_Call(hook, arguments, NULL) : NULL;
+    if (result == NULL) {
+        PyErr_WriteUnraisable(hook);
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(arguments);
+    Py_DECREF(hook);
+}
+
+void
+lnfq_refusal_tell(lnfq_handle *handle)
+{
+    struct lnfq_refusal *refusal = atomic_load(&handle->refusals) != NULL ? take_all(handle) : NULL;
+
+    while (refusal != NULL) {
+        struct lnfq_refusal *next = refusal->next;
+
+        tell(handle, &refusal->answer);
+        free(refusal);
+        refusal = next;
+    }
+}
+
+void
+lnfq_refusal_forget(lnfq_handle *handle)
+{
+    struct lnfq_refusal *refusal = take_all(handle);
+
+    while (refusal != NULL) {
+        struct lnfq_refusal *next = refusal->next;
+
+        free(refusal);
+        refusal = next;
+    }
+}

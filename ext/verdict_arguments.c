@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What a verdict may change of its packet, read from the arguments of set_verdict and accept:
+ * payload, VLAN tag, link-layer header, conntrack mark and labels. No state, no lock.
+ */
+#include "nfq.h"
+
+/* The object itself if it is bytes, which can't change, or a copy as bytes; NULL with an exception.
+ */
+static PyObject *
+as_bytes(PyObject *object, const char *what)
+{
+    if (PyBytes_Check(object)) {
+        return Py_NewRef(object);
+    }
+    if (!PyObject_CheckBuffer(object)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a bytes-like object, not %.200s: %R", what,
+                     Py_TYPE(object)->tp_name, object);
+        return NULL;
+    }
+    return PyBytes_FromObject(object);
+}
+
+int
+lnfq_parse_payload(const lnfq_packet *packet, PyObject *object, const char *what,
+                   struct lnfq_verdict *verdict)
+{
+    PyObject *bytes;
+    Py_ssize_t size;
+
+    if (object == NULL || object == Py_None) {
+        return 0;
+    }
+    bytes = as_bytes(object, what);
+    if (bytes == NULL) {
+        return -1;
+    }
+    size = PyBytes_GET_SIZE(bytes);
+    if (size < 1 || size > LNFQ_PAYLOAD_MAX) {
+        PyErr_Format(PyExc_ValueError, "%s must have 1..%d bytes, not %zd", what, LNFQ_PAYLOAD_MAX,
+                     size);
+    }
+    else if (lnfq_index_truncated(&packet->index, packet->bytes)) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s: packet %u is truncated, and the kernel would cut it to this", what,
+                     packet->index.id);
+    }
+    else {
+        verdict->payload = PyBytes_AS_STRING(bytes);
+        verdict->payload_size = (uint32_t)size;
+        verdict->owner = bytes;
+        return 0;
+    }
+    Py_DECREF(bytes);
+    return -1;
+}
+
+/* A pair (EtherType, control information). */
+static int
+parse_vlan(PyObject *object, struct lnfq_vlan *vlan)
+{
+    int64_t proto, tci;
+
+    if (object == NULL || object == Py_None) {
+        return 0;
+    }
+    if (!PyTuple_Check(object) || PyTuple_GET_SIZE(object) != 2) {
+        PyErr_Format(PyExc_TypeError,
+                     "set_verdict(): vlan must be a tuple (proto, tci), not %.200s: %R",
+                     Py_TYPE(object)->tp_name, object);
+        return -1;
+    }
+    if (lnfq_parse_int(PyTuple_GET_ITEM(object, 0), "set_verdict(): vlan's proto", 0, UINT16_MAX,
+                       &proto)
+            < 0
+        || lnfq_parse_int(PyTuple_GET_ITEM(object, 1), "set_verdict(): vlan's tci", 0, UINT16_MAX,
+                          &tci)
+               < 0) {
+        return -1;
+    }
+    vlan->proto = (struct lnfq_optional){true, (uint32_t)proto};
+    vlan->tci = (struct lnfq_optional){true, (uint32_t)tci};
+    return 0;
+}
+
+/* Fewer bytes than there are labels stand for the first ones; the rest are cleared. */
+static int
+parse_labels(PyObject *object, struct lnfq_options *options)
+{
+    PyObject *bytes;
+    Py_ssize_t size;
+
+    if (object == NULL || object == Py_None) {
+        return 0;
+    }
+    bytes = as_bytes(object, "set_verdict(): ct_labels");
+    if (bytes == NULL) {
+        return -1;
+    }
+    size = PyBytes_GET_SIZE(bytes);
+    options->has_labels = size >= 1 && size <= LNFQ_LABELS_SIZE;
+    if (options->has_labels) {
+        memcpy(options->labels, PyBytes_AS_STRING(bytes), (size_t)size);
+    }
+    else {
+        PyErr_Format(PyExc_ValueError, "set_verdict(): ct_labels must have 1..%d bytes, not %zd",
+                     LNFQ_LABELS_SIZE, size);
+    }
+    Py_DECREF(bytes);
+    return options->has_labels ? 0 : -1;
+}
+
+/* The header's owner, a new reference, goes to `owner`: it has to live until it is built. A header
+ * of another length would be refused by the kernel after it has taken the packet off its queue. */
+static int
+parse_l2_header(const lnfq_packet *packet, PyObject *object, struct lnfq_options *options,
+                PyObject **owner)
+{
+    Py_ssize_t size = packet->index.length[NFQA_L2HDR];
+
+    if (object == NULL || object == Py_None) {
+        return 0;
+    }
+    *owner = as_bytes(object, "set_verdict(): l2_header");
+    if (*owner == NULL) {
+        return -1;
+    }
+    if (size == 0 || size > LNFQ_L2_HEADER_MAX || PyBytes_GET_SIZE(*owner) != size) {
+        PyErr_Format(PyExc_ValueError,
+                     "set_verdict(): l2_header must be as long as the packet's, %zd bytes, not %zd",
+                     size, PyBytes_GET_SIZE(*owner));
+        return -1;
+    }
+    options->l2_header = PyBytes_AS_STRING(*owner);
+    options->l2_header_size = (size_t)size;
+    return 0;
+}
+
+static int
+build_options(const struct lnfq_options *options, struct lnfq_verdict *verdict)
+{
+    verdict->options = lnfq_verdict_build_options(options);
+    if (verdict->options == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+/* Whether any is named. */
+static bool
+named(PyObject *const values[LNFQ_OPTION_ARGUMENTS])
+{
+    for (int i = 0; i < LNFQ_OPTION_ARGUMENTS; i++) {
+        if (values[i] != NULL && values[i] != Py_None) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int
+lnfq_parse_options(const lnfq_packet *packet, PyObject *const values[LNFQ_OPTION_ARGUMENTS],
+                   struct lnfq_verdict *verdict)
+{
+    struct lnfq_options options = {0};
+    PyObject *l2_header = NULL;
+    int result = -1;
+
+    if (!named(values)) {
+        return 0;
+    }
+    if (parse_vlan(values[0], &options.vlan) == 0
+        && lnfq_parse_optional(values[1], "set_verdict(): ct_mark", &options.ct_mark) == 0
+        && parse_labels(values[2], &options) == 0
+        && parse_l2_header(packet, values[3], &options, &l2_header) == 0) {
+        result = build_options(&options, verdict);
+    }
+    Py_XDECREF(l2_header);
+    return result;
+}
