@@ -286,6 +286,7 @@ handle_new(lnfq_state *state)
     }
     memset((char *)handle + sizeof(PyObject), 0, sizeof(*handle) - sizeof(PyObject));
     handle->state = state;
+    handle->process = lnfq_module_process(state);
     handle->fd = -1;
     handle->wake_fd = -1;
     atomic_init(&handle->readers, 0);
