@@ -279,6 +279,13 @@ int lnfq_handle_flush(lnfq_handle *handle, const char *call);
 /* A verdict was given outside of a callback: sends it, or tells that it is held. 0, or -1. */
 int lnfq_handle_send_or_hold(lnfq_handle *handle, const char *call);
 
+/* ---- socket_options.c: attributes of the handle ---- */
+
+PyObject *lnfq_handle_get_rcvbuf(PyObject *self, void *closure);
+int lnfq_handle_set_rcvbuf(PyObject *self, PyObject *value, void *closure);
+PyObject *lnfq_handle_get_no_enobufs(PyObject *self, void *closure);
+int lnfq_handle_set_no_enobufs(PyObject *self, PyObject *value, void *closure);
+
 /* ---- queue.c ---- */
 
 struct lnfq_queue {

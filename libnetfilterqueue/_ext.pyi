@@ -72,6 +72,8 @@ class NetfilterQueueHandle:
     autoflush: bool
     on_held: Callable[[], object] | None
     on_close: Callable[[], object] | None
+    rcvbuf: int
+    no_enobufs: bool
     @property
     def closed(self) -> bool: ...
     def bind_pf(self, family: SupportsIndex, /) -> None: ...

@@ -62,6 +62,11 @@ def test_every_call_in_the_child(handle: Handle, udp: UdpPair) -> None:
             with pytest.raises(RuntimeError, match=rf"^{name}\(.*\): .*after fork"):
                 call()
         assert data_of(packet) == b"data"
+        for name in ("rcvbuf", "no_enobufs"):
+            with pytest.raises(RuntimeError, match=rf"^{name}: .*after fork"):
+                getattr(handle, name)
+            with pytest.raises(RuntimeError, match=rf"^{name}: .*after fork"):
+                setattr(handle, name, 1)
         handle.close()
         assert handle.closed
 
