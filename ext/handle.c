@@ -301,6 +301,7 @@ handle_new(lnfq_state *state)
     }
     memset((char *)handle + sizeof(PyObject), 0, sizeof(*handle) - sizeof(PyObject));
     handle->state = state;
+    handle->process = lnfq_module_process(state);
     handle->fd = -1;
     handle->wake_fd = -1;
     atomic_init(&handle->readers, 0);
@@ -1142,6 +1143,23 @@ static PyGetSetDef handle_attributes[] = {
      "waits. For a batch verdict the id is the last that it is about. The number is None on\n"
      "an adopted socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.",
      (void *)offsetof(lnfq_handle, on_verdict_error)},
+    {"rcvbuf", lnfq_handle_get_rcvbuf, lnfq_handle_set_rcvbuf,
+     "The socket's receive buffer in bytes, as the kernel counts them: an int.\n\n"
+     "Here wait the packets that nobody has read yet. The kernel charges a packet more than\n"
+     "its length, and doubles what is set: reading tells twice that. Takes 0 to 2**31-1. Goes\n"
+     "past the sysctl net.core.rmem_max with CAP_NET_ADMIN in the initial user namespace, else\n"
+     "is cut to it; the kernel has a least size too. May be used from any thread, and from a\n"
+     "callback. Raises ValueError for a number out of range or a closed handle, TypeError,\n"
+     "OSError, RuntimeError after fork. Kernel: SO_RCVBUFFORCE, SO_RCVBUF; socket(7).",
+     NULL},
+    {"no_enobufs", lnfq_handle_get_no_enobufs, lnfq_handle_set_no_enobufs,
+     "Whether the kernel keeps quiet about messages that the receive buffer had no room for: a\n"
+     "bool, False.\n\n"
+     "If True, neither a recv of your own fails with ENOBUFS nor does process count overruns;\n"
+     "the packets are lost as before. May be used from any thread, and from a callback. Raises\n"
+     "ValueError for a closed handle, OSError for an adopted descriptor that is no netlink\n"
+     "socket, RuntimeError after fork. Kernel: NETLINK_NO_ENOBUFS; netlink(7).",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -237,7 +237,7 @@ add_errors(PyObject *module, lnfq_state *state)
 
 /* Children of fork see that they are, without a system call at each use: see lnfq_state. */
 static int
-map_alive(lnfq_state *state)
+map_process(lnfq_state *state)
 {
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
     void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -246,13 +246,22 @@ map_alive(lnfq_state *state)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    state->alive = page;
+    state->process = page;
     if (madvise(page, size, MADV_WIPEONFORK) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
-    *state->alive = 1;
     return 0;
+}
+
+uint32_t
+lnfq_module_process(lnfq_state *state)
+{
+    if (*state->process == 0) {
+        state->last_process += 1;
+        *state->process = state->last_process;
+    }
+    return *state->process;
 }
 
 static int
@@ -260,7 +269,7 @@ module_exec(PyObject *module)
 {
     lnfq_state *state = module_state(module);
 
-    if (map_alive(state) < 0 || add_types(module, state) < 0 || add_tuples(module, state) < 0
+    if (map_process(state) < 0 || add_types(module, state) < 0 || add_tuples(module, state) < 0
         || add_errors(module, state) < 0) {
         return -1;
     }
@@ -317,8 +326,8 @@ module_free(void *module)
     lnfq_state *state = module_state(module);
 
     (void)module_clear(module);
-    if (state->alive != NULL) {
-        (void)munmap((void *)(uintptr_t)state->alive, (size_t)sysconf(_SC_PAGESIZE));
+    if (state->process != NULL) {
+        (void)munmap((void *)(uintptr_t)state->process, (size_t)sysconf(_SC_PAGESIZE));
     }
 }
 

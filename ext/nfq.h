@@ -60,9 +60,14 @@ typedef struct {
     PyObject *malformed_error;
     PyObject *verdict_error;
     PyObject *enums[LNFQ_ENUMS]; /* tuples of members; NULL until one is asked for */
-    /* A page that fork wipes: 1 in the process that loaded the module, 0 in its children. */
-    volatile unsigned char *alive;
+    /* A page that fork wipes: which process of its family this is, 0 until it opens a handle. */
+    volatile uint32_t *process;
+    uint32_t last_process; /* the last number that was given away, here or in a parent */
 } lnfq_state;
+
+/* That number, which no parent has, so that a handle tells those who opened it from their children.
+ * With the GIL. */
+uint32_t lnfq_module_process(lnfq_state *state);
 
 /* ---- arguments.c ---- */
 
@@ -212,8 +217,9 @@ struct lnfq_handle {
     lnfq_state *state;
     struct nfq_handle *library; /* NULL where the descriptor was adopted */
     int fd;
-    int wake_fd; /* an eventfd: readable once the handle is closed */
-    bool kernel; /* a netlink socket: an answer is there when the request's send returns */
+    int wake_fd;      /* an eventfd: readable once the handle is closed */
+    uint32_t process; /* the one that opened it: see lnfq_state */
+    bool kernel;      /* a netlink socket: an answer is there when the request's send returns */
     pthread_mutex_t lock;
 
     /* The rest is protected by the lock, but for what is atomic. */
@@ -265,7 +271,7 @@ PyObject *lnfq_handle_adopt(lnfq_state *state, int fd);
 static inline bool
 lnfq_handle_forked(const lnfq_handle *handle)
 {
-    return *handle->state->alive == 0;
+    return *handle->state->process != handle->process;
 }
 
 /* 0, or -1 with RuntimeError naming the call, in a child of fork. */
@@ -313,6 +319,13 @@ int lnfq_handle_flush(lnfq_handle *handle, const char *call);
 
 /* A verdict was given outside of a callback: sends it, or tells that it is held. 0, or -1. */
 int lnfq_handle_send_or_hold(lnfq_handle *handle, const char *call);
+
+/* ---- socket_options.c: attributes of the handle ---- */
+
+PyObject *lnfq_handle_get_rcvbuf(PyObject *self, void *closure);
+int lnfq_handle_set_rcvbuf(PyObject *self, PyObject *value, void *closure);
+PyObject *lnfq_handle_get_no_enobufs(PyObject *self, void *closure);
+int lnfq_handle_set_no_enobufs(PyObject *self, PyObject *value, void *closure);
 
 /* ---- queue.c ---- */
 

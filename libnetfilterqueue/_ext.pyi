@@ -131,6 +131,8 @@ class NetfilterQueueHandle:
     on_held: Callable[[], object] | None
     on_close: Callable[[], object] | None
     on_verdict_error: Callable[[int | None, int, OSError], object] | None
+    rcvbuf: int
+    no_enobufs: bool
     @property
     def closed(self) -> bool: ...
     def bind_pf(self, family: SupportsIndex, /) -> None: ...

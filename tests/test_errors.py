@@ -53,6 +53,10 @@ def set_default(queue: Any, value: object) -> None:
     queue.default_verdict = value
 
 
+def set_rcvbuf(handle: Any, value: object) -> None:
+    handle.rcvbuf = value
+
+
 RANGES: list[tuple[str, Call, list[Any]]] = [
     ("bind_pf", lambda on, value: on.handle.bind_pf(value), [-1, 1 << 16, TOO_LARGE]),
     ("unbind_pf", lambda on, value: on.handle.unbind_pf(value), [-1, 1 << 16, TOO_LARGE]),
@@ -83,6 +87,7 @@ RANGES: list[tuple[str, Call, list[Any]]] = [
         [-1, 6, TOO_LARGE],
     ),
     ("process", lambda on, value: on.handle.process(value), [-1]),
+    ("rcvbuf", lambda on, value: set_rcvbuf(on.handle, value), [-1, 1 << 31, 1 << 64]),
     ("process", lambda on, value: on.handle.process(timeout=value), [-1, -0.5, float("nan")]),
     ("set_mode", lambda on, value: on.queue.set_mode(value, 0), [-1, 3, 258, TOO_LARGE]),
     ("set_mode", lambda on, value: on.queue.set_mode(COPY, value), [-1, TOO_LARGE]),
@@ -113,6 +118,7 @@ TYPES: list[tuple[str, Call]] = [
     ("handle_packet", lambda on, value: on.handle.handle_packet(value)),
     ("process", lambda on, value: on.handle.process(value)),
     ("process", lambda on, value: on.handle.process(timeout=value)),
+    ("rcvbuf", lambda on, value: set_rcvbuf(on.handle, value)),
     ("set_mode", lambda on, value: on.queue.set_mode(value, 0)),
     ("set_mode", lambda on, value: on.queue.set_mode(COPY, value)),
     ("set_flags", lambda on, value: on.queue.set_flags(value, 0)),

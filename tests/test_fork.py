@@ -3,12 +3,13 @@
 
 import os
 import signal
+import socket
 import traceback
 from collections.abc import Callable
 
 import pytest
-from netns import UdpPair
-from queues import Handle, Packet, data_of
+from netns import LOOPBACK, PORT, QUEUED_PORT, UdpPair, queue_rule
+from queues import Handle, Packet, accept, data_of
 
 import libnetfilterqueue as nfq
 
@@ -61,6 +62,11 @@ def test_every_call_in_the_child(handle: Handle, udp: UdpPair) -> None:
             with pytest.raises(RuntimeError, match=rf"^{name}\(.*\): .*after fork"):
                 call()
         assert data_of(packet) == b"data"
+        for name in ("rcvbuf", "no_enobufs"):
+            with pytest.raises(RuntimeError, match=rf"^{name}: .*after fork"):
+                getattr(handle, name)
+            with pytest.raises(RuntimeError, match=rf"^{name}: .*after fork"):
+                setattr(handle, name, 1)
         handle.close()
         assert handle.closed
 
@@ -124,3 +130,29 @@ def test_signal_handler_that_forks(handle: Handle) -> None:
         os._exit(2)
     assert dispatched == 0
     assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+
+
+def test_handle_of_the_child(handle: Handle, udp: UdpPair) -> None:
+    """A handle that the child opens is the child's: it works there, and not in its own children."""
+    kept_packets(handle, udp, b"1")
+    queue_rule(2, f"-p udp --sport {QUEUED_PORT - 1}")
+
+    def grandchild(own: Handle) -> None:
+        for inherited in (handle, own):
+            with pytest.raises(RuntimeError, match="after fork"):
+                inherited.process()
+        with nfq.open() as another:
+            assert another.process() == 0
+
+    def child() -> None:
+        with nfq.open() as own, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            own.create_queue(2, accept, mode=nfq.NFQNL_COPY_PACKET)
+            sender.bind((LOOPBACK[socket.AF_INET], QUEUED_PORT - 1))
+            sender.sendto(b"2", (LOOPBACK[socket.AF_INET], PORT))
+            assert own.process() == 1
+            assert in_child(lambda: grandchild(own)) == 0
+        with pytest.raises(RuntimeError, match="after fork"):
+            handle.process()
+
+    assert in_child(child) == 0
+    assert udp.arrivals() == [b"2"]

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The options of the handle's socket: attributes of the handle, which the kernel remembers.
+ *
+ * Each is read and set under the handle's lock, since another thread may close the descriptor.
+ */
+#include "nfq.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/netlink.h>
+#include <sys/socket.h>
+
+/* Reads or sets an option with the lock and without the GIL. Returns 0 or an errno. */
+typedef int (*option_call)(int fd, int *value);
+
+/* Calls it on the handle's descriptor. 0, or -1 with an exception; `remedy` may be empty. */
+static int
+call_option(lnfq_handle *handle, const char *name, option_call call, int *value, const char *remedy)
+{
+    PyThreadState *thread;
+    bool closed;
+    int error;
+
+    if (lnfq_handle_check_forked(handle, name) < 0) {
+        return -1;
+    }
+    thread = lnfq_handle_enter(handle);
+    closed = handle->closed;
+    error = closed ? 0 : call(handle->fd, value);
+    lnfq_handle_leave(handle, thread);
+    if (closed) {
+        return lnfq_handle_raise_closed(name);
+    }
+    if (error != 0) {
+        lnfq_error_raise(error, remedy, "%s", name);
+        return -1;
+    }
+    return 0;
+}
+
+static int
+get_option(int fd, int level, int option, int *value)
+{
+    socklen_t size = sizeof(*value);
+
+    return getsockopt(fd, level, option, value, &size) < 0 ? errno : 0;
+}
+
+static int
+set_option(int fd, int level, int option, int value)
+{
+    return setsockopt(fd, level, option, &value, sizeof(value)) < 0 ? errno : 0;
+}
+
+/* ---- rcvbuf ---- */
+
+static int
+read_rcvbuf(int fd, int *value)
+{
+    return get_option(fd, SOL_SOCKET, SO_RCVBUF, value);
+}
+
+/* Past rmem_max where we may go past it, else as far as it goes. */
+static int
+write_rcvbuf(int fd, int *value)
+{
+    /* The kernel doubles it, and old ones let that overflow. */
+    int size = *value < INT_MAX / 2 ? *value : INT_MAX / 2;
+    int error = set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, size);
+
+    return error == EPERM ? set_option(fd, SOL_SOCKET, SO_RCVBUF, size) : error;
+}
+
+PyObject *
+lnfq_handle_get_rcvbuf(PyObject *self, void *Py_UNUSED(closure))
+{
+    int size = 0;
+
+    if (call_option((lnfq_handle *)self, "rcvbuf", read_rcvbuf, &size, "") < 0) {
+        return NULL;
+    }
+    return PyLong_FromLong(size);
+}
+
+int
+lnfq_handle_set_rcvbuf(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int64_t number;
+    int size;
+
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "rcvbuf can't be deleted");
+        return -1;
+    }
+    if (lnfq_parse_int(value, "rcvbuf", 0, INT_MAX, &number) < 0) {
+        return -1;
+    }
+    size = (int)number;
+    return call_option((lnfq_handle *)self, "rcvbuf", write_rcvbuf, &size, "");
+}
+
+/* ---- no_enobufs ---- */
+
+static int
+read_no_enobufs(int fd, int *value)
+{
+    return get_option(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, value);
+}
+
+static int
+write_no_enobufs(int fd, int *value)
+{
+    return set_option(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, *value);
+}
+
+static int
+call_no_enobufs(PyObject *self, option_call call, int *value)
+{
+    lnfq_handle *handle = (lnfq_handle *)self;
+    const char *remedy = handle->kernel ? "" : "the descriptor is no netlink socket";
+
+    return call_option(handle, "no_enobufs", call, value, remedy);
+}
+
+PyObject *
+lnfq_handle_get_no_enobufs(PyObject *self, void *Py_UNUSED(closure))
+{
+    int value = 0;
+
+    if (call_no_enobufs(self, read_no_enobufs, &value) < 0) {
+        return NULL;
+    }
+    return PyBool_FromLong(value);
+}
+
+int
+lnfq_handle_set_no_enobufs(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    int truth;
+
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "no_enobufs can't be deleted");
+        return -1;
+    }
+    truth = PyObject_IsTrue(value);
+    return truth < 0 ? -1 : call_no_enobufs(self, write_no_enobufs, &truth);
+}
