@@ -936,7 +936,6 @@ handle_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     lnfq_handle *handle = handle_cast(self);
     struct lnfq_stats stats;
-    PyObject *tuple;
 
     if (lnfq_handle_check_forked(handle, "stats()") < 0) {
         return NULL;
@@ -944,24 +943,20 @@ handle_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     lnfq_handle_lock(handle);
     stats = handle->stats;
     lnfq_handle_unlock(handle);
-    tuple = PyStructSequence_New(handle->state->stats_type);
-    if (tuple == NULL) {
-        return NULL;
-    }
-    const uint64_t values[] = {stats.packets,  stats.verdicts,       stats.sends,
-                               stats.receives, stats.overruns,       stats.truncated,
-                               stats.orphaned, stats.verdict_errors, stats.defaulted};
 
-    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
-        PyObject *value = PyLong_FromUnsignedLongLong(values[i]);
+    PyObject *const values[] = {
+        PyLong_FromUnsignedLongLong(stats.packets),
+        PyLong_FromUnsignedLongLong(stats.verdicts),
+        PyLong_FromUnsignedLongLong(stats.sends),
+        PyLong_FromUnsignedLongLong(stats.receives),
+        PyLong_FromUnsignedLongLong(stats.overruns),
+        PyLong_FromUnsignedLongLong(stats.truncated),
+        PyLong_FromUnsignedLongLong(stats.orphaned),
+        PyLong_FromUnsignedLongLong(stats.verdict_errors),
+        PyLong_FromUnsignedLongLong(stats.defaulted),
+    };
 
-        if (value == NULL) {
-            Py_DECREF(tuple);
-            return NULL;
-        }
-        PyStructSequence_SetItem(tuple, (Py_ssize_t)i, value);
-    }
-    return tuple;
+    return lnfq_tuple_make(handle->state, LNFQ_TUPLE_HANDLE_STATS, values, Py_ARRAY_LENGTH(values));
 }
 
 PyDoc_STRVAR(close_doc,
@@ -1188,24 +1183,4 @@ PyType_Spec lnfq_handle_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
              | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = handle_slots,
-};
-
-static PyStructSequence_Field stats_fields[] = {
-    {"packets", "Packets that were dispatched to callbacks."},
-    {"verdicts", "Verdicts that were executed, defaults included."},
-    {"sends", "System calls that carried verdicts."},
-    {"receives", "System calls that read messages."},
-    {"overruns", "Times that the kernel reported lost messages (ENOBUFS)."},
-    {"truncated", "Packets that were dispatched cut short."},
-    {"orphaned", "Packets for a queue that is gone."},
-    {"verdict_errors", "Verdicts that the kernel refused, as it reports later."},
-    {"defaulted", "Packets that got their queue's default verdict."},
-    {NULL, NULL},
-};
-
-PyStructSequence_Desc lnfq_stats_desc = {
-    .name = "libnetfilterqueue.HandleStats",
-    .doc = "A handle's counters since open; ints of 64 bits.",
-    .fields = stats_fields,
-    .n_in_sequence = 9,
 };

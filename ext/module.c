@@ -201,25 +201,6 @@ add_types(PyObject *module, lnfq_state *state)
     return 0;
 }
 
-/* Makes a named tuple. 0, or -1. */
-static int
-add_tuple(PyObject *module, PyTypeObject **type, PyStructSequence_Desc *desc)
-{
-    *type = PyStructSequence_NewType(desc);
-    return *type == NULL ? -1 : PyModule_AddType(module, *type);
-}
-
-static int
-add_tuples(PyObject *module, lnfq_state *state)
-{
-    if (add_tuple(module, &state->stats_type, &lnfq_stats_desc) < 0
-        || add_tuple(module, &state->status_type, &lnfq_status_desc) < 0
-        || add_tuple(module, &state->vlan_type, &lnfq_vlan_desc) < 0) {
-        return -1;
-    }
-    return add_tuple(module, &state->conntrack_type, &lnfq_conntrack_desc);
-}
-
 static int
 add_errors(PyObject *module, lnfq_state *state)
 {
@@ -269,8 +250,7 @@ module_exec(PyObject *module)
 {
     lnfq_state *state = module_state(module);
 
-    if (map_process(state) < 0 || add_types(module, state) < 0 || add_tuples(module, state) < 0
-        || add_errors(module, state) < 0) {
+    if (map_process(state) < 0 || add_types(module, state) < 0 || add_errors(module, state) < 0) {
         return -1;
     }
     return add_constants(module);
@@ -286,14 +266,13 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->packet_type);
     Py_VISIT(state->slot_type);
     Py_VISIT(state->view_type);
-    Py_VISIT(state->stats_type);
-    Py_VISIT(state->status_type);
-    Py_VISIT(state->vlan_type);
-    Py_VISIT(state->conntrack_type);
     Py_VISIT(state->malformed_error);
     Py_VISIT(state->verdict_error);
     for (int i = 0; i < LNFQ_ENUMS; i++) {
         Py_VISIT(state->enums[i]);
+    }
+    for (int i = 0; i < LNFQ_TUPLES; i++) {
+        Py_VISIT(state->tuples[i]);
     }
     return 0;
 }
@@ -308,14 +287,13 @@ module_clear(PyObject *module)
     Py_CLEAR(state->packet_type);
     Py_CLEAR(state->slot_type);
     Py_CLEAR(state->view_type);
-    Py_CLEAR(state->stats_type);
-    Py_CLEAR(state->status_type);
-    Py_CLEAR(state->vlan_type);
-    Py_CLEAR(state->conntrack_type);
     Py_CLEAR(state->malformed_error);
     Py_CLEAR(state->verdict_error);
     for (int i = 0; i < LNFQ_ENUMS; i++) {
         Py_CLEAR(state->enums[i]);
+    }
+    for (int i = 0; i < LNFQ_TUPLES; i++) {
+        Py_CLEAR(state->tuples[i]);
     }
     return 0;
 }

@@ -47,19 +47,25 @@ enum lnfq_enum {
     LNFQ_ENUMS,
 };
 
+/* The named tuples that are returned. */
+enum lnfq_tuple {
+    LNFQ_TUPLE_HANDLE_STATS,
+    LNFQ_TUPLE_QUEUE_STATUS,
+    LNFQ_TUPLE_VLAN,
+    LNFQ_TUPLE_CONNTRACK,
+    LNFQ_TUPLES,
+};
+
 typedef struct {
     PyTypeObject *handle_type;
     PyTypeObject *queue_type;
     PyTypeObject *packet_type;
     PyTypeObject *slot_type;
     PyTypeObject *view_type;
-    PyTypeObject *stats_type;
-    PyTypeObject *status_type;
-    PyTypeObject *vlan_type;
-    PyTypeObject *conntrack_type;
     PyObject *malformed_error;
     PyObject *verdict_error;
-    PyObject *enums[LNFQ_ENUMS]; /* tuples of members; NULL until one is asked for */
+    PyObject *enums[LNFQ_ENUMS];   /* tuples of members; NULL until one is asked for */
+    PyObject *tuples[LNFQ_TUPLES]; /* types; NULL until one is made */
     /* A page that fork wipes: which process of its family this is, 0 until it opens a handle. */
     volatile uint32_t *process;
     uint32_t last_process; /* the last number that was given away, here or in a parent */
@@ -100,6 +106,12 @@ int lnfq_parse_queue_nr(const char *call, PyObject *const *args, Py_ssize_t narg
 
 /* The enum's member of that value, or an int where it has none. */
 PyObject *lnfq_enum_member(lnfq_state *state, enum lnfq_enum which, uint32_t value);
+
+/* ---- tuples.c ---- */
+
+/* A named tuple of the values, which it steals; NULL among them stands for an exception. */
+PyObject *lnfq_tuple_make(lnfq_state *state, enum lnfq_tuple which, PyObject *const *values,
+                          size_t count);
 
 /* ---- error.c: the one funnel from errno to exceptions ---- */
 
@@ -260,7 +272,6 @@ struct lnfq_handle {
 };
 
 extern PyType_Spec lnfq_handle_spec;
-extern PyStructSequence_Desc lnfq_stats_desc;
 
 /* Opens a socket, in the namespace that `netns` is a descriptor on, or with -1 in the thread's. */
 PyObject *lnfq_handle_open(lnfq_state *state, int netns);
@@ -400,8 +411,6 @@ struct lnfq_packet {
 };
 
 extern PyType_Spec lnfq_packet_spec;
-extern PyStructSequence_Desc lnfq_vlan_desc;
-extern PyStructSequence_Desc lnfq_conntrack_desc;
 
 /* A blank packet: nothing in it means anything until a message is read into it. */
 lnfq_packet *lnfq_packet_new(lnfq_state *state);
@@ -502,8 +511,6 @@ void lnfq_config_remedy(lnfq_handle *handle, int error, uint16_t queue,
                         const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE]);
 
 /* ---- status.c ---- */
-
-extern PyStructSequence_Desc lnfq_status_desc;
 
 /* A list of what the kernel's table says; NULL with an exception. */
 PyObject *lnfq_status_list(lnfq_state *state);

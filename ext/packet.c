@@ -529,28 +529,6 @@ optional_number(struct lnfq_optional number)
     return PyLong_FromUnsignedLong(number.value);
 }
 
-/* Fills a named tuple; steals the values, of which NULL stands for an exception. */
-static PyObject *
-make_tuple(PyTypeObject *type, PyObject *const *values, Py_ssize_t count)
-{
-    PyObject *tuple = PyStructSequence_New(type);
-    bool whole = tuple != NULL;
-
-    for (Py_ssize_t i = 0; i < count; i++) {
-        whole = whole && values[i] != NULL;
-        if (tuple != NULL) {
-            PyStructSequence_SetItem(tuple, i, values[i]);
-        }
-        else {
-            Py_XDECREF(values[i]);
-        }
-    }
-    if (!whole) {
-        Py_CLEAR(tuple);
-    }
-    return tuple;
-}
-
 /* Those of 32 bits; the closure is the kernel's number of the attribute. */
 static PyObject *
 packet_get_u32(PyObject *self, void *closure)
@@ -685,7 +663,8 @@ packet_get_vlan(PyObject *self, void *Py_UNUSED(closure))
 
     PyObject *const values[] = {optional_number(vlan.proto), optional_number(vlan.tci)};
 
-    return make_tuple(packet->queue->handle->state->vlan_type, values, 2);
+    return lnfq_tuple_make(packet->queue->handle->state, LNFQ_TUPLE_VLAN, values,
+                           Py_ARRAY_LENGTH(values));
 }
 
 static PyObject *
@@ -715,7 +694,8 @@ packet_get_conntrack(PyObject *self, void *Py_UNUSED(closure))
         packet_bytes_or_none(packet, NFQA_CT),
     };
 
-    return make_tuple(packet->queue->handle->state->conntrack_type, values, 7);
+    return lnfq_tuple_make(packet->queue->handle->state, LNFQ_TUPLE_CONNTRACK, values,
+                           Py_ARRAY_LENGTH(values));
 }
 
 /* ---- the names of devices ---- */
@@ -1075,35 +1055,4 @@ PyType_Spec lnfq_packet_spec = {
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
              | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = packet_slots,
-};
-
-static PyStructSequence_Field vlan_fields[] = {
-    {"proto", "The tag's EtherType: 0x8100 for 802.1Q, 0x88a8 for 802.1ad."},
-    {"tci", "Its control information: priority, drop eligibility and VLAN number."},
-    {NULL, NULL},
-};
-
-PyStructSequence_Desc lnfq_vlan_desc = {
-    .name = "libnetfilterqueue.Vlan",
-    .doc = "A VLAN tag; ints of 16 bits in host byte order, None for what is missing.",
-    .fields = vlan_fields,
-    .n_in_sequence = 2,
-};
-
-static PyStructSequence_Field conntrack_fields[] = {
-    {"id", "The entry's number (CTA_ID)."},
-    {"status", "Its IPS_* bits (CTA_STATUS; linux/netfilter/nf_conntrack_common.h)."},
-    {"mark", "Its mark (CTA_MARK); kernels leave out 0."},
-    {"labels", "Its labels, 16 bytes (CTA_LABELS)."},
-    {"zone", "Its zone (CTA_ZONE); kernels leave out 0."},
-    {"timeout", "The seconds that it has left (CTA_TIMEOUT)."},
-    {"raw", "All of NFQA_CT as bytes: netlink attributes, for a parser of your own."},
-    {NULL, NULL},
-};
-
-PyStructSequence_Desc lnfq_conntrack_desc = {
-    .name = "libnetfilterqueue.Conntrack",
-    .doc = "A connection tracking entry; ints in host byte order, None for what is missing.",
-    .fields = conntrack_fields,
-    .n_in_sequence = 7,
 };

@@ -61,21 +61,13 @@ lnfq_status_owner(uint16_t queue, uint32_t *port)
 static PyObject *
 make_status(lnfq_state *state, const uint32_t numbers[COLUMNS])
 {
-    PyObject *status = PyStructSequence_New(state->status_type);
+    PyObject *values[COLUMNS];
 
-    for (int i = 0; status != NULL && i < COLUMNS; i++) {
-        PyObject *value = i == COLUMN_COPY_MODE
-                              ? lnfq_enum_member(state, LNFQ_ENUM_COPY_MODE, numbers[i])
-                              : PyLong_FromUnsignedLong(numbers[i]);
-
-        if (value == NULL) {
-            Py_CLEAR(status);
-        }
-        else {
-            PyStructSequence_SetItem(status, i, value);
-        }
+    for (int i = 0; i < COLUMNS; i++) {
+        values[i] = i == COLUMN_COPY_MODE ? lnfq_enum_member(state, LNFQ_ENUM_COPY_MODE, numbers[i])
+                                          : PyLong_FromUnsignedLong(numbers[i]);
     }
-    return status;
+    return lnfq_tuple_make(state, LNFQ_TUPLE_QUEUE_STATUS, values, COLUMNS);
 }
 
 /* Appends a line to the list; 0, or -1. */
@@ -123,22 +115,3 @@ lnfq_status_list(lnfq_state *state)
     (void)fclose(table);
     return list;
 }
-
-static PyStructSequence_Field status_fields[] = {
-    {"queue", "The queue's number."},
-    {"portid", "The netlink port id of the socket that has bound it."},
-    {"waiting", "Packets that wait for their verdict."},
-    {"copy_mode", "A CopyMode."},
-    {"copy_range", "How many bytes of a packet it delivers at most."},
-    {"queue_dropped", "Packets dropped because maxlen of them waited."},
-    {"user_dropped", "Packets dropped because the socket's receive buffer was full."},
-    {"id_sequence", "The id of the last packet."},
-    {NULL, NULL},
-};
-
-PyStructSequence_Desc lnfq_status_desc = {
-    .name = "libnetfilterqueue.QueueStatus",
-    .doc = "What the kernel's table says of a queue; ints of 32 bits, since it was bound.",
-    .fields = status_fields,
-    .n_in_sequence = COLUMNS,
-};

@@ -7,15 +7,11 @@ handle's descriptor and pass what comes to handle_packet(), or call process(). S
 
 from libnetfilterqueue._ext import (
     NF_QUEUE_NR,
-    Conntrack,
-    HandleStats,
     MalformedMessageError,
     NetfilterQueueData,
     NetfilterQueueHandle,
     NetfilterQueueQueueHandle,
-    QueueStatus,
     VerdictError,
-    Vlan,
     open,
     queue_status,
 )
@@ -48,6 +44,7 @@ from libnetfilterqueue.constants import (
     SkbInfo,
     Verdict,
 )
+from libnetfilterqueue.tuples import Conntrack, HandleStats, QueueStatus, Vlan
 
 __all__ = [
     "NFQA_CFG_F_CONNTRACK",

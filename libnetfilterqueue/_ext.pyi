@@ -2,9 +2,10 @@
 from collections.abc import Callable
 from typing import Final, Protocol, SupportsIndex, final
 
-from _typeshed import FileDescriptorLike, ReadableBuffer, StrOrBytesPath, structseq
+from _typeshed import FileDescriptorLike, ReadableBuffer, StrOrBytesPath
 
-from libnetfilterqueue.constants import CopyMode, Hook, SkbInfo, Verdict
+from libnetfilterqueue.constants import Hook, SkbInfo, Verdict
+from libnetfilterqueue.tuples import Conntrack, HandleStats, QueueStatus, Vlan
 
 class _Float(Protocol):
     def __float__(self) -> float: ...
@@ -34,96 +35,6 @@ NF_INET_POST_ROUTING: Final[int]
 
 class MalformedMessageError(ValueError): ...
 class VerdictError(RuntimeError): ...
-
-@final
-class HandleStats(structseq[int], tuple[int, int, int, int, int, int, int, int, int]):
-    __match_args__: Final = (
-        "packets",
-        "verdicts",
-        "sends",
-        "receives",
-        "overruns",
-        "truncated",
-        "orphaned",
-        "verdict_errors",
-        "defaulted",
-    )
-    @property
-    def packets(self) -> int: ...
-    @property
-    def verdicts(self) -> int: ...
-    @property
-    def sends(self) -> int: ...
-    @property
-    def receives(self) -> int: ...
-    @property
-    def overruns(self) -> int: ...
-    @property
-    def truncated(self) -> int: ...
-    @property
-    def orphaned(self) -> int: ...
-    @property
-    def verdict_errors(self) -> int: ...
-    @property
-    def defaulted(self) -> int: ...
-
-@final
-class QueueStatus(structseq[int], tuple[int, int, int, CopyMode, int, int, int, int]):
-    __match_args__: Final = (
-        "queue",
-        "portid",
-        "waiting",
-        "copy_mode",
-        "copy_range",
-        "queue_dropped",
-        "user_dropped",
-        "id_sequence",
-    )
-    @property
-    def queue(self) -> int: ...
-    @property
-    def portid(self) -> int: ...
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def copy_mode(self) -> CopyMode: ...
-    @property
-    def copy_range(self) -> int: ...
-    @property
-    def queue_dropped(self) -> int: ...
-    @property
-    def user_dropped(self) -> int: ...
-    @property
-    def id_sequence(self) -> int: ...
-
-@final
-class Vlan(structseq[int | None], tuple[int | None, int | None]):
-    __match_args__: Final = ("proto", "tci")
-    @property
-    def proto(self) -> int | None: ...
-    @property
-    def tci(self) -> int | None: ...
-
-@final
-class Conntrack(
-    structseq[int | bytes | None],
-    tuple[int | None, int | None, int | None, bytes | None, int | None, int | None, bytes],
-):
-    __match_args__: Final = ("id", "status", "mark", "labels", "zone", "timeout", "raw")
-    @property
-    def id(self) -> int | None: ...
-    @property
-    def status(self) -> int | None: ...
-    @property
-    def mark(self) -> int | None: ...
-    @property
-    def labels(self) -> bytes | None: ...
-    @property
-    def zone(self) -> int | None: ...
-    @property
-    def timeout(self) -> int | None: ...
-    @property
-    def raw(self) -> bytes: ...
 
 @final
 class NetfilterQueueHandle:

@@ -24,9 +24,17 @@ NFQA_TIMESTAMP = 4
 NFQA_IFINDEX_INDEV = 5
 NFQA_HWADDR = 9
 NFQA_PAYLOAD = 10
+NFQA_CT = 11
+NFQA_CT_INFO = 12
 NFQA_CAP_LEN = 13
 NFQA_SKB_INFO = 14
 NFQA_UID = 16
+NFQA_SECCTX = 18
+NFQA_VLAN = 19
+NFQA_L2HDR = 20
+NFQA_PRIORITY = 21
+NFQA_CGROUP_CLASSID = 22
+NLA_TYPE_MASK = 0x3FFF
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -53,6 +61,22 @@ def packet_message(
     body = struct.pack("!BBH", socket.AF_INET, 0, number) + attribute(NFQA_PACKET_HDR, header)
     last = struct.pack("=HH", 4 + len(payload), NFQA_PAYLOAD) + payload
     return message(MSG_PACKET, body + b"".join(attributes) + last)
+
+
+def read_attributes(data: bytes) -> dict[int, bytes]:
+    """The values of netlink attributes one behind the other, in their order."""
+    attributes: dict[int, bytes] = {}
+    position = 0
+    while position < len(data):
+        length, kind = struct.unpack_from("=HH", data, position)
+        attributes[kind & NLA_TYPE_MASK] = data[position + 4 : position + length]
+        position += length + -length % 4
+    return attributes
+
+
+def attributes_of(message: bytes) -> dict[int, bytes]:
+    """The attributes of a message of a queue."""
+    return read_attributes(message[20:])
 
 
 def aligned(data: bytes) -> bytes:
@@ -129,14 +153,19 @@ class PlayedKernel:
         received, self._received = self._received, []
         return received
 
-    def verdicts(self) -> list[SentVerdict]:
-        """The verdicts that the handle has sent since the last look."""
+    @staticmethod
+    def read(messages: list[bytes]) -> list[SentVerdict]:
+        """The verdicts among messages."""
         kinds = (MSG_VERDICT, MSG_VERDICT_BATCH)
         return [
             SentVerdict.read(data)
-            for data in self.received()
+            for data in messages
             if struct.unpack_from("=H", data, 4)[0] in kinds
         ]
+
+    def verdicts(self) -> list[SentVerdict]:
+        """The verdicts that the handle has sent since the last look."""
+        return self.read(self.received())
 
     def create_queue(self, number: int, callback: Callable[[Packet], object]) -> Queue:
         """Has the handle create a queue."""
