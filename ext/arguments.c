@@ -108,6 +108,22 @@ lnfq_parse_optional(PyObject *object, const char *what, struct lnfq_optional *nu
 }
 
 int
+lnfq_parse_descriptor(PyObject *object, const char *what, const char *kinds)
+{
+    int fd = PyObject_AsFileDescriptor(object);
+
+    if (fd < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s must be %san int or have a fileno() method, not %.200s: %R", what, kinds,
+                     Py_TYPE(object)->tp_name, object);
+    }
+    else if (fd < 0 && PyErr_ExceptionMatches(PyExc_ValueError)) {
+        PyErr_Format(PyExc_ValueError, "%s must not be negative: %R", what, object);
+    }
+    return fd;
+}
+
+int
 lnfq_parse_verdict(PyObject *object, const char *what, uint32_t *verdict)
 {
     int64_t value;

@@ -359,6 +359,8 @@ static const char *
 open_remedy(int error)
 {
     switch (error) {
+    case EINVAL:
+        return "netns is no network namespace";
     case EPROTONOSUPPORT:
     case EAFNOSUPPORT:
         return "the kernel lacks nfnetlink, which 'modprobe nfnetlink_queue' loads";

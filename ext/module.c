@@ -53,16 +53,8 @@ open_elsewhere(PyObject *module, PyObject *netns)
 static PyObject *
 open_adopted(PyObject *module, PyObject *fd)
 {
-    int number = PyObject_AsFileDescriptor(fd);
+    int number = lnfq_parse_descriptor(fd, "open(): fd", "");
 
-    if (number < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
-        PyErr_Format(PyExc_TypeError,
-                     "open(): fd must be an int or have a fileno() method, not %.200s: %R",
-                     Py_TYPE(fd)->tp_name, fd);
-    }
-    else if (number < 0 && PyErr_ExceptionMatches(PyExc_ValueError)) {
-        PyErr_Format(PyExc_ValueError, "open(): fd must not be negative: %R", fd);
-    }
     return number < 0 ? NULL : lnfq_handle_adopt(module_state(module), number);
 }
 

@@ -72,7 +72,7 @@ open_path(PyObject *object)
     fd = open(PyBytes_AS_STRING(path), O_RDONLY | O_CLOEXEC);
     Py_END_ALLOW_THREADS
     if (fd < 0) {
-        lnfq_error_raise(errno, "", "open(): netns %R", object);
+        lnfq_error_raise(errno, "", "open(): netns '%s'", PyBytes_AS_STRING(path));
     }
     Py_DECREF(path);
     return fd;
@@ -82,7 +82,7 @@ open_path(PyObject *object)
 static int
 copy_descriptor(PyObject *object)
 {
-    int fd = PyObject_AsFileDescriptor(object);
+    int fd = lnfq_parse_descriptor(object, "open(): netns", "a path, ");
     int copy;
 
     if (fd < 0) {
@@ -102,13 +102,7 @@ lnfq_netns_descriptor(PyObject *object)
         || PyObject_HasAttrString((PyObject *)Py_TYPE(object), "__fspath__")) {
         return open_path(object);
     }
-    if (PyIndex_Check(object) || PyObject_HasAttrString(object, "fileno")) {
-        return copy_descriptor(object);
-    }
-    PyErr_Format(PyExc_TypeError,
-                 "open(): netns must be a path, an int or have a fileno() method, not %.200s: %R",
-                 Py_TYPE(object)->tp_name, object);
-    return -1;
+    return copy_descriptor(object);
 }
 
 bool

@@ -95,7 +95,11 @@ int lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t h
 /* Reads a number of 32 bits that may be left out: NULL and None leave `number` alone. 0, or -1. */
 int lnfq_parse_optional(PyObject *object, const char *what, struct lnfq_optional *number);
 
-/* The same for a verdict; ValueError for one that user space may not give. */
+/* Reads a descriptor, or what has a fileno() method; `kinds` says what else `what` may be. Returns
+ * it, or -1 with an exception. */
+int lnfq_parse_descriptor(PyObject *object, const char *what, const char *kinds);
+
+/* Reads a verdict as an int; ValueError for one that user space may not give. 0, or -1. */
 int lnfq_parse_verdict(PyObject *object, const char *what, uint32_t *verdict);
 
 /* Reads the arguments (number, bypass=False) of a call, as the verdict that passes a packet on. */

@@ -108,9 +108,10 @@ def test_vlan(kernel: PlayedKernel) -> None:
     tci = attribute(NFQA_VLAN_TCI, u16(0xE00A))
     proto = attribute(NFQA_VLAN_PROTO, u16(0x8100))
     packet = receive(kernel, attribute(NFQA_VLAN | NLA_F_NESTED, tci + proto))
-    assert isinstance(packet.vlan, nfq.Vlan)
-    assert packet.vlan == (0x8100, 0xE00A)
-    assert (packet.vlan.proto, packet.vlan.tci) == (0x8100, 0xE00A)
+    vlan = packet.vlan
+    assert isinstance(vlan, nfq.Vlan)
+    assert (vlan.proto, vlan.tci) == (0x8100, 0xE00A)
+    assert vlan == (0x8100, 0xE00A)
 
 
 def test_half_a_vlan(kernel: PlayedKernel) -> None:
@@ -197,7 +198,7 @@ def test_cut_message(kernel: PlayedKernel) -> None:
 def test_attributes_are_read_only(kernel: PlayedKernel) -> None:
     """None of them can be set."""
     packet = receive(kernel)
-    for name in "priority cgroup_classid secctx vlan l2_header conntrack ct_info".split():
+    for name in ("priority", "secctx", "vlan", "l2_header", "conntrack", "ct_info"):
         with pytest.raises(AttributeError):
             setattr(packet, name, None)
 

@@ -51,10 +51,13 @@ def test_every_call_in_the_child(handle: Handle, udp: UdpPair) -> None:
         "set_mode": lambda: queue.set_mode(2, 0),
         "set_flags": lambda: queue.set_flags(1, 1),
         "set_maxlen": lambda: queue.set_maxlen(1),
+        "set_verdict_batch": lambda: queue.set_verdict_batch(1, 1),
         "destroy": queue.destroy,
         "__enter__": queue.__enter__,
         "set_verdict": lambda: packet.set_verdict(nfq.NF_DROP),
         "accept": packet.accept,
+        "indev_name": packet.indev_name,
+        "outdev_name": packet.outdev_name,
     }
 
     def child() -> None:

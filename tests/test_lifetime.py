@@ -51,6 +51,7 @@ def test_closed_handle(handle: Handle) -> None:
         lambda: queue.set_mode(COPY, 0xFFFF),
         lambda: queue.set_flags(0, 0),
         lambda: queue.set_maxlen(1),
+        lambda: queue.set_verdict_batch(nfq.NF_DROP, 1),
     ]
     for call in calls:
         with pytest.raises(ValueError, match=r"closed|destroyed"):

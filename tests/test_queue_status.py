@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""queue_status(): the kernel's own table of queues."""
+
+import errno
+from pathlib import Path
+
+import pytest
+from netns import Namespace, UdpPair, queue_rule
+from queues import Handle, Packet, accept, process_until
+
+import libnetfilterqueue as nfq
+
+COPY = nfq.NFQNL_COPY_PACKET
+
+
+def visible() -> bool:
+    """Whether this process may read the table: as real root."""
+    try:
+        Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_bytes()
+    except PermissionError:
+        return False
+    return True
+
+
+def status() -> dict[int, nfq.QueueStatus]:
+    """The table by number, or, where the kernel hides it, that it says so."""
+    return {line.queue: line for line in nfq.queue_status()}
+
+
+def check_hidden() -> None:
+    """Where the kernel hides the table: PermissionError that says who may read it."""
+    with pytest.raises(PermissionError, match=r"queue_status\(\).*root") as raised:
+        nfq.queue_status()
+    assert raised.value.errno == errno.EACCES
+
+
+def test_queues(handle: Handle, udp: UdpPair) -> None:
+    """A line a queue, with what waits, its mode, and its drops."""
+    if not visible():
+        check_hidden()
+        return
+    packets: list[Packet] = []
+    assert nfq.queue_status() == []
+    handle.create_queue(1, packets.append, mode=COPY, range=100, maxlen=3)
+    handle.create_queue(0xFFFF, accept, mode=nfq.NFQNL_COPY_META)
+    udp.send(*[b"data"] * 5)
+    process_until(handle, lambda: len(packets) == 3)
+    packets[0].accept()
+    table = status()
+    assert sorted(table) == [1, 0xFFFF]
+    line = table[1]
+    assert isinstance(line, nfq.QueueStatus)
+    assert (line.waiting, line.copy_mode, line.copy_range) == (2, COPY, 100)
+    assert isinstance(line.copy_mode, nfq.CopyMode)
+    assert (line.queue_dropped, line.user_dropped, line.id_sequence) == (2, 0, 3)
+    assert line.portid == table[0xFFFF].portid != 0
+    assert table[0xFFFF].copy_mode is nfq.NFQNL_COPY_META
+    handle.close()
+    assert nfq.queue_status() == []
+
+
+def test_receive_buffer_drops(handle: Handle) -> None:
+    """Packets that the receive buffer had no room for are counted apart."""
+    if not visible():
+        check_hidden()
+        return
+    queue_rule(1)
+    handle.rcvbuf = 4096
+    handle.create_queue(1, accept, mode=COPY)
+    with UdpPair() as udp:
+        udp.send(*[bytes(1000)] * 20)
+    line = status()[1]
+    assert line.user_dropped > 0
+    assert line.waiting + line.user_dropped == 20
+    assert line.queue_dropped == 0
+
+
+def test_many_queues(handle: Handle) -> None:
+    """Hundreds of lines."""
+    if not visible():
+        check_hidden()
+        return
+    for number in range(300):
+        handle.create_queue(number, accept)
+    assert sorted(status()) == list(range(300))
+
+
+def test_namespace_of_the_thread(handle: Handle) -> None:
+    """Each thread sees the namespace that it is in."""
+    if not visible():
+        check_hidden()
+        return
+    handle.create_queue(1, accept)
+    other = Namespace()
+    with other:
+        assert nfq.queue_status() == []
+    other.close()
+    assert list(status()) == [1]
