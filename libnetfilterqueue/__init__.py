@@ -14,6 +14,7 @@ from libnetfilterqueue._ext import (
     NetfilterQueueQueueHandle,
     VerdictError,
     open,
+    update_checksums,
 )
 from libnetfilterqueue.constants import (
     NF_ACCEPT,
@@ -81,4 +82,5 @@ __all__ = [
     "Verdict",
     "VerdictError",
     "open",
+    "update_checksums",
 ]

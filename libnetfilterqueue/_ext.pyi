@@ -2,7 +2,7 @@
 from collections.abc import Callable
 from typing import Final, Protocol, SupportsIndex, final
 
-from _typeshed import FileDescriptorLike, ReadableBuffer, structseq
+from _typeshed import FileDescriptorLike, ReadableBuffer, WriteableBuffer, structseq
 
 from libnetfilterqueue.constants import Hook, SkbInfo, Verdict
 
@@ -184,3 +184,4 @@ class NetfilterQueueData:
 
 def open(*, fd: FileDescriptorLike | None = None) -> NetfilterQueueHandle: ...
 def NF_QUEUE_NR(number: SupportsIndex, bypass: bool = False) -> int: ...
+def update_checksums(buffer: WriteableBuffer, /) -> None: ...
