@@ -6,6 +6,8 @@
  */
 #include "nfq.h"
 
+#include "checksum.h"
+
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -120,11 +122,74 @@ module_queue_nr(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n
     return PyLong_FromUnsignedLong(verdict);
 }
 
+PyDoc_STRVAR(update_checksums_doc,
+             "update_checksums($module, buffer, /)\n"
+             "--\n"
+             "\n"
+             "Correct, in place, the checksums of the IPv4 or IPv6 packet that the buffer holds.\n"
+             "\n"
+             "buffer is a writable, C-contiguous bytes-like object (a bytearray, an mmap, a\n"
+             "writable memoryview) that begins with the IP header, as a packet's payload does.\n"
+             "Corrected are the IPv4 header's checksum and that of TCP, UDP, UDP-Lite, ICMP or\n"
+             "ICMPv6, behind IPv6 extension headers and AH too; of other protocols only the IPv4\n"
+             "header's. Where a route says so, the final destination counts. A UDP checksum of\n"
+             "0 over IPv4 (none) stays 0. A fragment gets its IPv4 header's only. What lies\n"
+             "behind the packet is left alone. A TCP packet with a length of 0, as the kernel's\n"
+             "own of more than 65535 bytes, ends where the buffer does.\n"
+             "\n"
+             "Call it on every payload that replaces a packet's: the kernel takes the bytes as\n"
+             "they are, and whoever receives the packet drops it if a checksum is wrong. With\n"
+             "NFQA_CFG_F_GSO that goes for an unchanged copy too: where skb_info has\n"
+             "NFQA_SKB_CSUMNOTREADY the packet's own checksum is not complete yet. What is\n"
+             "written here is right for a large packet as well that is a sum of segments, or will\n"
+             "be cut into them (NFQA_SKB_GSO). A packet that is accepted without a payload needs\n"
+             "none of this.\n"
+             "\n"
+             "Never waits. May be called from any thread. Raises ValueError for a packet that is\n"
+             "cut short, whose lengths contradict each other, or that is no IP, and then has\n"
+             "written nothing; TypeError for a buffer of another kind. Sums: RFC 1071.");
+
+/* A view of an object's bytes that may be written to. 0, or -1 with an exception. */
+static int
+get_writable(PyObject *object, Py_buffer *view)
+{
+    if (PyObject_GetBuffer(object, view, PyBUF_WRITABLE) == 0) {
+        return 0;
+    }
+    /* As for the standard library's own functions, a buffer of another kind is a wrong type. */
+    if (PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_BufferError)) {
+        PyErr_Format(PyExc_TypeError,
+                     "update_checksums(): buffer must be a writable, C-contiguous bytes-like "
+                     "object, not %.200s",
+                     Py_TYPE(object)->tp_name);
+    }
+    return -1;
+}
+
+static PyObject *
+module_update_checksums(PyObject *Py_UNUSED(module), PyObject *buffer)
+{
+    const char *wrong;
+    Py_buffer view;
+
+    if (get_writable(buffer, &view) < 0) {
+        return NULL;
+    }
+    wrong = lnfq_checksum_update(view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    if (wrong != NULL) {
+        PyErr_Format(PyExc_ValueError, "update_checksums(): %s", wrong);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef module_methods[] = {
     {"open", (PyCFunction)(void (*)(void))module_open, METH_FASTCALL | METH_KEYWORDS, open_doc},
     {"queue_status", module_queue_status, METH_NOARGS, queue_status_doc},
     {"NF_QUEUE_NR", (PyCFunction)(void (*)(void))module_queue_nr, METH_FASTCALL | METH_KEYWORDS,
      queue_nr_doc},
+    {"update_checksums", module_update_checksums, METH_O, update_checksums_doc},
     {NULL, NULL, 0, NULL},
 };
 

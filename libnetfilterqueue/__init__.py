@@ -14,6 +14,7 @@ from libnetfilterqueue._ext import (
     VerdictError,
     open,
     queue_status,
+    update_checksums,
 )
 from libnetfilterqueue.constants import (
     NF_ACCEPT,
@@ -86,4 +87,5 @@ __all__ = [
     "Vlan",
     "open",
     "queue_status",
+    "update_checksums",
 ]

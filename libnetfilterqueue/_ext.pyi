@@ -2,7 +2,7 @@
 from collections.abc import Callable
 from typing import Final, Protocol, SupportsIndex, final
 
-from _typeshed import FileDescriptorLike, ReadableBuffer, StrOrBytesPath
+from _typeshed import FileDescriptorLike, ReadableBuffer, StrOrBytesPath, WriteableBuffer
 
 from libnetfilterqueue.constants import Hook, SkbInfo, Verdict
 from libnetfilterqueue.tuples import Conntrack, HandleStats, QueueStatus, Vlan
@@ -192,3 +192,4 @@ def open(
 ) -> NetfilterQueueHandle: ...
 def queue_status() -> list[QueueStatus]: ...
 def NF_QUEUE_NR(number: SupportsIndex, bypass: bool = False) -> int: ...
+def update_checksums(buffer: WriteableBuffer, /) -> None: ...

@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The checksums of IP packets: the headers are walked first, every length checked, then what is
+ * covered is summed, and only then is anything written. Called from any thread; no state.
+ */
+#include "checksum.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#define IPV4_HEADER_SIZE 20
+#define IPV4_OPTION_LSRR 131
+#define IPV4_OPTION_SSRR 137
+#define IPV6_HEADER_SIZE 40
+#define IPV6_ADDRESS_SIZE 16
+#define IPV6_OPTION_JUMBO 0xc2
+#define IPV6_OPTION_HOME_ADDRESS 0xc9
+#define UDP_HEADER_SIZE 8
+
+/* What the walk through a packet's headers has found. */
+struct walk {
+    const unsigned char *bytes;
+    size_t size;               /* the packet's own, without what lies behind it */
+    size_t at;                 /* the header that is looked at, in the end the transport's */
+    size_t header_size;        /* of the IP header, with IPv4's options */
+    uint8_t version;           /* 4 or 6 */
+    uint8_t protocol;          /* of the header at `at` */
+    bool fragment;             /* a part of a packet: its transport checksum is not ours */
+    bool endless;              /* its length is 0 and its size the buffer's */
+    size_t address_size;       /* of each of the two: */
+    const unsigned char *from; /* addresses of the pseudo header */
+    const unsigned char *to;
+};
+
+/* What a transport's checksum covers. */
+struct cover {
+    size_t length; /* as the pseudo header has it */
+    size_t size;   /* from the transport header on */
+    bool none;     /* the sender made no checksum */
+};
+
+static const struct transport {
+    uint8_t version; /* of IP; 0 for both */
+    uint8_t protocol;
+    uint8_t header_size; /* the shortest */
+    uint8_t checksum;    /* its place in the header */
+    bool pseudo;         /* it covers the pseudo header too */
+    bool never_zero;     /* 0 stands for no checksum; a sum of 0 is sent as its other form */
+} transports[] = {
+    {0, IPPROTO_TCP, 20, 16, true, false},
+    {0, IPPROTO_UDP, UDP_HEADER_SIZE, 6, true, true},
+    {0, IPPROTO_UDPLITE, UDP_HEADER_SIZE, 6, true, true},
+    {4, IPPROTO_ICMP, 8, 2, false, false},
+    {6, IPPROTO_ICMPV6, 8, 2, true, false},
+};
+
+/* A checksum, in network byte order, and its place in the packet; place 0: there is none. */
+struct correction {
+    size_t at;
+    uint16_t checksum;
+};
+
+static inline uint16_t
+read_u16(const unsigned char *bytes)
+{
+    uint16_t value;
+
+    memcpy(&value, bytes, sizeof(value));
+    return ntohs(value);
+}
+
+static inline uint32_t
+read_u32(const unsigned char *bytes)
+{
+    uint32_t value;
+
+    memcpy(&value, bytes, sizeof(value));
+    return ntohl(value);
+}
+
+/* ---- the sum ---- */
+
+/*
+ * Adds bytes, the first of them at an even place of what the checksum covers. A sum of ones'
+ * complements is the same in either byte order, and may be taken over wider words and folded later:
+ * 64 bits hold the carries of 16 GiB.
+ */
+static uint64_t
+add_bytes(uint64_t sum, const unsigned char *bytes, size_t size)
+{
+    uint32_t word;
+
+    for (; size >= sizeof(word); size -= sizeof(word)) {
+        memcpy(&word, bytes, sizeof(word));
+        sum += word;
+        bytes += sizeof(word);
+    }
+    word = 0;
+    memcpy(&word, bytes, size); /* an odd byte is followed by a zero */
+    return sum + word;
+}
+
+/* Adds all but the two bytes of the checksum itself, which is at an even place. */
+static uint64_t
+add_around(uint64_t sum, const unsigned char *bytes, size_t size, size_t checksum)
+{
+    size_t behind = checksum + sizeof(uint16_t);
+
+    sum = add_bytes(sum, bytes, checksum);
+    return add_bytes(sum, bytes + behind, size - behind);
+}
+
+static uint64_t
+add_pseudo_header(uint64_t sum, const struct walk *walk, size_t length)
+{
+    const uint32_t rest[2] = {htonl((uint32_t)length), htonl(walk->protocol)};
+    unsigned char bytes[sizeof(rest)];
+
+    memcpy(bytes, rest, sizeof(rest));
+    sum = add_bytes(sum, walk->from, walk->address_size);
+    sum = add_bytes(sum, walk->to, walk->address_size);
+    return add_bytes(sum, bytes, sizeof(bytes));
+}
+
+static uint16_t
+finish(uint64_t sum)
+{
+    while (sum >> 16) {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    return (uint16_t)~sum;
+}
+
+/* ---- options ---- */
+
+/* The value of an option of IPv4, or of an IPv6 header that holds options. */
+struct option {
+    const unsigned char *value;
+    size_t size;
+};
+
+/*
+ * Finds the first option of a type between two places; options that make no sense end the search.
+ * An option is a type, a length, which over IPv4 counts the first two bytes too, and its value; but
+ * for the one that is a byte alone.
+ */
+static bool
+find_option(const struct walk *walk, size_t at, size_t end, uint8_t type, struct option *option)
+{
+    uint8_t alone = walk->version == 4 ? 1 : 0;
+    size_t less = walk->version == 4 ? 2 : 0;
+
+    while (end - at >= 2) {
+        uint8_t here = walk->bytes[at];
+        size_t size = walk->bytes[at + 1];
+
+        if (here == alone) {
+            at += 1;
+            continue;
+        }
+        if (size < less || size - less > end - at - 2 || (walk->version == 4 && here == 0)) {
+            return false;
+        }
+        option->value = walk->bytes + at + 2;
+        option->size = size - less;
+        if (here == type) {
+            return true;
+        }
+        at += 2 + option->size;
+    }
+    return false;
+}
+
+/* A packet on a route that its source has chosen carries its final destination in the route. */
+static void
+follow_source_route(struct walk *walk, size_t end)
+{
+    struct option route;
+
+    if (!find_option(walk, IPV4_HEADER_SIZE, end, IPV4_OPTION_LSRR, &route)
+        && !find_option(walk, IPV4_HEADER_SIZE, end, IPV4_OPTION_SSRR, &route)) {
+        return;
+    }
+    /* The pointer, which counts from the option's type, is behind the last address at the end. */
+    if (route.size >= 1 + walk->address_size && route.value[0] <= route.size + 2) {
+        walk->to = route.value + route.size - walk->address_size;
+    }
+}
+
+/* ---- headers ---- */
+
+/* The lengths of the packet and of its header. */
+static const char *
+measure_ipv4(struct walk *walk)
+{
+    size_t header_size, length;
+
+    if (walk->size < IPV4_HEADER_SIZE) {
+        return "the packet is shorter than an IPv4 header";
+    }
+    header_size = (size_t)(walk->bytes[0] & 0xf) * 4;
+    if (header_size < IPV4_HEADER_SIZE) {
+        return "the IPv4 header's own length is below 20 bytes";
+    }
+    length = read_u16(walk->bytes + 2);
+    walk->endless = length == 0;
+    if (length > walk->size || header_size > walk->size) {
+        return "the IPv4 packet is cut short";
+    }
+    if (!walk->endless && length < header_size) {
+        return "the IPv4 packet is shorter than its header";
+    }
+    walk->size = walk->endless ? walk->size : length;
+    walk->at = walk->header_size = header_size;
+    return NULL;
+}
+
+static const char *
+walk_ipv4(struct walk *walk)
+{
+    const char *wrong = measure_ipv4(walk);
+
+    if (wrong != NULL) {
+        return wrong;
+    }
+    walk->protocol = walk->bytes[9];
+    walk->fragment = (read_u16(walk->bytes + 6) & 0x3fff) != 0; /* more to come, or an offset */
+    walk->address_size = sizeof(struct in_addr);
+    walk->from = walk->bytes + 12;
+    walk->to = walk->bytes + 16;
+    follow_source_route(walk, walk->header_size);
+    return NULL;
+}
+
+/* A jumbogram has its length in an option. */
+static const char *
+walk_hop_by_hop(struct walk *walk, size_t end)
+{
+    struct option jumbo;
+    size_t length;
+
+    if (!walk->endless || !find_option(walk, walk->at + 2, end, IPV6_OPTION_JUMBO, &jumbo)) {
+        return NULL;
+    }
+    if (jumbo.size != sizeof(uint32_t)) {
+        return "the jumbo payload option is not 4 bytes long";
+    }
+    length = read_u32(jumbo.value);
+    if (length > walk->size - IPV6_HEADER_SIZE) {
+        return "the IPv6 packet is cut short";
+    }
+    if (length < end - IPV6_HEADER_SIZE) {
+        return "the IPv6 packet is shorter than its headers";
+    }
+    walk->size = IPV6_HEADER_SIZE + length;
+    walk->endless = false;
+    return NULL;
+}
+
+/* While segments are left, the final destination is in here. `end` is the header's. */
+static const char *
+walk_routing(struct walk *walk, size_t end)
+{
+    const unsigned char *header = walk->bytes + walk->at;
+    uint8_t type = header[2];
+    size_t left = header[3];
+    size_t addresses = walk->at + 8;
+
+    if (left == 0) {
+        return NULL;
+    }
+    if (type != IPV6_RTHDR_TYPE_0 && type != 2 && type != 4) {
+        return "a routing header of an unknown type has segments left";
+    }
+    if (left > (end - addresses) / IPV6_ADDRESS_SIZE) {
+        return "a routing header has more segments left than addresses";
+    }
+    /* Segment routing (type 4) has its addresses in reverse; mobility (type 2) has but one. */
+    walk->to = walk->bytes + (type == IPV6_RTHDR_TYPE_0 ? end - IPV6_ADDRESS_SIZE : addresses);
+    return NULL;
+}
+
+/* Under mobility the packet's true sender is the home address. */
+static void
+walk_destination_options(struct walk *walk, size_t end)
+{
+    struct option home;
+
+    if (find_option(walk, walk->at + 2, end, IPV6_OPTION_HOME_ADDRESS, &home)
+        && home.size == IPV6_ADDRESS_SIZE) {
+        walk->from = home.value;
+    }
+}
+
+static void
+walk_fragment(struct walk *walk)
+{
+    /* One that is neither followed nor preceded by others is whole. */
+    walk->fragment = (read_u16(walk->bytes + walk->at + 2) & 0xfff9) != 0;
+}
+
+/* Whether a header of this type is followed by another one. */
+static bool
+walk_continues(const struct walk *walk)
+{
+    switch (walk->protocol) {
+    case IPPROTO_HOPOPTS:
+    case IPPROTO_ROUTING:
+    case IPPROTO_FRAGMENT:
+    case IPPROTO_DSTOPTS:
+        return walk->version == 6 && !walk->fragment;
+    case IPPROTO_AH:
+        return !walk->fragment;
+    default:
+        return false;
+    }
+}
+
+/* The length of an extension header whose second byte is `length`. */
+static size_t
+extension_size(uint8_t protocol, uint8_t length)
+{
+    switch (protocol) {
+    case IPPROTO_FRAGMENT:
+        return 8;
+    case IPPROTO_AH:
+        return ((size_t)length + 2) * 4;
+    default:
+        return ((size_t)length + 1) * 8;
+    }
+}
+
+static const char *
+walk_extension(struct walk *walk, size_t end)
+{
+    switch (walk->protocol) {
+    case IPPROTO_HOPOPTS:
+        return walk_hop_by_hop(walk, end);
+    case IPPROTO_ROUTING:
+        return walk_routing(walk, end);
+    case IPPROTO_DSTOPTS:
+        walk_destination_options(walk, end);
+        return NULL;
+    case IPPROTO_FRAGMENT:
+        walk_fragment(walk);
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
+/* From the extension headers to what is none. */
+static const char *
+walk_extensions(struct walk *walk)
+{
+    while (walk_continues(walk)) {
+        const char *wrong;
+        uint8_t next;
+        size_t size;
+
+        if (walk->size - walk->at < 8) {
+            return "an extension header is cut short";
+        }
+        next = walk->bytes[walk->at];
+        size = extension_size(walk->protocol, walk->bytes[walk->at + 1]);
+        if (size > walk->size - walk->at) {
+            return "an extension header is cut short";
+        }
+        wrong = walk_extension(walk, walk->at + size);
+        if (wrong != NULL) {
+            return wrong;
+        }
+        walk->at += size;
+        walk->protocol = next;
+    }
+    return NULL;
+}
+
+static const char *
+walk_ipv6(struct walk *walk)
+{
+    size_t length;
+
+    if (walk->size < IPV6_HEADER_SIZE) {
+        return "the packet is shorter than an IPv6 header";
+    }
+    length = read_u16(walk->bytes + 4);
+    walk->endless = length == 0;
+    if (length > walk->size - IPV6_HEADER_SIZE) {
+        return "the IPv6 packet is cut short";
+    }
+    walk->size = walk->endless ? walk->size : IPV6_HEADER_SIZE + length;
+    walk->at = IPV6_HEADER_SIZE;
+    walk->protocol = walk->bytes[6];
+    walk->address_size = IPV6_ADDRESS_SIZE;
+    walk->from = walk->bytes + 8;
+    walk->to = walk->bytes + 24;
+    return NULL;
+}
+
+static const char *
+walk_headers(struct walk *walk)
+{
+    const char *wrong;
+
+    walk->version = walk->size > 0 ? walk->bytes[0] >> 4 : 0;
+    if (walk->version != 4 && walk->version != 6) {
+        return "the packet is neither IPv4 nor IPv6";
+    }
+    wrong = walk->version == 4 ? walk_ipv4(walk) : walk_ipv6(walk);
+    if (wrong == NULL) {
+        wrong = walk_extensions(walk);
+    }
+    if (wrong != NULL) {
+        return wrong;
+    }
+    /* What the kernel makes longer than a length can say, to cut it up later, is TCP. */
+    if (walk->endless && walk->protocol != IPPROTO_TCP && walk->protocol != IPPROTO_NONE) {
+        return "the length of a packet that is not TCP is 0";
+    }
+    return walk->size > UINT32_MAX ? "the packet is longer than 4 GiB" : NULL;
+}
+
+/* ---- transports ---- */
+
+static const struct transport *
+find_transport(const struct walk *walk)
+{
+    for (size_t i = 0; i < sizeof(transports) / sizeof(transports[0]); i++) {
+        if (transports[i].protocol == walk->protocol
+            && (transports[i].version == 0 || transports[i].version == walk->version)) {
+            return &transports[i];
+        }
+    }
+    return NULL;
+}
+
+static const char *
+cover_tcp(const unsigned char *header, const struct cover *cover)
+{
+    size_t header_size = (size_t)(header[12] >> 4) * 4;
+
+    if (header_size < 20) {
+        return "the TCP header's own length is below 20 bytes";
+    }
+    return header_size > cover->size ? "the TCP header is cut short" : NULL;
+}
+
+static const char *
+cover_udp(const unsigned char *header, uint8_t version, struct cover *cover)
+{
+    size_t length = read_u16(header + 4);
+
+    if (length == 0 && version == 6) {
+        length = cover->size; /* of a jumbogram; the kernel takes it so in any packet */
+    }
+    if (length < UDP_HEADER_SIZE) {
+        return "the UDP datagram is shorter than its header";
+    }
+    if (length > cover->size) {
+        return "the UDP datagram is cut short";
+    }
+    cover->length = cover->size = length;
+    cover->none = version == 4 && read_u16(header + 6) == 0;
+    return NULL;
+}
+
+static const char *
+cover_udplite(const unsigned char *header, struct cover *cover)
+{
+    size_t coverage = read_u16(header + 4);
+
+    if (coverage == 0) {
+        return NULL;
+    }
+    if (coverage < UDP_HEADER_SIZE) {
+        return "the UDP-Lite checksum does not cover its header";
+    }
+    if (coverage > cover->size) {
+        return "the UDP-Lite checksum covers more than the datagram";
+    }
+    cover->size = coverage;
+    return NULL;
+}
+
+static const char *
+cover_transport(const struct walk *walk, const struct transport *transport, struct cover *cover)
+{
+    const unsigned char *header = walk->bytes + walk->at;
+
+    cover->length = cover->size = walk->size - walk->at;
+    cover->none = false;
+    if (cover->size < transport->header_size) {
+        return "the transport header is cut short";
+    }
+    switch (walk->protocol) {
+    case IPPROTO_TCP:
+        return cover_tcp(header, cover);
+    case IPPROTO_UDP:
+        return cover_udp(header, walk->version, cover);
+    case IPPROTO_UDPLITE:
+        return cover_udplite(header, cover);
+    default:
+        return NULL;
+    }
+}
+
+/* ---- corrections ---- */
+
+static const char *
+correct_transport(const struct walk *walk, struct correction *correction)
+{
+    const struct transport *transport = walk->fragment ? NULL : find_transport(walk);
+    struct cover cover;
+    const char *wrong;
+    uint64_t sum = 0;
+
+    if (transport == NULL) {
+        return NULL;
+    }
+    wrong = cover_transport(walk, transport, &cover);
+    if (wrong != NULL || cover.none) {
+        return wrong;
+    }
+    if (transport->pseudo) {
+        sum = add_pseudo_header(sum, walk, cover.length);
+    }
+    sum = add_around(sum, walk->bytes + walk->at, cover.size, transport->checksum);
+    correction->at = walk->at + transport->checksum;
+    correction->checksum = finish(sum);
+    if (correction->checksum == 0 && transport->never_zero) {
+        correction->checksum = 0xffff;
+    }
+    return NULL;
+}
+
+static void
+apply(unsigned char *packet, const struct correction *correction)
+{
+    if (correction->at != 0) {
+        memcpy(packet + correction->at, &correction->checksum, sizeof(correction->checksum));
+    }
+}
+
+const char *
+lnfq_checksum_update(unsigned char *packet, size_t size)
+{
+    struct walk walk = {.bytes = packet, .size = size};
+    struct correction header = {0}, transport = {0};
+    const char *wrong = walk_headers(&walk);
+
+    if (wrong == NULL) {
+        wrong = correct_transport(&walk, &transport);
+    }
+    if (wrong != NULL) {
+        return wrong;
+    }
+    if (walk.version == 4) {
+        header.at = 10;
+        header.checksum = finish(add_around(0, packet, walk.header_size, header.at));
+    }
+    apply(packet, &header);
+    apply(packet, &transport);
+    return NULL;
+}

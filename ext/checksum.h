@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The checksums of IP packets, without Python.
+ *
+ * libnetfilter_queue's own functions (nfq_ip_set_checksum, nfq_tcp_compute_checksum_ipv4 and their
+ * siblings) don't serve here. They are not told how long the buffer is and believe the lengths in
+ * the packet; read it as 16-bit numbers wherever it lies; know TCP and UDP only; take the IPv6
+ * header's destination also where a routing header names the final one; and write a UDP checksum
+ * that comes out as 0, which means that there is none, as it is.
+ *
+ * The bytes may come from anyone and may change while they are looked at: every length is read
+ * once, checked, and kept. Nothing here allocates, locks or keeps a pointer.
+ */
+#ifndef LNFQ_CHECKSUM_H
+#define LNFQ_CHECKSUM_H
+
+#include <stddef.h>
+
+/*
+ * Corrects the checksums of the packet at the start of the buffer, from the IP header on. What lies
+ * behind the packet is left alone. Returns NULL, or what is wrong with the packet (a static
+ * string); then nothing was written.
+ */
+const char *lnfq_checksum_update(unsigned char *packet, size_t size);
+
+#endif
