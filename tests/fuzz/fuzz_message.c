@@ -27,6 +27,22 @@ require(int condition)
     }
 }
 
+/* Reads what is nested: it was whole when it was indexed, and so it is now. */
+static unsigned int
+check_nested(const struct lnfq_index *packet, const unsigned char *bytes)
+{
+    struct lnfq_conntrack conntrack;
+    struct lnfq_vlan vlan;
+
+    require(lnfq_nested_conntrack(lnfq_index_value(packet, bytes, NFQA_CT), packet->length[NFQA_CT],
+                                  &conntrack)
+            == NULL);
+    require(lnfq_nested_vlan(lnfq_index_value(packet, bytes, NFQA_VLAN), packet->length[NFQA_VLAN],
+                             &vlan)
+            == NULL);
+    return conntrack.mark.value + vlan.tci.value + conntrack.labels[0];
+}
+
 static unsigned int
 check_packet(const struct lnfq_index *packet, const unsigned char *bytes, size_t there)
 {
@@ -40,6 +56,7 @@ check_packet(const struct lnfq_index *packet, const unsigned char *bytes, size_t
             sum += touch(lnfq_index_value(packet, bytes, attribute), packet->length[attribute]);
         }
     }
+    sum += check_nested(packet, bytes);
     sum += lnfq_index_u32(packet, bytes, NFQA_MARK);
     sum += lnfq_index_original_length(packet, bytes);
     return sum + lnfq_index_truncated(packet, bytes);
