@@ -97,7 +97,7 @@ lnfq_parse_optional(PyObject *object, const char *what, struct lnfq_optional *nu
 {
     int64_t value;
 
-    if (object == NULL || object == Py_None) {
+    if (!lnfq_given(object)) {
         return 0;
     }
     if (lnfq_parse_int(object, what, 0, UINT32_MAX, &value) < 0) {

@@ -690,8 +690,8 @@ parse_queue_options(PyObject *const values[5], struct lnfq_config *config, uint3
 {
     int64_t mode, range = LNFQ_RANGE_DEFAULT, maxlen = 0, flags = 0;
 
-    config->has_mode = values[0] != NULL && values[0] != Py_None;
-    config->has_maxlen = values[2] != NULL && values[2] != Py_None;
+    config->has_mode = lnfq_given(values[0]);
+    config->has_maxlen = lnfq_given(values[2]);
     if ((config->has_mode
          && lnfq_parse_int(values[0], "create_queue(): mode", 0, NFQNL_COPY_PACKET, &mode) < 0)
         || (values[1] != NULL
@@ -800,7 +800,7 @@ handle_handle_packet(PyObject *self, PyObject *buffer)
 static int
 parse_timeout(PyObject *object, double *timeout)
 {
-    if (object == NULL || object == Py_None) {
+    if (!lnfq_given(object)) {
         *timeout = object == NULL ? 0 : -1;
         return 0;
     }

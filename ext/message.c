@@ -50,7 +50,10 @@ read_u16(const unsigned char *bytes)
     return ntohs(value);
 }
 
-/* What is wrong with the value of an attribute that is all there, or NULL. */
+/* Attributes whose values have lengths inside. */
+#define DEEP_ATTRIBUTES (1u << NFQA_HWADDR | 1u << NFQA_CT | 1u << NFQA_VLAN)
+
+/* What is wrong with such a value, or NULL. */
 static const char *
 check_value(unsigned int type, const unsigned char *value, size_t size)
 {
@@ -64,10 +67,8 @@ check_value(unsigned int type, const unsigned char *value, size_t size)
                    : NULL;
     case NFQA_CT:
         return lnfq_nested_conntrack(value, size, &conntrack);
-    case NFQA_VLAN:
-        return lnfq_nested_vlan(value, size, &vlan);
     default:
-        return NULL;
+        return lnfq_nested_vlan(value, size, &vlan);
     }
 }
 
@@ -82,7 +83,6 @@ index_attribute(struct lnfq_index *index, const unsigned char *bytes, size_t at,
     struct nlattr header;
     size_t size, there;
     unsigned int type;
-    const char *wrong;
 
     memcpy(&header, bytes + at, sizeof(header));
     if (header.nla_len < MNL_ATTR_HDRLEN) {
@@ -108,9 +108,12 @@ index_attribute(struct lnfq_index *index, const unsigned char *bytes, size_t at,
     else if (there < size) {
         return NULL;
     }
-    wrong = check_value(type, bytes + at, size);
-    if (wrong != NULL) {
-        return wrong;
+    if (DEEP_ATTRIBUTES & 1u << type) {
+        const char *wrong = check_value(type, bytes + at, size);
+
+        if (wrong != NULL) {
+            return wrong;
+        }
     }
     index->offset[type] = (uint32_t)at;
     index->length[type] = (uint16_t)there;

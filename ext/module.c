@@ -70,8 +70,8 @@ module_open(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject 
     if (lnfq_parse_arguments("open", names, 0, 0, args, nargs, kwnames, values) < 0) {
         return NULL;
     }
-    netns = values[0] != NULL && values[0] != Py_None;
-    fd = values[1] != NULL && values[1] != Py_None;
+    netns = lnfq_given(values[0]);
+    fd = lnfq_given(values[1]);
     if (netns && fd) {
         PyErr_SetString(PyExc_ValueError,
                         "open(): netns and fd exclude each other: a descriptor has its namespace");

@@ -92,7 +92,14 @@ int lnfq_parse_arguments(const char *call, const char *const *names, Py_ssize_t 
 int lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t highest,
                    int64_t *value);
 
-/* Reads a number of 32 bits that may be left out: NULL and None leave `number` alone. 0, or -1. */
+/* Whether an optional argument was passed, and is not None. */
+static inline bool
+lnfq_given(PyObject *object)
+{
+    return object != NULL && object != Py_None;
+}
+
+/* Reads a number of 32 bits that may be left out: then it stays as it is. 0, or -1. */
 int lnfq_parse_optional(PyObject *object, const char *what, struct lnfq_optional *number);
 
 /* Reads a descriptor, or what has a fileno() method; `kinds` says what else `what` may be. Returns
@@ -448,14 +455,14 @@ int lnfq_packet_default(lnfq_packet *packet);
 
 /* ---- verdict_arguments.c ---- */
 
-/* Reads a new payload for the packet, which may be NULL or None, into `verdict`. 0 or -1. */
+/* Reads a new payload for the packet into `verdict`. 0 or -1. */
 int lnfq_parse_payload(const lnfq_packet *packet, PyObject *object, const char *what,
                        struct lnfq_verdict *verdict);
 
 #define LNFQ_OPTION_ARGUMENTS 4
 
-/* Reads set_verdict's vlan, ct_mark, ct_labels and l2_header, each of which may be NULL or None,
- * into `verdict`. 0 or -1. */
+/* Reads set_verdict's vlan, ct_mark, ct_labels and l2_header, each of which may be left out, into
+ * `verdict`. 0 or -1. */
 int lnfq_parse_options(const lnfq_packet *packet, PyObject *const values[LNFQ_OPTION_ARGUMENTS],
                        struct lnfq_verdict *verdict);
 

@@ -346,7 +346,8 @@ packet_set_verdict(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
         || lnfq_parse_options(packet, &values[4], &verdict) < 0) {
         return NULL;
     }
-    if (lnfq_parse_payload(packet, values[2], "set_verdict(): payload", &verdict) < 0) {
+    if (lnfq_given(values[2])
+        && lnfq_parse_payload(packet, values[2], "set_verdict(): payload", &verdict) < 0) {
         free(verdict.options);
         return NULL;
     }
@@ -368,7 +369,8 @@ packet_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
 
     if (lnfq_parse_arguments("accept", names, 0, 2, args, nargs, kwnames, values) < 0
         || lnfq_parse_optional(values[0], "accept(): mark", &verdict.mark) < 0
-        || lnfq_parse_payload(packet, values[1], "accept(): payload", &verdict) < 0) {
+        || (lnfq_given(values[1])
+            && lnfq_parse_payload(packet, values[1], "accept(): payload", &verdict) < 0)) {
         return NULL;
     }
     return packet_give(packet, &verdict, "accept()");

@@ -28,9 +28,6 @@ lnfq_parse_payload(const lnfq_packet *packet, PyObject *object, const char *what
     PyObject *bytes;
     Py_ssize_t size;
 
-    if (object == NULL || object == Py_None) {
-        return 0;
-    }
     bytes = as_bytes(object, what);
     if (bytes == NULL) {
         return -1;
@@ -61,7 +58,7 @@ parse_vlan(PyObject *object, struct lnfq_vlan *vlan)
 {
     int64_t proto, tci;
 
-    if (object == NULL || object == Py_None) {
+    if (!lnfq_given(object)) {
         return 0;
     }
     if (!PyTuple_Check(object) || PyTuple_GET_SIZE(object) != 2) {
@@ -90,7 +87,7 @@ parse_labels(PyObject *object, struct lnfq_options *options)
     PyObject *bytes;
     Py_ssize_t size;
 
-    if (object == NULL || object == Py_None) {
+    if (!lnfq_given(object)) {
         return 0;
     }
     bytes = as_bytes(object, "set_verdict(): ct_labels");
@@ -118,7 +115,7 @@ parse_l2_header(const lnfq_packet *packet, PyObject *object, struct lnfq_options
 {
     Py_ssize_t size = packet->index.length[NFQA_L2HDR];
 
-    if (object == NULL || object == Py_None) {
+    if (!lnfq_given(object)) {
         return 0;
     }
     *owner = as_bytes(object, "set_verdict(): l2_header");
@@ -152,7 +149,7 @@ static bool
 named(PyObject *const values[LNFQ_OPTION_ARGUMENTS])
 {
     for (int i = 0; i < LNFQ_OPTION_ARGUMENTS; i++) {
-        if (values[i] != NULL && values[i] != Py_None) {
+        if (lnfq_given(values[i])) {
             return true;
         }
     }
