@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the adapters for event loops have in common: feeding a handle, and streams of packets.
+
+Nothing here knows a loop: what a loop does is in the methods that the adapters implement.
+"""
+
+import contextlib
+import os
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, Self, TypeVar
+
+import libnetfilterqueue as nfq
+
+Netns = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int | None
+
+BATCH = 64  # packets that one turn of a loop takes, of a handle or of a stream
+MAXLEN = 1024  # the kernel's, unless a queue has its own
+PACKET_COST = 2304  # what a packet of 1500 bytes takes of the receive buffer
+
+
+def settle(packet: nfq.NetfilterQueueData, *_: object) -> None:
+    """Gives a packet its queue's default verdict, unless it has one."""
+    if packet.verdict is None:
+        # Another thread may have been faster, or its queue been destroyed.
+        with contextlib.suppress(ValueError, nfq.VerdictError):
+            packet.set_verdict(packet.queue.default_verdict)
+
+
+class Feed(ABC):
+    """A handle that a loop feeds. `fed` is called after each batch, and when the feed has ended."""
+
+    def __init__(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> None:
+        if handle.on_held is not None or handle.on_close is not None:
+            raise RuntimeError("attach(): the handle is attached already")
+        # A copy, since another thread may close the handle, and its descriptor, at any time.
+        self._descriptor = os.dup(handle.fileno())
+        self._handle = handle
+        self._fed = fed
+        self._closed = False
+        self._paused = False
+        handle.autoflush = False
+        handle.on_held = self._on_held
+        handle.on_close = self._on_close
+        self._watch()
+
+    @abstractmethod
+    def _watch(self) -> None:
+        """Has the loop call `_process` when the descriptor is readable."""
+
+    @abstractmethod
+    def _unwatch(self) -> None:
+        """Has it leave that."""
+
+    @abstractmethod
+    def _on_held(self) -> None:
+        """Has the loop flush the handle at the end of its turn; called in any thread."""
+
+    @abstractmethod
+    def _on_close(self) -> None:
+        """Detaches, in the loop's thread; called in any."""
+
+    @abstractmethod
+    def _report(self, error: BaseException) -> None:
+        """Gives an exception to the loop's handler."""
+
+    def _process(self) -> None:
+        """One batch."""
+        try:
+            self._handle.process(BATCH)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 (whatever a callback raises)
+            if not self._handle.closed or error.__traceback__ is None or error.__traceback__.tb_next:
+                self._report(error)
+        self._fed()
+
+    def _flush(self) -> None:
+        try:
+            self._handle.flush()
+        except ValueError:
+            pass  # closed meanwhile, which has sent them
+        except OSError as error:
+            self._report(error)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the handle is detached."""
+        return self._closed
+
+    def pause(self) -> None:
+        """Stop reading: packets wait in the kernel. Does nothing if it is paused or detached."""
+        if not self._paused and not self._closed:
+            self._paused = True
+            self._unwatch()
+
+    def resume(self) -> None:
+        """Read on. Does nothing if it is not paused, or detached."""
+        if self._paused and not self._closed:
+            self._paused = False
+            self._watch()
+
+    def detach(self) -> None:
+        """Leave the handle to its owner, as it was before; does nothing if that has been done.
+
+        Verdicts that are held back are sent. To be called in the loop's thread. Closing the
+        handle detaches it, in any thread.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if not self._paused:
+            self._unwatch()
+        os.close(self._descriptor)
+        with contextlib.suppress(ValueError):  # it is closed
+            self._handle.on_held = None
+            self._handle.on_close = None
+            self._handle.autoflush = True
+        self._fed()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.detach()
+
+    def __del__(self) -> None:
+        # Only a loop that is gone lets it go attached.
+        if not getattr(self, "_closed", True):
+            os.close(self._descriptor)
+
+
+FeedT = TypeVar("FeedT", bound=Feed)
+
+
+class Stream(ABC, Generic[FeedT]):
+    """A queue, on a handle of its own, whose packets wait here until they are fetched."""
+
+    def __init__(
+        self,
+        number: int,
+        mode: int,
+        range: int,
+        maxlen: int | None,
+        flags: int,
+        rcvbuf: int | None,
+        limit: int,
+        default_verdict: int,
+        netns: Netns,
+    ) -> None:
+        if limit < 1:
+            raise ValueError(f"open_queue(): limit must be at least 1, not {limit}")
+        self._number = number
+        self._options = {
+            "mode": mode,
+            "range": range,
+            "maxlen": maxlen,
+            "flags": flags,
+            "default_verdict": default_verdict,
+        }
+        self._rcvbuf = rcvbuf
+        self._maxlen = MAXLEN if maxlen is None else maxlen
+        self._limit = limit
+        self._netns = netns
+        self._packets: deque[nfq.NetfilterQueueData] = deque()
+        self._taken = 0  # in a row, without a look at the loop
+        self._closed = False
+        self._handle: nfq.NetfilterQueueHandle | None = None
+        self._queue: nfq.NetfilterQueueQueueHandle | None = None
+        self._feed: FeedT | None = None
+
+    @abstractmethod
+    def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> FeedT:
+        """Has the loop feed the handle."""
+
+    @abstractmethod
+    def _wake(self) -> None:
+        """Wakes those who wait for packets, or for the end."""
+
+    def _open(self) -> Self:
+        if self._closed or self._handle is not None:
+            raise ValueError("a stream can be opened once")
+        self._handle = nfq.open(netns=self._netns)
+        try:
+            self._size_buffer(self._handle)
+            self._feed = self._attach(self._handle, self._fed)
+            self._queue = self._handle.create_queue(
+                self._number, self._packets.append, **self._options
+            )
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _size_buffer(self, handle: nfq.NetfilterQueueHandle) -> None:
+        if self._rcvbuf is not None:
+            handle.rcvbuf = self._rcvbuf
+        elif handle.rcvbuf < (wanted := min(self._maxlen * PACKET_COST, 2**31 - 1)):
+            handle.rcvbuf = wanted // 2  # the kernel doubles it
+
+    def _fed(self) -> None:
+        """A batch has come, or the handle was closed."""
+        if self._feed is not None and self._feed.closed:
+            self.close()
+        elif self._packets:
+            if self._feed is not None and len(self._packets) >= self._limit:
+                self._feed.pause()
+            self._wake()
+
+    def _take(self) -> nfq.NetfilterQueueData:
+        """The next packet, which must be there."""
+        packet = self._packets.popleft()
+        self._taken += 1
+        if len(self._packets) * 2 < self._limit and self._feed is not None:
+            self._feed.resume()
+        return packet
+
+    def _take_batch(self, most: int) -> list[nfq.NetfilterQueueData]:
+        return [self._take() for _ in range(min(most, len(self._packets)))]
+
+    @property
+    def handle(self) -> nfq.NetfilterQueueHandle:
+        """The handle. Raises ValueError before the stream is opened."""
+        if self._handle is None:
+            raise ValueError("the stream is not open")
+        return self._handle
+
+    @property
+    def queue(self) -> nfq.NetfilterQueueQueueHandle:
+        """The queue. Raises ValueError before the stream is opened."""
+        if self._queue is None:
+            raise ValueError("the stream is not open")
+        return self._queue
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream is closed, by itself or with its handle."""
+        return self._closed
+
+    def close(self) -> None:
+        """Close queue and handle; does nothing if that has been done.
+
+        Packets that nobody has fetched get the queue's default verdict. Iteration ends, and
+        whoever waits in get() gets a ValueError. To be called in the loop's thread.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        if self._handle is not None:
+            self._handle.close()
+        self._packets.clear()
+        self._wake()
