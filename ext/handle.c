@@ -212,7 +212,7 @@ lnfq_handle_send_or_hold(lnfq_handle *handle, const char *call)
 
     lnfq_handle_lock(handle);
     hold = !handle->autoflush;
-    if (hold && !handle->held) {
+    if (hold && !handle->held && handle->outbox.used > 0) { /* another may have sent it already */
         handle->held = true;
         hook = Py_XNewRef(handle->on_held);
     }

@@ -254,7 +254,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     PyObject *payload = verdict->owner; /* whichever is surplus */
     struct lnfq_attributes *options = verdict->options;
     enum lnfq_packet_state state;
-    bool bound, in_callback;
+    bool bound, in_callback, held;
     int error = 0;
 
     if (lnfq_handle_check_forked(handle, call) < 0) {
@@ -267,6 +267,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     state = packet->state;
     bound = packet->queue->bound;
     in_callback = packet->in_callback;
+    held = handle->held; /* and so this one is too */
     if (bound && state != LNFQ_PACKET_EXECUTED) {
         payload = packet->verdict.owner;
         options = packet->verdict.options;
@@ -289,7 +290,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     if (error != 0) {
         return PyErr_NoMemory();
     }
-    if (state == LNFQ_PACKET_KEPT && lnfq_handle_send_or_hold(handle, call) < 0) {
+    if (state == LNFQ_PACKET_KEPT && !held && lnfq_handle_send_or_hold(handle, call) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

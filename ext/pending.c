@@ -26,7 +26,22 @@ lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone)
 bool
 lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id)
 {
+    bool next = pending->ordered && id == pending->frontier + 1;
+    bool last;
+
     pending->outstanding -= 1;
-    return pending->outstanding == 0 && !pending->gap && !pending->refused
-           && id == pending->highest;
+    last = pending->outstanding == 0 && id == pending->highest;
+    pending->ordered = next || last;
+    pending->frontier = id;
+    return pending->ordered && !pending->gap && !pending->refused;
+}
+
+void
+lnfq_pending_answer_batch(struct lnfq_pending *pending, uint64_t count, uint32_t up_to)
+{
+    pending->outstanding -= count;
+    if (!pending->ordered || lnfq_pending_newer(up_to, pending->frontier)) {
+        pending->ordered = true;
+        pending->frontier = up_to;
+    }
 }

@@ -17,6 +17,8 @@
 struct lnfq_pending {
     uint64_t outstanding; /* received here and not answered */
     uint32_t highest;     /* the newest id that was received here; ids count from 1 and wrap */
+    uint32_t frontier;    /* the last id up to which all are answered, if `ordered` */
+    bool ordered;         /* they were answered in their order since none was outstanding */
     bool seen;            /* any was */
     bool gap;             /* an id up to `highest` may be in other hands */
     bool refused;         /* the kernel refused a verdict, and may still keep its packet */
@@ -39,5 +41,8 @@ void lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone)
 /* A packet that was received gets its verdict. Whether a batch verdict up to its id says the same.
  */
 bool lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id);
+
+/* One verdict was given to so many packets that were received, and to all others up to an id. */
+void lnfq_pending_answer_batch(struct lnfq_pending *pending, uint64_t count, uint32_t up_to);
 
 #endif

@@ -517,7 +517,7 @@ batch_give(lnfq_queue *queue, uint32_t up_to, const struct lnfq_verdict *verdict
         return error;
     }
     count = cover_waiting(queue, up_to, verdict->verdict);
-    queue->pending.outstanding -= count;
+    lnfq_pending_answer_batch(&queue->pending, count, up_to);
     handle->stats.verdicts += count;
     if (!queue->batched || lnfq_pending_newer(up_to, queue->batch_up_to)) {
         queue->batched = true;

@@ -72,7 +72,11 @@ class Feed(ABC):
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 (whatever a callback raises)
-            if not self._handle.closed or error.__traceback__ is None or error.__traceback__.tb_next:
+            if (
+                not self._handle.closed
+                or error.__traceback__ is None
+                or error.__traceback__.tb_next
+            ):
                 self._report(error)
         self._fed()
 
@@ -151,20 +155,26 @@ class Stream(ABC, Generic[FeedT]):
     ) -> None:
         if limit < 1:
             raise ValueError(f"open_queue(): limit must be at least 1, not {limit}")
-        self._number = number
-        self._options = {
-            "mode": mode,
-            "range": range,
-            "maxlen": maxlen,
-            "flags": flags,
-            "default_verdict": default_verdict,
-        }
+        self._packets: deque[nfq.NetfilterQueueData] = deque()
+
+        def bind(handle: nfq.NetfilterQueueHandle) -> nfq.NetfilterQueueQueueHandle:
+            return handle.create_queue(
+                number,
+                self._packets.append,
+                mode=mode,
+                range=range,
+                maxlen=maxlen,
+                flags=flags,
+                default_verdict=default_verdict,
+            )
+
+        self._bind = bind
         self._rcvbuf = rcvbuf
         self._maxlen = MAXLEN if maxlen is None else maxlen
         self._limit = limit
         self._netns = netns
-        self._packets: deque[nfq.NetfilterQueueData] = deque()
         self._taken = 0  # in a row, without a look at the loop
+        self._full = False
         self._closed = False
         self._handle: nfq.NetfilterQueueHandle | None = None
         self._queue: nfq.NetfilterQueueQueueHandle | None = None
@@ -185,9 +195,7 @@ class Stream(ABC, Generic[FeedT]):
         try:
             self._size_buffer(self._handle)
             self._feed = self._attach(self._handle, self._fed)
-            self._queue = self._handle.create_queue(
-                self._number, self._packets.append, **self._options
-            )
+            self._queue = self._bind(self._handle)
         except BaseException:
             self.close()
             raise
@@ -205,14 +213,20 @@ class Stream(ABC, Generic[FeedT]):
             self.close()
         elif self._packets:
             if self._feed is not None and len(self._packets) >= self._limit:
+                self._full = True
                 self._feed.pause()
             self._wake()
+
+    def _ready(self) -> bool:
+        """Whether the next packet can be taken without a look at the loop."""
+        return self._taken < BATCH and bool(self._packets)
 
     def _take(self) -> nfq.NetfilterQueueData:
         """The next packet, which must be there."""
         packet = self._packets.popleft()
         self._taken += 1
-        if len(self._packets) * 2 < self._limit and self._feed is not None:
+        if self._full and len(self._packets) * 2 < self._limit and self._feed is not None:
+            self._full = False
             self._feed.resume()
         return packet
 

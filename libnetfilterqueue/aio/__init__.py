@@ -129,7 +129,7 @@ class PacketStream(Stream[Attachment]):
 
     async def get(self) -> Packet:
         """The next packet. Raises ValueError if the stream is closed, also while it waits."""
-        if (not self._packets or self._taken >= BATCH) and not await self._wait():
+        if not (self._ready() or await self._wait()):
             raise ValueError("get(): the stream is closed")
         return self._take()
 
@@ -137,7 +137,7 @@ class PacketStream(Stream[Attachment]):
         """As many packets as there are, at least one and at most `max`; else as get()."""
         if max < 1:
             raise ValueError(f"get_batch(): max must be at least 1, not {max}")
-        if (not self._packets or self._taken >= BATCH) and not await self._wait():
+        if not (self._ready() or await self._wait()):
             raise ValueError("get_batch(): the stream is closed")
         return self._take_batch(max)
 
@@ -145,7 +145,7 @@ class PacketStream(Stream[Attachment]):
         return self
 
     async def __anext__(self) -> Packet:
-        if (not self._packets or self._taken >= BATCH) and not await self._wait():
+        if not (self._ready() or await self._wait()):
             raise StopAsyncIteration
         return self._take()
 
@@ -168,7 +168,7 @@ def open_queue(
     default_verdict: int = nfq.NF_DROP,
     netns: Netns = None,
 ) -> PacketStream:
-    """A queue as a stream of packets: `async with open_queue(1) as stream`.
+    """A queue as a stream of packets, for `async with`.
 
     number, mode, range, maxlen, flags and default_verdict are those of create_queue, netns is that
     of open. rcvbuf is the size of the socket's receive buffer in bytes; None makes it large enough
@@ -178,9 +178,7 @@ def open_queue(
 
     What open and create_queue raise comes from `async with`; ValueError for a limit below 1.
     """
-    return PacketStream(
-        number, mode, range, maxlen, flags, rcvbuf, limit, default_verdict, netns
-    )
+    return PacketStream(number, mode, range, maxlen, flags, rcvbuf, limit, default_verdict, netns)
 
 
 async def serve(

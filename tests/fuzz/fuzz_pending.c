@@ -146,6 +146,27 @@ answer(struct model *model, unsigned int from)
     }
 }
 
+/* Gives one verdict to all up to a place, as a user may ask for at any time. */
+static void
+answer_batch(struct model *model, unsigned int up_to)
+{
+    uint64_t count = 0;
+
+    if (!model->pending.seen || up_to >= IDS || model->places[up_to] < RECEIVED) {
+        return;
+    }
+    for (unsigned int at = 0; at <= up_to; at++) {
+        count += model->unanswered[at];
+        model->unanswered[at] = 0;
+        if (model->places[at] != LOST) {
+            model->places[at] = ANSWERED;
+        }
+    }
+    if (count > 0) {
+        lnfq_pending_answer_batch(&model->pending, count, model->base + up_to);
+    }
+}
+
 static void
 step(struct model *model, unsigned int operation, unsigned int argument)
 {
@@ -165,6 +186,9 @@ step(struct model *model, unsigned int operation, unsigned int argument)
     case 4:
         if (operation >= 128) { /* now and then only: there is no way back */
             stranger_read(model);
+        }
+        else {
+            answer_batch(model, argument % IDS);
         }
         break;
     case 5:
