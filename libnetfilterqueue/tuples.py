@@ -67,9 +67,9 @@ class Conntrack(NamedTuple):
     status: int | None
     """IPS_* bits of linux/netfilter/nf_conntrack_common.h (CTA_STATUS)."""
     mark: int | None
-    """The connection's mark (CTA_MARK); kernels leave out 0."""
+    """The connection's mark (CTA_MARK)."""
     labels: bytes | None
-    """The connection's labels, 16 bytes (CTA_LABELS)."""
+    """The connection's labels, 16 bytes (CTA_LABELS); kernels leave them out if none is set."""
     zone: int | None
     """The conntrack zone (CTA_ZONE); kernels leave out 0."""
     timeout: int | None

@@ -27,6 +27,19 @@ def process_until(handle: Handle, done: Callable[[], object]) -> None:
         assert time.monotonic() < end, "the packets that the test waits for did not come"
 
 
+def keeping(handle: Handle, *, flags: int = 0) -> list[Packet]:
+    """The packets of queue 1, in full, once they are processed."""
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=nfq.NFQNL_COPY_PACKET, flags=flags)
+    return packets
+
+
+def receive(handle: Handle, packets: list[Packet]) -> Packet:
+    """The next packet of a queue that keeps them there."""
+    process_until(handle, lambda: packets)
+    return packets.pop(0)
+
+
 def netlink_socket(handle: Handle) -> socket.socket:
     """A socket on a copy of the handle's descriptor, as a program with a loop of its own has it."""
     return socket.fromfd(handle.fd(), socket.AF_NETLINK, socket.SOCK_RAW)

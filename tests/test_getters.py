@@ -26,7 +26,7 @@ from netns import (
     up,
     veth,
 )
-from queues import Handle, Packet, data_of, netlink_socket, process_until
+from queues import Handle, Packet, data_of, keeping, netlink_socket, process_until, receive
 
 import libnetfilterqueue as nfq
 
@@ -39,15 +39,7 @@ FAMILIES = pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 @pytest.fixture
 def packets(handle: Handle) -> list[Packet]:
     """The packets of queue 1, in full, once they are processed."""
-    kept: list[Packet] = []
-    handle.create_queue(1, kept.append, mode=nfq.NFQNL_COPY_PACKET)
-    return kept
-
-
-def receive(handle: Handle, packets: list[Packet]) -> Packet:
-    """The next packet."""
-    process_until(handle, lambda: packets)
-    return packets.pop()
+    return keeping(handle)
 
 
 @contextlib.contextmanager
