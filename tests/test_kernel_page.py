@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""docs/kernel.md names all that there is, and nothing that isn't there."""
+
+import enum
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import libnetfilterqueue as nfq
+
+TESTS = Path(__file__).parent
+PAGE = (TESTS.parent / "docs" / "kernel.md").read_text()
+SPANS = re.findall(r"`([^`]+)`", PAGE)
+TEST = re.compile(r"`((?:vm/)?test_\w+\.py)::(test_\w+)`")
+
+
+def is_named(name: str) -> bool:
+    """Whether code on the page is that name, or a call of it."""
+    return any(re.fullmatch(rf"{re.escape(name)}(\(.*\))?", span) for span in SPANS)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in dir(nfq.NetfilterQueueData) if not name.startswith(("_", "get_"))]
+)
+def test_packet(name: str) -> None:
+    """Each attribute and method of a packet is there; the getters are attributes by other names."""
+    assert is_named(f"packet.{name}")
+
+
+@pytest.mark.parametrize(
+    ("function", "optional"),
+    [
+        (nfq.NetfilterQueueData.set_verdict, {"mark"}),
+        (nfq.NetfilterQueueHandle.create_queue, set()),
+    ],
+)
+def test_keywords(function: Callable[..., Any], optional: set[str]) -> None:
+    """Each keyword is there, and no other."""
+    parameters = inspect.signature(function).parameters.values()
+    keywords = {item.name for item in parameters if item.kind is item.KEYWORD_ONLY} | optional
+    assert set(re.findall(rf"`{function.__name__}\((\w+)=…\)`", PAGE)) == keywords
+
+
+@pytest.mark.parametrize("cls", [nfq.QueueFlag, nfq.Verdict, nfq.CopyMode, nfq.Hook, nfq.SkbInfo])
+def test_constants(cls: type[enum.Enum]) -> None:
+    """Each constant is there."""
+    assert set(cls.__members__) <= set(SPANS)
+
+
+@pytest.mark.parametrize("table", re.findall(r"(?:^\|.*\n)+", PAGE, re.MULTILINE))
+def test_rows(table: str) -> None:
+    """Each row of a table has all its cells, and a test in the last one."""
+    head, _, *rows = table.splitlines()
+    for row in rows:
+        assert row.count(" | ") == head.count(" | ")
+        assert TEST.search(row.rsplit(" | ", 1)[1])
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(TEST.findall(PAGE))))
+def test_tests(file: str, name: str) -> None:
+    """Each test is there."""
+    assert re.search(rf"^def {name}\(", (TESTS / file).read_text(), re.MULTILINE)
