@@ -338,9 +338,11 @@ explain(int error, const struct lnfq_config *config)
     case EBUSY:
         return "the queue number is bound on this descriptor already";
     case EINVAL:
-        return "the kernel may lack nfnetlink_queue, which 'modprobe nfnetlink_queue' loads";
+        return config->mask != 0
+                   ? "the kernel does not know one of the flags, or lacks nfnetlink_queue"
+                   : "the kernel may lack nfnetlink_queue, which 'modprobe nfnetlink_queue' loads";
     case EOPNOTSUPP:
-        return config->mask != 0 ? "the kernel does not know one of the flags" : "";
+        return config->mask != 0 ? "the kernel does not offer one of the flags" : "";
     case ENODEV:
         return "the kernel has no such queue any more";
     case ENOBUFS:

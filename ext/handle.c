@@ -729,8 +729,8 @@ PyDoc_STRVAR(create_queue_doc,
              "waits nor calls callbacks. Raises ValueError for a value out of range or a\n"
              "closed handle, TypeError, RuntimeError after fork, and OSError if the kernel\n"
              "refuses: PermissionError without CAP_NET_ADMIN and for a number that another\n"
-             "program has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP for a\n"
-             "flag that it does not know; nothing stays bound then. Kernel:\n"
+             "program has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP or\n"
+             "EINVAL for a flag that it does not know; nothing stays bound then. Kernel:\n"
              "NFQNL_CFG_CMD_BIND; nfq_create_queue(3).");
 
 static PyObject *

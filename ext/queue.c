@@ -664,8 +664,8 @@ PyDoc_STRVAR(set_flags_doc,
              "\n"
              "May be called at any time from any thread, also from a callback; it neither\n"
              "waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
-             "destroyed queue, TypeError, OSError (EOPNOTSUPP) for a flag that the kernel\n"
-             "does not know, RuntimeError after fork. Kernel: NFQA_CFG_MASK and\n"
+             "destroyed queue, TypeError, OSError (EOPNOTSUPP, EINVAL) for a flag that the\n"
+             "kernel does not know, RuntimeError after fork. Kernel: NFQA_CFG_MASK and\n"
              "NFQA_CFG_FLAGS; nfq_set_queue_flags(3).");
 
 static PyObject *

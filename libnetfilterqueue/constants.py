@@ -23,7 +23,7 @@ class Verdict(enum.IntEnum):
     NF_REPEAT = _ext.NF_REPEAT
     """The hook begins anew."""
     NF_STOP = _ext.NF_STOP
-    """Executed by today's kernels as NF_ACCEPT."""
+    """It leaves the hook: its other rule tables do not see it."""
 
 
 class CopyMode(enum.IntEnum):
