@@ -41,8 +41,8 @@ class Feed(ABC):
         self._closed = False
         self._paused = False
         handle.autoflush = False
-        handle.on_held = self._on_held
-        handle.on_close = self._on_close
+        handle.on_held = lambda: self._call(self._flush, at_once=False)
+        handle.on_close = lambda: self._call(self.detach, at_once=True)
         self._watch()
 
     @abstractmethod
@@ -54,12 +54,11 @@ class Feed(ABC):
         """Has it leave that."""
 
     @abstractmethod
-    def _on_held(self) -> None:
-        """Has the loop flush the handle at the end of its turn; called in any thread."""
+    def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
+        """Has the loop call a function: in its own thread at once, or at the end of its turn.
 
-    @abstractmethod
-    def _on_close(self) -> None:
-        """Detaches, in the loop's thread; called in any."""
+        From another thread it is called soon; at once where no loop runs that could do it.
+        """
 
     @abstractmethod
     def _report(self, error: BaseException) -> None:
@@ -144,14 +143,15 @@ class Stream(ABC, Generic[FeedT]):
     def __init__(
         self,
         number: int,
-        mode: int,
-        range: int,
-        maxlen: int | None,
-        flags: int,
-        rcvbuf: int | None,
-        limit: int,
-        default_verdict: int,
-        netns: Netns,
+        *,
+        mode: int = nfq.NFQNL_COPY_PACKET,
+        range: int = 0xFFFF,
+        maxlen: int | None = None,
+        flags: int = 0,
+        rcvbuf: int | None = None,
+        limit: int = 1024,
+        default_verdict: int = nfq.NF_DROP,
+        netns: Netns = None,
     ) -> None:
         if limit < 1:
             raise ValueError(f"open_queue(): limit must be at least 1, not {limit}")

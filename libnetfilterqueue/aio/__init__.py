@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Self
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue._stream import BATCH, Feed, Netns, Stream, settle
+from libnetfilterqueue._stream import BATCH, Feed, Stream, settle
 
 __all__ = ["Attachment", "PacketStream", "attach", "open_queue", "serve"]
 
@@ -49,25 +49,17 @@ class Attachment(Feed):
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.remove_reader(self._descriptor)
 
-    def _on_held(self) -> None:
-        if _running_loop() is self._loop:
-            self._loop.call_soon(self._flush)
+    def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
+        here = _running_loop() is self._loop
+        if here and not at_once:
+            self._loop.call_soon(function)
+        elif here or not self._loop.is_running():
+            function()
         else:
-            self._call_in_loop(self._flush)
-
-    def _on_close(self) -> None:
-        if _running_loop() is self._loop:
-            self.detach()
-        else:
-            self._call_in_loop(self.detach)
-
-    def _call_in_loop(self, function: Callable[[], object]) -> None:
-        """From another thread; at once where no loop runs that could do it."""
-        if self._loop.is_running():
-            with contextlib.suppress(RuntimeError):  # it was closed this moment
+            try:
                 self._loop.call_soon_threadsafe(function)
-                return
-        function()
+            except RuntimeError:  # it was closed this moment
+                function()
 
     def _report(self, error: BaseException) -> None:
         context = {
@@ -100,10 +92,17 @@ def attach(
 
 
 class PacketStream(Stream[Attachment]):
-    """The packets of a queue, to be opened by `async with`; made by open_queue().
+    """The packets of a queue: `async with open_queue(1) as stream`, which binds and closes it.
 
     `async for packet in stream` yields packets until the stream is closed. Several tasks may read
     it: each packet goes to one of them. To be used in the loop's thread.
+
+    number, mode, range, maxlen, flags and default_verdict are those of create_queue, netns is that
+    of open. rcvbuf is the size of the socket's receive buffer in bytes; None makes it large enough
+    for maxlen packets of 1500 bytes, as far as the system allows. With `limit` packets waiting in
+    it, give or take a batch, the stream leaves the others in the kernel; it reads on when less than
+    half of that are left. A limit below 1 is a ValueError; what open and create_queue raise comes
+    when it is opened.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
@@ -156,29 +155,7 @@ class PacketStream(Stream[Attachment]):
         self.close()
 
 
-def open_queue(
-    number: int,
-    *,
-    mode: int = nfq.NFQNL_COPY_PACKET,
-    range: int = 0xFFFF,
-    maxlen: int | None = None,
-    flags: int = 0,
-    rcvbuf: int | None = None,
-    limit: int = 1024,
-    default_verdict: int = nfq.NF_DROP,
-    netns: Netns = None,
-) -> PacketStream:
-    """A queue as a stream of packets, for `async with`.
-
-    number, mode, range, maxlen, flags and default_verdict are those of create_queue, netns is that
-    of open. rcvbuf is the size of the socket's receive buffer in bytes; None makes it large enough
-    for maxlen packets of 1500 bytes, as far as the system allows. With `limit` packets in it, give
-    or take a batch, the stream leaves the others in the kernel, and reads on when less than half
-    of that are left.
-
-    What open and create_queue raise comes from `async with`; ValueError for a limit below 1.
-    """
-    return PacketStream(number, mode, range, maxlen, flags, rcvbuf, limit, default_verdict, netns)
+open_queue = PacketStream
 
 
 async def serve(

@@ -10,17 +10,17 @@ from functools import partial
 from typing import Self
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue._stream import BATCH, Feed, Netns, Stream, settle
+from libnetfilterqueue._stream import BATCH, Feed, Stream, settle
 
 try:
     import gevent
     import gevent.event
     import gevent.monkey
     import gevent.pool
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
-        "libnetfilterqueue.green needs gevent: pip install gevent", name=error.name
-    ) from error
+        "libnetfilterqueue.green needs gevent: pip install gevent", name=_error.name
+    ) from _error
 
 __all__ = ["Attachment", "PacketStream", "attach", "open_queue", "serve"]
 
@@ -65,17 +65,13 @@ class Attachment(Feed):
             if not self._closed and not self._paused:
                 self._watcher.start(self._on_readable)
 
-    def _on_held(self) -> None:
-        if _get_ident() == self._hub.thread_ident:
-            self._hub.loop.run_callback(self._flush)
+    def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
+        if _get_ident() != self._hub.thread_ident:
+            self._hub.loop.run_callback_threadsafe(function)
+        elif at_once:
+            function()
         else:
-            self._hub.loop.run_callback_threadsafe(self._flush)
-
-    def _on_close(self) -> None:
-        if _get_ident() == self._hub.thread_ident:
-            self.detach()
-        else:
-            self._hub.loop.run_callback_threadsafe(self.detach)
+            self._hub.loop.run_callback(function)
 
     def _report(self, error: BaseException) -> None:
         self._hub.handle_error(self, type(error), error, error.__traceback__)
@@ -95,10 +91,12 @@ def attach(handle: nfq.NetfilterQueueHandle) -> Attachment:
 
 
 class PacketStream(Stream[Attachment]):
-    """The packets of a queue, to be opened by `with`; made by open_queue().
+    """The packets of a queue: `with open_queue(1) as stream`, which binds and closes it.
 
     `for packet in stream` yields packets until the stream is closed; waiting blocks the greenlet.
     Several greenlets may read it: each packet goes to one of them. To be used in the hub's thread.
+
+    The arguments are those of libnetfilterqueue.aio.open_queue.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
@@ -147,24 +145,7 @@ class PacketStream(Stream[Attachment]):
         self.close()
 
 
-def open_queue(
-    number: int,
-    *,
-    mode: int = nfq.NFQNL_COPY_PACKET,
-    range: int = 0xFFFF,
-    maxlen: int | None = None,
-    flags: int = 0,
-    rcvbuf: int | None = None,
-    limit: int = 1024,
-    default_verdict: int = nfq.NF_DROP,
-    netns: Netns = None,
-) -> PacketStream:
-    """A queue as a stream of packets, for `with`.
-
-    The arguments are those of libnetfilterqueue.aio.open_queue. What open and create_queue raise
-    comes from `with`; ValueError for a limit below 1.
-    """
-    return PacketStream(number, mode, range, maxlen, flags, rcvbuf, limit, default_verdict, netns)
+open_queue = PacketStream
 
 
 def serve(
