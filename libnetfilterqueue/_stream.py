@@ -6,6 +6,7 @@ Nothing here knows a loop: what a loop does is in the methods that the adapters 
 
 import contextlib
 import os
+import select
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import libnetfilterqueue as nfq
 
 Netns = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int | None
 
+READABLE = 1  # EPOLLIN
 BATCH = 64  # packets that one turn of a loop takes, of a handle or of a stream
 MAXLEN = 1024  # the kernel's, unless a queue has its own
 PACKET_COST = 2304  # what a packet of 1500 bytes takes of the receive buffer
@@ -33,21 +35,28 @@ class Feed(ABC):
 
     def __init__(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> None:
         if handle.on_held is not None or handle.on_close is not None:
-            raise RuntimeError("attach(): the handle is attached already")
-        # A copy, since another thread may close the handle, and its descriptor, at any time.
-        self._descriptor = os.dup(handle.fileno())
+            raise RuntimeError("attach(): the handle is attached already, or its hooks are in use")
+        # The loop watches this instead of the socket: it is ours when another thread closes the
+        # handle, and never in error, as a socket is after an overrun: libuv stops watching then.
+        self._epoll = self._new_epoll()
+        self._epoll.register(handle.fileno(), READABLE)
         self._handle = handle
         self._fed = fed
         self._closed = False
         self._paused = False
+        self._watch()
         handle.autoflush = False
         handle.on_held = lambda: self._call(self._flush, at_once=False)
         handle.on_close = lambda: self._call(self.detach, at_once=True)
-        self._watch()
+
+    @staticmethod
+    @abstractmethod
+    def _new_epoll() -> "select.epoll":
+        """One that nothing has taken away."""
 
     @abstractmethod
     def _watch(self) -> None:
-        """Has the loop call `_process` when the descriptor is readable."""
+        """Has the loop call `_process` when `_epoll` is readable."""
 
     @abstractmethod
     def _unwatch(self) -> None:
@@ -62,22 +71,22 @@ class Feed(ABC):
 
     @abstractmethod
     def _report(self, error: BaseException) -> None:
-        """Gives an exception to the loop's handler."""
+        """Gives an exception to the loop's handler; may raise one that ends programs."""
 
     def _process(self) -> None:
         """One batch."""
         try:
             self._handle.process(BATCH)
-        except (KeyboardInterrupt, SystemExit):
-            raise
         except BaseException as error:  # noqa: BLE001 (whatever a callback raises)
-            if (
-                not self._handle.closed
-                or error.__traceback__ is None
-                or error.__traceback__.tb_next
-            ):
+            if not self._is_closing(error):
                 self._report(error)
-        self._fed()
+        finally:
+            self._fed()
+
+    def _is_closing(self, error: BaseException) -> bool:
+        """Whether it says no more than that somebody has closed the handle."""
+        raised_here = error.__traceback__ is not None and error.__traceback__.tb_next is None
+        return self._handle.closed and isinstance(error, ValueError) and raised_here
 
     def _flush(self) -> None:
         try:
@@ -115,7 +124,7 @@ class Feed(ABC):
         self._closed = True
         if not self._paused:
             self._unwatch()
-        os.close(self._descriptor)
+        self._epoll.close()
         with contextlib.suppress(ValueError):  # it is closed
             self._handle.on_held = None
             self._handle.on_close = None
@@ -127,11 +136,6 @@ class Feed(ABC):
 
     def __exit__(self, *exception: object) -> None:
         self.detach()
-
-    def __del__(self) -> None:
-        # Only a loop that is gone lets it go attached.
-        if not getattr(self, "_closed", True):
-            os.close(self._descriptor)
 
 
 FeedT = TypeVar("FeedT", bound=Feed)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A handle that an asyncio loop feeds."""
+
+import asyncio
+import contextlib
+import select
+from collections.abc import Callable
+from typing import Self
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue._stream import Feed
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class Attachment(Feed):
+    """A handle that an asyncio loop feeds; made by attach().
+
+    A context manager, plain and asynchronous, that detaches it. To be used in the loop's thread.
+    """
+
+    def __init__(
+        self,
+        handle: nfq.NetfilterQueueHandle,
+        loop: asyncio.AbstractEventLoop,
+        fed: Callable[[], object],
+    ) -> None:
+        self._loop = loop
+        super().__init__(handle, fed)
+
+    @staticmethod
+    def _new_epoll() -> "select.epoll":
+        return select.epoll()
+
+    def _watch(self) -> None:
+        self._loop.add_reader(self._epoll, self._process)
+
+    def _unwatch(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.remove_reader(self._epoll)
+
+    def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
+        here = _running_loop() is self._loop
+        if here and not at_once:
+            self._loop.call_soon(function)
+        elif here or not self._loop.is_running():
+            function()
+        else:
+            try:
+                self._loop.call_soon_threadsafe(function)
+            except RuntimeError:  # it was closed this moment
+                function()
+
+    def _report(self, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise error
+        context = {
+            "message": "Exception in a callback of a netfilter queue",
+            "exception": error,
+            "netfilter_handle": self._handle,
+        }
+        self._loop.call_exception_handler(context)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.detach()
+
+
+def attach(
+    handle: nfq.NetfilterQueueHandle, *, loop: asyncio.AbstractEventLoop | None = None
+) -> Attachment:
+    """Has the running loop, or `loop`, feed the handle from now on.
+
+    The callbacks of its queues are called in the loop, at most 64 a turn. What they raise goes to
+    the loop's exception handler, and the feed goes on. Verdicts given in one turn are sent together
+    at its end. Closing the handle, in any thread, detaches it.
+
+    To be called in the loop's thread, or while it does not run. Raises RuntimeError if the handle
+    is attached already or no loop runs, ValueError if it is closed.
+    """
+    return Attachment(handle, loop or asyncio.get_running_loop(), lambda: None)

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Event loops that feed handles, all with one face: what a test needs of a loop.
+
+`LOOPS` has them by name. A test runs the loop by `until`, in the thread that made it.
+"""
+
+import asyncio
+import contextlib
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+import gevent
+import gevent.monkey
+import trio
+import uvloop
+from netns import TIMEOUT
+from queues import Handle
+
+import libnetfilterqueue.aio
+import libnetfilterqueue.green
+
+TURN = 0.001  # seconds between looks at a condition
+
+
+class Loop(ABC):
+    """A loop; `errors` are the exceptions that its handler got."""
+
+    def __init__(self) -> None:
+        self.errors: list[BaseException] = []
+
+    @abstractmethod
+    def feed(self, handle: Handle) -> contextlib.AbstractContextManager[object]:
+        """The handle is fed for the length of the block."""
+
+    @abstractmethod
+    def until(self, done: Callable[[], object]) -> None:
+        """Runs until something has come true, however the loop hears of it."""
+
+    def close(self) -> None:
+        """Nothing of it is left."""
+
+
+def _check(end: float) -> None:
+    assert time.monotonic() < end, "what the test waits for did not come"
+
+
+class Manual(Loop):
+    """Calls of `process`, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._handles: list[Handle] = []
+
+    @contextlib.contextmanager
+    def feed(self, handle: Handle) -> Iterator[None]:
+        self._handles.append(handle)
+        yield
+        self._handles.remove(handle)
+
+    def until(self, done: Callable[[], object]) -> None:
+        end = time.monotonic() + TIMEOUT
+        while not done():
+            _check(end)
+            for handle in [handle for handle in self._handles if not handle.closed]:
+                try:
+                    handle.process(timeout=TURN)
+                except Exception as error:  # noqa: BLE001 (what callbacks raise)
+                    self.errors.append(error)
+
+
+class Asyncio(Loop):
+    """asyncio's own loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = self._new()
+        self._loop.set_exception_handler(self._note)
+
+    def _new(self) -> asyncio.AbstractEventLoop:
+        return asyncio.new_event_loop()
+
+    def _note(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self.errors.append(cast("BaseException", context.get("exception", context)))
+
+    def feed(self, handle: Handle) -> contextlib.AbstractContextManager[object]:
+        return libnetfilterqueue.aio.attach(handle, loop=self._loop)
+
+    def until(self, done: Callable[[], object]) -> None:
+        end = time.monotonic() + TIMEOUT
+
+        async def wait() -> None:
+            while not done():
+                _check(end)
+                await asyncio.sleep(TURN)
+
+        self._loop.run_until_complete(wait())
+
+    def close(self) -> None:
+        self._loop.run_until_complete(asyncio.sleep(0))  # what is due
+        self._loop.close()
+
+
+class Uvloop(Asyncio):
+    """asyncio by uvloop."""
+
+    def _new(self) -> asyncio.AbstractEventLoop:
+        return uvloop.new_event_loop()
+
+
+class Gevent(Loop):
+    """gevent's hub."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hub = gevent.get_hub()
+        self._hub.handle_error = self._note
+
+    def _note(self, _where: object, _kind: object, error: BaseException, _: object) -> None:
+        self.errors.append(error)
+
+    def feed(self, handle: Handle) -> contextlib.AbstractContextManager[object]:
+        return libnetfilterqueue.green.attach(handle)
+
+    def until(self, done: Callable[[], object]) -> None:
+        end = time.monotonic() + TIMEOUT
+        while not done():
+            _check(end)
+            gevent.sleep(TURN)
+
+    def close(self) -> None:
+        del self._hub.handle_error
+
+
+class Trio(Manual):
+    """trio, which waits for the handle's descriptor; there is no adapter."""
+
+    def until(self, done: Callable[[], object]) -> None:
+        trio.run(self._until, done)
+
+    async def _until(self, done: Callable[[], object]) -> None:
+        async with trio.open_nursery() as nursery:
+            for handle in [handle for handle in self._handles if not handle.closed]:
+                nursery.start_soon(self._serve, handle)
+            with trio.fail_after(TIMEOUT):
+                while not done():
+                    await trio.sleep(TURN)
+            nursery.cancel_scope.cancel()
+
+    async def _serve(self, handle: Handle) -> None:
+        while not handle.closed:
+            await trio.lowlevel.wait_readable(handle)
+            try:
+                handle.process()
+            except Exception as error:  # noqa: BLE001 (what callbacks raise)
+                self.errors.append(error)
+
+
+PATCHED = gevent.monkey.is_module_patched("socket")
+LOOPS: dict[str, Callable[[], Loop]] = (
+    {"gevent": Gevent}
+    if PATCHED
+    else {
+        "manual": Manual,
+        "asyncio": Asyncio,
+        "uvloop": Uvloop,
+        "gevent": Gevent,
+        "trio": Trio,
+    }
+)
