@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import gevent
 import gevent.monkey
+import pytest
 import trio
 import uvloop
 from netns import TIMEOUT
@@ -38,8 +39,9 @@ class Loop(ABC):
     def until(self, done: Callable[[], object]) -> None:
         """Runs until something has come true, however the loop hears of it."""
 
+    @abstractmethod
     def close(self) -> None:
-        """Nothing of it is left."""
+        """Leaves nothing of it."""
 
 
 def _check(end: float) -> None:
@@ -68,6 +70,9 @@ class Manual(Loop):
                     handle.process(timeout=TURN)
                 except Exception as error:  # noqa: BLE001 (what callbacks raise)
                     self.errors.append(error)
+
+    def close(self) -> None:
+        pass
 
 
 class Asyncio(Loop):
@@ -114,8 +119,8 @@ class Gevent(Loop):
 
     def __init__(self) -> None:
         super().__init__()
-        self._hub = gevent.get_hub()
-        self._hub.handle_error = self._note
+        self._patch = pytest.MonkeyPatch()
+        self._patch.setattr(gevent.get_hub(), "handle_error", self._note)
 
     def _note(self, _where: object, _kind: object, error: BaseException, _: object) -> None:
         self.errors.append(error)
@@ -130,7 +135,7 @@ class Gevent(Loop):
             gevent.sleep(TURN)
 
     def close(self) -> None:
-        del self._hub.handle_error
+        self._patch.undo()
 
 
 class Trio(Manual):
@@ -144,7 +149,7 @@ class Trio(Manual):
             for handle in [handle for handle in self._handles if not handle.closed]:
                 nursery.start_soon(self._serve, handle)
             with trio.fail_after(TIMEOUT):
-                while not done():
+                while not done():  # noqa: ASYNC110 (nobody here knows when that is)
                     await trio.sleep(TURN)
             nursery.cancel_scope.cancel()
 

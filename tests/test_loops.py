@@ -7,7 +7,7 @@ test_patched.py runs it once more, in a process in which gevent has patched ever
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from loops import LOOPS, Loop
@@ -43,6 +43,23 @@ def take_errors(loop: Loop) -> list[BaseException]:
     errors = list(loop.errors)
     loop.errors.clear()
     return errors
+
+
+def gather(udp: UdpPair, arrived: list[bytes]) -> list[bytes]:
+    """Adds what has arrived since the last look, and returns all of it."""
+    arrived += udp.arrivals()
+    return arrived
+
+
+def settled(handle: Handle) -> Callable[[], bool]:
+    """Whether no packet has come for twenty looks."""
+    counts: list[int] = []
+
+    def look() -> bool:
+        counts.append(handle.stats().packets)
+        return counts[-20:] == counts[-1:] * 20
+
+    return look
 
 
 def test_verdicts(loop: Loop, handle: Handle, udp: UdpPair) -> None:
@@ -86,10 +103,10 @@ def test_kept_packets(loop: Loop, handle: Handle, udp: UdpPair) -> None:
         packets[3].accept()
         background(packets[1].accept).result(TIMEOUT)
         arrived: list[bytes] = []
-        loop.until(lambda: arrived.extend(udp.arrivals()) or len(arrived) == 2)
+        loop.until(lambda: len(gather(udp, arrived)) == 2)
         packets[0].accept()
         packets[2].drop()
-        loop.until(lambda: arrived.extend(udp.arrivals()) or len(arrived) == 3)
+        loop.until(lambda: len(gather(udp, arrived)) == 3)
     assert sorted(arrived) == [b"1", b"2", b"4"]
 
 
@@ -126,9 +143,9 @@ def test_several_handles(loop: Loop, handle: Handle) -> None:
     """Handles side by side, each with its queues."""
     seen: dict[int, list[bytes]] = {number: [] for number in range(1, 5)}
     with nfq.open() as other, loop.feed(handle), loop.feed(other), UdpPair() as udp:
-        for number in seen:
+        for number, data in seen.items():
             owner = handle if number % 2 else other
-            owner.create_queue(number, accepting(seen[number]), mode=COPY)
+            owner.create_queue(number, accepting(data), mode=COPY)
             queue_rule(number, f"-p udp --sport 9998 -m length --length {28 + number}")
         udp.send(*[bytes(number) for number in seen])
         loop.until(lambda: all(seen.values()))
@@ -189,7 +206,7 @@ def test_refusals(loop: Loop, handle: Handle, udp: UdpPair) -> None:
         loop.until(lambda: len(packets) == 3)
         packets[2].accept()
         arrived: list[bytes] = []
-        loop.until(lambda: arrived.extend(udp.arrivals()) or arrived)
+        loop.until(lambda: gather(udp, arrived))
     assert sorted(told) == [1, 2]
     assert arrived == [b"3"]
 
@@ -227,10 +244,7 @@ def test_flood(loop: Loop, handle: Handle) -> None:
         loop.until(lambda: handle.stats().packets > 3000 and handle.stats().overruns > 0)
         stop.set()
         flooding.result(TIMEOUT)
-        counts: list[int] = []
-        loop.until(
-            lambda: counts.append(handle.stats().packets) or counts[-20:] == counts[-1:] * 20
-        )
+        loop.until(settled(handle))
     stats = handle.stats()
     assert passed.packets == stats.verdicts == stats.packets
     assert stats.verdict_errors == 0

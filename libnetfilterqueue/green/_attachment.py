@@ -27,7 +27,7 @@ class Attachment(Feed):
 
     @staticmethod
     def _new_epoll() -> "select.epoll":
-        epoll: "select.epoll" = gevent.monkey.get_original("select", "epoll")()
+        epoll: select.epoll = gevent.monkey.get_original("select", "epoll")()
         return epoll
 
     def _watch(self) -> None:
