@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Every test runs in a network namespace of its own, as root of it."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 
 import pytest
+import uvloop
 from netns import Namespace, NamespaceError, UdpPair, isolate, private_namespace, queue_rule
 
 import libnetfilterqueue as nfq
@@ -14,6 +16,11 @@ def pytest_configure() -> None:
         isolate()
     except NamespaceError as error:
         pytest.exit(str(error), returncode=1)
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Each asynchronous test runs on every loop that is asyncio's."""
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(autouse=True)
