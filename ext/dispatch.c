@@ -132,7 +132,8 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
 
 /*
  * Settles a packet whose callback is over; `raised` says how. True if somebody references it. If it
- * is kept but there is no memory for that, it gets the default.
+ * is kept but there is no memory for that, it gets the default. In a child that the callback has
+ * forked there is nothing to settle: the packet is the parent's, and so is what it would go on.
  */
 static bool
 settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
@@ -143,7 +144,8 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
 
     lnfq_handle_lock(dispatch->handle);
     lnfq_packet_deactivate(packet);
-    if (packet->queue->bound && packet->state == LNFQ_PACKET_ACTIVE) {
+    if (packet->queue->bound && packet->state == LNFQ_PACKET_ACTIVE
+        && !lnfq_handle_forked(dispatch->handle)) {
         if (packet->recorded) {
             error = lnfq_packet_execute(packet);
         }
@@ -156,7 +158,7 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
         }
     }
     if (packet->state == LNFQ_PACKET_ACTIVE) {
-        packet->state = LNFQ_PACKET_KEPT; /* its queue is destroyed */
+        packet->state = LNFQ_PACKET_KEPT; /* without a record: its verdict is nobody's any more */
     }
     lnfq_handle_unlock(dispatch->handle);
     free(kept);
