@@ -132,7 +132,8 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
 
 /*
  * Settles a packet whose callback is over; `raised` says how. True if somebody references it. If it
- * is kept but there is no memory for that, it gets the default. In a child that the callback has
+ * is kept but there is no memory for that, it gets the default; so it does if nobody can repeat a
+ * verdict that there is no memory for. In a child that the callback has
  * forked there is nothing to settle: the packet is the parent's, and so is what it would go on.
  */
 static bool
@@ -151,6 +152,9 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
         }
         else if (raised || kept == NULL) {
             error = lnfq_packet_default(packet);
+        }
+        if (error != 0 && kept == NULL) {
+            (void)lnfq_packet_default(packet);
         }
         if (packet->state == LNFQ_PACKET_ACTIVE && kept != NULL) {
             lnfq_packet_keep(packet, kept);
@@ -178,7 +182,8 @@ keep(struct dispatch *dispatch, lnfq_packet *packet)
     }
     lnfq_error_collect(&dispatch->error, (PyObject *)packet->queue);
     lnfq_handle_lock(dispatch->handle);
-    if (packet->queue->bound && packet->state == LNFQ_PACKET_KEPT && !packet->kept->covered) {
+    if (packet->queue->bound && packet->state == LNFQ_PACKET_KEPT && packet->kept != NULL
+        && !packet->kept->covered) {
         (void)lnfq_packet_default(packet);
     }
     lnfq_handle_unlock(dispatch->handle);
