@@ -271,6 +271,14 @@ answer_awaited(lnfq_handle *handle, const struct lnfq_answer *answer)
     }
 }
 
+/* Whether it answers a queue's last batch verdict: any other has the id that it names as its
+ * sequence number, and ids wrap. */
+static bool
+answers_teardown(const struct lnfq_answer *answer)
+{
+    return answer->seq == LNFQ_SEQ_TEARDOWN && !(answer->named && answer->id == answer->seq);
+}
+
 void
 lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool read)
 {
@@ -287,7 +295,7 @@ lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool r
         answer_awaited(handle, answer);
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH:
-        if (answer->seq == LNFQ_SEQ_TEARDOWN) {
+        if (answers_teardown(answer)) {
             handle->nothing_left = !read && answer->error == ENOENT;
         }
         else if (answer->error != 0) {

@@ -132,7 +132,9 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
 
 /*
  * Settles a packet whose callback is over; `raised` says how. True if somebody references it. If it
- * is kept but there is no memory for that, it gets the default.
+ * is kept but there is no memory for that, it gets the default; so it does if nobody can repeat a
+ * verdict that there is no memory for. In a child that the callback has
+ * forked there is nothing to settle: the packet is the parent's, and so is what it would go on.
  */
 static bool
 settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
@@ -143,12 +145,16 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
 
     lnfq_handle_lock(dispatch->handle);
     lnfq_packet_deactivate(packet);
-    if (packet->queue->bound && packet->state == LNFQ_PACKET_ACTIVE) {
+    if (packet->queue->bound && packet->state == LNFQ_PACKET_ACTIVE
+        && !lnfq_handle_forked(dispatch->handle)) {
         if (packet->recorded) {
             error = lnfq_packet_execute(packet);
         }
         else if (raised || kept == NULL) {
             error = lnfq_packet_default(packet);
+        }
+        if (error != 0 && kept == NULL) {
+            (void)lnfq_packet_default(packet);
         }
         if (packet->state == LNFQ_PACKET_ACTIVE && kept != NULL) {
             lnfq_packet_keep(packet, kept);
@@ -156,7 +162,7 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
         }
     }
     if (packet->state == LNFQ_PACKET_ACTIVE) {
-        packet->state = LNFQ_PACKET_KEPT; /* its queue is destroyed */
+        packet->state = LNFQ_PACKET_KEPT; /* without a record: its verdict is nobody's any more */
     }
     lnfq_handle_unlock(dispatch->handle);
     free(kept);
@@ -176,7 +182,8 @@ keep(struct dispatch *dispatch, lnfq_packet *packet)
     }
     lnfq_error_collect(&dispatch->error, (PyObject *)packet->queue);
     lnfq_handle_lock(dispatch->handle);
-    if (packet->queue->bound && packet->state == LNFQ_PACKET_KEPT && !packet->kept->covered) {
+    if (packet->queue->bound && packet->state == LNFQ_PACKET_KEPT && packet->kept != NULL
+        && !packet->kept->covered) {
         (void)lnfq_packet_default(packet);
     }
     lnfq_handle_unlock(dispatch->handle);

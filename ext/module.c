@@ -2,7 +2,7 @@
 /*
  * libnetfilterqueue._ext: the module, its state, its functions, and the kernel's constants, which
  * libnetfilterqueue.constants makes enums of. The state does not change after initialisation,
- * but for the tables of enums.c.
+ * but for the tables of enums.c, the types of tuples.c and the number of the process.
  */
 #include "nfq.h"
 

@@ -51,9 +51,7 @@ lnfq_netns_open(int netns, int *error)
     if (*error != 0) {
         return NULL;
     }
-    Py_BEGIN_ALLOW_THREADS
-    pthread_join(thread, NULL);
-    Py_END_ALLOW_THREADS
+    pthread_join(thread, NULL); /* with the GIL: it is soon over, and see nfq.h */
     *error = opening.error;
     return opening.library;
 }

@@ -131,15 +131,15 @@ catch_up(lnfq_packet *packet)
     }
 }
 
-int
-lnfq_packet_execute(lnfq_packet *packet)
+/* With the lock: puts a verdict in the outbox, for good. Returns 0 or ENOMEM. */
+static int
+packet_post(lnfq_packet *packet, const struct lnfq_verdict *verdict)
 {
     lnfq_queue *queue = packet->queue;
-    int error = lnfq_handle_post(queue->handle, queue, packet->index.id, &packet->verdict);
+    int error = lnfq_handle_post(queue->handle, queue, packet->index.id, verdict);
 
     if (error == 0) {
         packet->state = LNFQ_PACKET_EXECUTED;
-        packet->verdict.owner = NULL; /* the outbox's now */
         if (packet->kept != NULL) {
             lnfq_kept_remove(packet->kept);
         }
@@ -148,15 +148,26 @@ lnfq_packet_execute(lnfq_packet *packet)
 }
 
 int
+lnfq_packet_execute(lnfq_packet *packet)
+{
+    int error = packet_post(packet, &packet->verdict);
+
+    if (error == 0) {
+        packet->verdict.owner = NULL; /* the outbox's now */
+    }
+    return error;
+}
+
+int
 lnfq_packet_default(lnfq_packet *packet)
 {
     lnfq_queue *queue = packet->queue;
-    int error;
+    const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
+    int error = packet_post(packet, &verdict);
 
-    packet->verdict = (struct lnfq_verdict){.verdict = atomic_load(&queue->default_verdict)};
-    packet->recorded = true;
-    error = lnfq_packet_execute(packet);
     if (error == 0) {
+        packet->recorded = true;
+        packet->verdict.verdict = verdict.verdict; /* what was recorded is let go with the packet */
         queue->handle->stats.defaulted += 1;
     }
     return error;

@@ -337,19 +337,23 @@ delist(lnfq_queue *queue)
     return callback;
 }
 
-/* Takes a queue that could not be bound off the list again. */
+/* Takes a queue that could not be bound off the list again, and what another thread may have
+ * dispatched meanwhile with it: the kernel has forgotten those packets. */
 static void
 discard(lnfq_queue *queue)
 {
+    lnfq_handle *handle = queue->handle;
     PyObject *callback = NULL;
     bool bound;
 
-    lnfq_handle_lock(queue->handle);
+    lnfq_handle_lock(handle);
     bound = queue->bound;
     if (bound) {
+        settle_packets(queue);
+        lnfq_outbox_forget(&handle->outbox, queue->number);
         callback = delist(queue);
     }
-    lnfq_handle_unlock(queue->handle);
+    lnfq_handle_unlock(handle);
     if (bound) {
         Py_XDECREF(callback);
         Py_DECREF(queue);

@@ -18,7 +18,8 @@
  * VLAN tag. */
 #define LNFQ_L2_HEADER_MAX 64
 
-/* The sequence number of a queue's last batch verdict: its refusal says that nothing waited. */
+/* The sequence number of a queue's last batch verdict: its refusal says that nothing waited. The
+ * one of a verdict on packet 0 is the same. */
 #define LNFQ_SEQ_TEARDOWN 0
 
 /* What a packet is to get. Numbers are in host byte order; what is absent is not sent. */

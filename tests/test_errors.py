@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 from netns import TIMEOUT, UdpPair, background, without_net_admin
-from played_kernel import PlayedKernel
-from queues import Handle, Packet, Queue, accept
+from played_kernel import PlayedKernel, error_message, packet_message
+from queues import Handle, Packet, Queue, accept, process_until
 
 import libnetfilterqueue as nfq
 
@@ -313,6 +313,29 @@ def test_refused_configuration(error: int) -> None:
                 call()
             assert raised.value.errno == error
             assert os.strerror(error) in str(raised.value)
+
+
+def test_packet_before_the_refusal() -> None:
+    """What another thread has kept of a queue that is refused in the end goes with the queue."""
+    kept: list[Packet] = []
+    with PlayedKernel() as kernel:
+        creating = background(kernel.handle.create_queue, 1, kept.append, mode=COPY)
+        while not (requests := kernel.received()):
+            pass
+        for packet_id in (1, 2):
+            kernel.socket.send(packet_message(packet_id))
+        process_until(kernel.handle, lambda: len(kept) == 2)
+        with kernel.answering(errno.EOPNOTSUPP):
+            kernel.socket.send(error_message(errno.EOPNOTSUPP, requests[0]))
+            with pytest.raises(OSError, match="create_queue"):
+                creating.result(TIMEOUT)
+        assert kept[0].queue.destroyed
+        with pytest.raises(ValueError, match="queue 1 is destroyed"):
+            kept.pop().accept()
+        kept.clear()
+        assert kernel.verdicts() == []
+        stats = kernel.handle.stats()
+        assert (stats.packets, stats.verdicts, stats.defaulted) == (2, 0, 2)
 
 
 def test_without_privilege() -> None:

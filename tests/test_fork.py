@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """After fork the child can only close, and the parent's queues are unharmed."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -118,6 +119,39 @@ def test_callback_that_forks(handle: Handle, udp: UdpPair) -> None:
     assert udp.arrivals() == [b"1", b"2", b"3"]
     handle.process()
     assert handle.stats().verdict_errors == 0
+
+
+def test_callback_that_forks_and_keeps(handle: Handle, udp: UdpPair) -> None:
+    """What the child lets go of in the callback is not written to once the callback is over."""
+    kept: list[Packet] = []
+    children: list[int] = []
+    blocks: list[ctypes.Array[ctypes.c_char]] = []
+    malloc = ctypes.CDLL(None).malloc
+    malloc.restype = ctypes.c_void_p
+
+    def callback(packet: Packet) -> None:
+        if kept:
+            children.append(os.fork())
+        if children == [0]:
+            kept.clear()
+            for size in range(16, 128, 8):  # whatever the extension has freed is taken again
+                blocks.extend((ctypes.c_char * size).from_address(malloc(size)) for _ in range(16))
+            for block in blocks:
+                block.raw = bytes(len(block))
+        kept.append(packet)
+
+    handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET)
+    udp.send(b"1", b"2")
+    try:
+        assert handle.process() == 2
+    except RuntimeError:
+        os._exit(any(any(block.raw) for block in blocks))
+    if children == [0]:
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+    for packet in kept:
+        packet.accept()
+    assert udp.arrivals() == [b"1", b"2"]
 
 
 def test_signal_handler_that_forks(handle: Handle) -> None:

@@ -141,6 +141,28 @@ def test_not_inherited(other: Namespace) -> None:
         assert not os.get_inheritable(handle.fd())
 
 
+def test_never_inherited(other: Namespace) -> None:
+    """Nor do those that another thread starts while the socket is being opened."""
+    numbers = [os.dup(0) for _ in range(4)]  # the socket's is among them
+    for number in numbers:
+        os.close(number)
+    opened = threading.Event()
+
+    def inheritable() -> int:
+        seen = 0
+        while not opened.is_set():
+            for number in numbers:
+                with contextlib.suppress(OSError):
+                    seen += os.get_inheritable(number)
+        return seen
+
+    watching = background(inheritable)
+    for _ in range(300):
+        nfq.open(netns=other.path).close()
+    opened.set()
+    assert watching.result(TIMEOUT) == 0
+
+
 def check_failure(error: type[Exception], match: str, **arguments: Any) -> Any:
     """The call fails, leaves the thread where it was, and no descriptor behind."""
     before = ours()

@@ -4,12 +4,20 @@
 import errno
 import gc
 import select
+import struct
 import sys
 import weakref
 
 import pytest
 from netns import TIMEOUT, UdpPair, background, down, up, without_net_admin
-from played_kernel import MSG_VERDICT, PlayedKernel, error_message, message, packet_message
+from played_kernel import (
+    MSG_VERDICT,
+    NLMSG_ERROR,
+    PlayedKernel,
+    error_message,
+    message,
+    packet_message,
+)
 from queues import Handle, Packet, accept, netlink_socket
 
 import libnetfilterqueue as nfq
@@ -207,6 +215,23 @@ def test_capped_report() -> None:
     assert [(number, packet_id) for number, packet_id, _ in told] == [(None, 5)]
     assert isinstance(told[0][2], OSError)
     assert told[0][2].errno == errno.ENOMEM
+
+
+def test_batch_verdict_up_to_id_0() -> None:
+    """Ids wrap: its refusal is told like any other, not taken for that of a queue's end."""
+    with PlayedKernel() as kernel:
+        told = listen(kernel.handle)
+        packets: list[Packet] = []
+        queue = kernel.create_queue(1, packets.append)
+        for packet_id in (2**32 - 1, 0):
+            kernel.socket.send(packet_message(packet_id))
+        assert kernel.handle.process() == 2
+        queue.set_verdict_batch(nfq.NF_ACCEPT, 0)
+        (sent,) = kernel.received()
+        kernel.socket.send(message(NLMSG_ERROR, struct.pack("=i", -errno.EPERM) + sent))
+        kernel.handle.process()
+        assert [(number, packet_id) for number, packet_id, _ in told] == [(1, 0)]
+        assert kernel.handle.stats().verdict_errors == 1
 
 
 def test_success_is_not_told() -> None:
