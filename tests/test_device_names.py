@@ -67,11 +67,12 @@ def test_incoming(handle: Handle, neighbour: Namespace) -> None:
 
 def test_bridged(handle: Handle) -> None:
     """On a bridge both devices are the bridge, and both ports have their names."""
+    # First of all: it loads br_netfilter, which the rest needs.
+    queue_rule(1, "-p udp -m physdev --physdev-is-bridged", table="filter", chain="FORWARD")
     run("ip link add bridge type bridge")
     up("bridge")
     sysctl("bridge/bridge-nf-call-iptables", 1)
     packets: list[Packet] = []
-    queue_rule(1, "-p udp -m physdev --physdev-is-bridged", table="filter", chain="FORWARD")
     handle.create_queue(1, packets.append, mode=COPY)
     with contextlib.ExitStack() as stack:
         namespaces = []
