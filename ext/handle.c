@@ -595,9 +595,9 @@ handle_dealloc(PyObject *self)
     Py_XDECREF(atomic_load(&handle->blank));
     Py_XDECREF(handle->on_held);
     Py_XDECREF(handle->on_close);
-    Py_XDECREF(handle->on_verdict_error);
+    Py_CLEAR(handle->on_verdict_error);
+    lnfq_refusal_tell(handle);
     lnfq_name_forget(handle);
-    lnfq_refusal_forget(handle);
     lnfq_outbox_clear(&handle->outbox);
     let_go(lnfq_outbox_take_done(&handle->outbox));
     free_backlog(handle);

@@ -393,7 +393,17 @@ int lnfq_queue_destroy(lnfq_queue *queue);
  * `foreign` says that it was not this handle that received it. If so, it counts as received. */
 bool lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign);
 
-/* With the lock: whether a packet that is dispatched now has had a batch verdict before. */
+/* ---- verdict_batch.c; with the lock ---- */
+
+/*
+ * Gives one verdict to what waits up to an id; `any` says whether there was something. An id that
+ * has not been dispatched yet stands for the newest that has: what the kernel queues later must not
+ * count as executed. Returns 0 or ENOMEM.
+ */
+int lnfq_queue_give_batch(lnfq_queue *queue, uint32_t up_to, const struct lnfq_verdict *verdict,
+                          bool *any);
+
+/* Whether a packet that is dispatched now has had a batch verdict before. */
 bool lnfq_queue_covers(lnfq_queue *queue, uint32_t id);
 
 /* ---- packet.c ---- */
@@ -471,11 +481,8 @@ int lnfq_parse_options(const lnfq_packet *packet, PyObject *const values[LNFQ_OP
 /* With the lock: keeps a refusal until on_verdict_error can be told. */
 void lnfq_refusal_add(lnfq_handle *handle, const struct lnfq_answer *answer);
 
-/* Tells on_verdict_error what has been refused since the last time. */
+/* Tells on_verdict_error what has been refused since the last time; without one it is forgotten. */
 void lnfq_refusal_tell(lnfq_handle *handle);
-
-/* Frees what nobody was told of. */
-void lnfq_refusal_forget(lnfq_handle *handle);
 
 /* ---- name.c ---- */
 

@@ -123,16 +123,3 @@ lnfq_refusal_tell(lnfq_handle *handle)
         refusal = next;
     }
 }
-
-void
-lnfq_refusal_forget(lnfq_handle *handle)
-{
-    struct lnfq_refusal *refusal = take_all(handle);
-
-    while (refusal != NULL) {
-        struct lnfq_refusal *next = refusal->next;
-
-        free(refusal);
-        refusal = next;
-    }
-}

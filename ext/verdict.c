@@ -100,6 +100,11 @@ announce_payload(struct nlmsghdr *message, size_t size)
     return built;
 }
 
+/* The longest: two headers, verdict, mark, priority, VLAN tag (nested), conntrack mark and labels
+ * (nested), link-layer header, and the header of a payload. */
+_Static_assert(20 + 12 + 8 + 8 + 20 + 32 + 4 + LNFQ_L2_HEADER_MAX + 4 <= LNFQ_VERDICT_SIZE_MAX,
+               "a verdict with everything fits");
+
 static size_t
 put(unsigned char *buffer, int type, uint16_t queue, uint32_t id, uint32_t seq,
     const struct lnfq_verdict *verdict)

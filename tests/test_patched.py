@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 def test_suite_under_monkey_patching() -> None:
     """Every test of gevent passes in a process in which everything is patched."""
     files = [str(TESTS / name) for name in ("test_loops.py", "test_green.py")]
-    command = [sys.executable, "-c", PROGRAM, "-q", "-p", "no:cacheprovider", *files]
+    command = [sys.executable, "-P", "-c", PROGRAM, "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=50, cwd=TESTS.parent
     )

@@ -1,0 +1,601 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""libnetfilterqueue.green: attachments, streams and handlers at their edges.
+
+test_patched.py runs these once more, in a process in which gevent has patched everything.
+"""
+
+import contextlib
+import gc
+import os
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import gevent.event
+import gevent.monkey
+import pytest
+from netns import TIMEOUT, Namespace, UdpPair, queue_rule
+from queues import Handle, Packet, accept, accepting, data_of
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue import green
+
+COPY = nfq.NFQNL_COPY_PACKET
+
+
+def eventually(done: Callable[[], object]) -> None:
+    """Waits until something has come true."""
+    with gevent.Timeout(TIMEOUT):
+        while not done():
+            gevent.sleep(0.001)
+
+
+def turn() -> None:
+    """Lets everything that is due have its turn."""
+    for _ in range(5):
+        gevent.sleep(0)
+    gevent.sleep(0.002)
+
+
+def in_thread(function: Callable[[], object]) -> None:
+    """Calls the function in a real thread, while the hub runs."""
+    gevent.get_hub().threadpool.apply(function)
+
+
+@pytest.fixture
+def errors(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
+    """What the hub's handler is told."""
+    told: list[BaseException] = []
+    monkeypatch.setattr(
+        gevent.get_hub(), "handle_error", lambda _, __, error, ___: told.append(error)
+    )
+    return told
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """No descriptor is left by the test."""
+    in_thread(lambda: None)  # the thread pool has what it needs
+    turn()
+    before = set(os.listdir("/proc/self/fd"))
+    yield
+    turn()
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def stream(udp: UdpPair, nothing_left: None) -> Iterator[green.PacketStream]:
+    """A stream of what `udp` sends."""
+    with green.open_queue(1) as stream:
+        yield stream
+
+
+# Attachments
+
+
+def test_attached_twice(handle: Handle) -> None:
+    """A handle has one feed at a time."""
+    with green.attach(handle) as attachment:
+        with pytest.raises(RuntimeError, match="attached already"):
+            green.attach(handle)
+        assert not attachment.closed
+    assert attachment.closed
+    green.attach(handle).detach()
+
+
+def test_closed_handle(handle: Handle) -> None:
+    """A closed handle can't be attached."""
+    handle.close()
+    with pytest.raises(ValueError, match="closed"):
+        green.attach(handle)
+
+
+def test_pause(handle: Handle, udp: UdpPair, nothing_left: None) -> None:
+    """While it is paused packets wait in the kernel; verdicts are still sent."""
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=COPY)
+    with green.attach(handle) as attachment:
+        udp.send(b"1")
+        eventually(lambda: packets)
+        attachment.pause()
+        attachment.pause()
+        udp.send(b"2")
+        packets[0].accept()
+        turn()
+        assert udp.arrivals() == [b"1"]
+        assert len(packets) == 1
+        attachment.resume()
+        attachment.resume()
+        eventually(lambda: len(packets) == 2)
+    attachment.pause()
+    attachment.resume()
+    attachment.detach()
+    udp.send(b"3")
+    turn()
+    assert len(packets) == 2
+
+
+def test_one_send_a_turn(handle: Handle, udp: UdpPair) -> None:
+    """Verdicts that are given in one turn leave by one system call."""
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=COPY)
+    with green.attach(handle):
+        udp.send(*[b"data"] * 20)
+        eventually(lambda: len(packets) == 20)
+        before = handle.stats().sends
+        for packet in packets[:10]:
+            packet.accept()
+        assert handle.stats().sends == before
+        turn()
+        assert handle.stats().sends == before + 1
+        in_thread(lambda: [each.accept() for each in packets[10:]])  # type: ignore[func-returns-value]
+        turn()
+        assert len(udp.arrivals()) == 20
+
+
+def test_callback_that_waits(handle: Handle, udp: UdpPair) -> None:
+    """A callback may wait for other greenlets; meanwhile they run, and nothing else is fed."""
+    release = gevent.event.Event()
+    seen: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(packet.id)
+        release.wait()
+        gevent.sleep(0.001)
+        assert gevent.spawn(lambda: "value").get() == "value"
+        packet.accept()
+
+    handle.create_queue(1, callback, mode=COPY)
+    with green.attach(handle):
+        udp.send(b"1", b"2")
+        eventually(lambda: seen)
+        turn()
+        assert seen == [1]
+        assert udp.arrivals() == []
+        release.set()
+        eventually(lambda: len(seen) == 2)
+        udp.send(b"3")
+        eventually(lambda: len(seen) == 3)
+        turn()
+        assert udp.arrivals() == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("act", ["close", "detach", "pause"])
+def test_while_a_callback_waits(handle: Handle, udp: UdpPair, nothing_left: None, act: str) -> None:
+    """Closing, detaching and pausing while a callback waits: it goes on, and nothing after it."""
+    release = gevent.event.Event()
+    seen: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(packet.id)
+        release.wait()
+        packet.accept()
+
+    with nfq.open() as other:
+        other.create_queue(1, callback, mode=COPY)
+        attachment = green.attach(other)
+        udp.send(b"1")
+        eventually(lambda: seen)
+        other.close() if act == "close" else getattr(attachment, act)()
+        udp.send(b"2")
+        release.set()
+        turn()
+        assert seen == [1]
+        assert udp.arrivals() == ([] if act == "close" else [b"1"])
+        if act == "pause":
+            attachment.resume()
+            eventually(lambda: len(seen) == 2)
+
+
+@pytest.mark.parametrize("error", [KeyError, gevent.Timeout, gevent.GreenletExit])
+def test_callback_that_raises(
+    handle: Handle, udp: UdpPair, errors: list[BaseException], error: type[BaseException]
+) -> None:
+    """Whatever it is, the hub's handler is told and the feed goes on."""
+    seen: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(packet.id)
+        packet.accept()
+        if packet.id == 1:
+            raise error
+
+    handle.create_queue(1, callback, mode=COPY)
+    with green.attach(handle):
+        udp.send(b"1", b"2")
+        eventually(lambda: len(seen) == 2)
+        udp.send(b"3")
+        eventually(lambda: len(seen) == 3)
+    assert [type(each) for each in errors] == [error]
+    assert udp.arrivals() == [b"1", b"2", b"3"]
+
+
+def test_timeout_in_a_callback(handle: Handle, udp: UdpPair) -> None:
+    """A callback may give itself a time."""
+    outcomes: list[str] = []
+
+    def callback(packet: Packet) -> None:
+        with contextlib.suppress(gevent.Timeout), gevent.Timeout(0.005):
+            gevent.sleep(TIMEOUT)
+        outcomes.append("over")
+        packet.accept()
+
+    handle.create_queue(1, callback, mode=COPY)
+    with green.attach(handle):
+        udp.send(b"data")
+        eventually(lambda: outcomes)
+        turn()
+    assert udp.arrivals() == [b"data"]
+
+
+def test_interrupted(handle: Handle, udp: UdpPair) -> None:
+    """KeyboardInterrupt in a callback reaches the main greenlet; then the feed goes on."""
+    seen: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(packet.id)
+        packet.accept()
+        if packet.id == 1:
+            raise KeyboardInterrupt
+
+    handle.create_queue(1, callback, mode=COPY)
+    with green.attach(handle):
+        udp.send(b"1")
+        with pytest.raises(KeyboardInterrupt):
+            eventually(lambda: False)
+        udp.send(b"2")
+        eventually(lambda: len(seen) == 2)
+    assert udp.arrivals() == [b"1", b"2"]
+
+
+def test_closed_by_another_thread(
+    udp: UdpPair, nothing_left: None, errors: list[BaseException]
+) -> None:
+    """Closing in another thread detaches, quietly, also under traffic."""
+    for _ in range(20):
+        with nfq.open() as other:
+            other.create_queue(1, accept, mode=COPY)
+            attachment = green.attach(other)
+            udp.send(*[b"data"] * 5)
+            in_thread(other.close)
+            eventually(lambda: attachment.closed)  # noqa: B023
+    assert errors == []
+
+
+def test_hub_of_another_thread(udp: UdpPair) -> None:
+    """Another thread's hub feeds a handle of its own; reattaching it here works."""
+    seen: list[bytes] = []
+    with nfq.open() as handle:
+        handle.create_queue(1, accepting(seen), mode=COPY)
+
+        def body() -> None:
+            with green.attach(handle):
+                udp.send(b"1")
+                eventually(lambda: seen)
+            gevent.get_hub().destroy()
+
+        in_thread(body)
+        with green.attach(handle):
+            udp.send(b"2")
+            eventually(lambda: len(seen) == 2)
+    assert seen == [b"1", b"2"]
+
+
+def test_garbage(nothing_left: None) -> None:
+    """A closed handle and its attachment are let go."""
+    handle = nfq.open()
+    attachment = green.attach(handle)
+    gone = weakref.ref(attachment)
+    handle.close()
+    del handle, attachment
+    turn()
+    gc.collect()
+    assert gone() is None
+
+
+def test_import_changes_nothing() -> None:
+    """Importing patches nothing, makes no hub, and imports no other loop."""
+    program = (
+        "import libnetfilterqueue.green, sys, gevent.monkey, gevent._hub_local as local;"
+        "assert not gevent.monkey.saved;"
+        "assert local.get_hub_if_exists() is None;"
+        "assert not {'asyncio', 'uvloop', 'trio'} & set(sys.modules)"
+    )
+    command = [sys.executable, "-P", "-W", "error", "-c", program]
+    subprocess.run(command, check=True, timeout=TIMEOUT)
+
+
+def test_without_gevent() -> None:
+    """Without gevent the import says how to install it."""
+    program = (
+        "import sys; sys.modules['gevent'] = None\n"
+        "try: import libnetfilterqueue.green\n"
+        "except ImportError as error: print(error)"
+    )
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT)
+    assert "pip install gevent" in done.stdout
+
+
+# Streams
+
+
+def test_for(stream: green.PacketStream, udp: UdpPair) -> None:
+    """Packets come in their order; leaving the loop and coming back loses none."""
+    udp.send(*[b"%d" % number for number in range(70)])
+    seen = []
+    for count in (30, 70):
+        for packet in stream:
+            seen.append(data_of(packet))
+            packet.accept()
+            if len(seen) == count:
+                break
+    assert seen == [b"%d" % number for number in range(70)]
+    turn()
+    assert udp.arrivals() == seen
+
+
+def test_get(stream: green.PacketStream, udp: UdpPair) -> None:
+    """One packet, and a batch of at least one and at most so many."""
+    udp.send(*[b"%d" % number for number in range(10)])
+    packets = [stream.get()]
+    turn()
+    packets += stream.get_batch(4)
+    assert [packet.id for packet in packets] == [1, 2, 3, 4, 5]
+    packets += stream.get_batch()
+    assert [packet.id for packet in packets] == list(range(1, 11))
+    waiting = gevent.spawn(stream.get_batch, 5)
+    turn()
+    assert not waiting.ready()
+    udp.send(b"more")
+    assert [data_of(packet) for packet in waiting.get(timeout=TIMEOUT)] == [b"more"]
+    with pytest.raises(ValueError, match="max must be at least 1, not 0"):
+        stream.get_batch(0)
+
+
+def test_several_readers(stream: green.PacketStream, udp: UdpPair) -> None:
+    """Each packet goes to one of the greenlets that read, and none is left waiting."""
+    seen: list[int] = []
+
+    def read() -> None:
+        for packet in stream:
+            seen.append(packet.id)
+            packet.accept()
+            gevent.sleep(0)
+
+    readers = [gevent.spawn(read) for _ in range(5)]
+    turn()
+    for _ in range(8):
+        udp.send(*[b"data"] * 10)
+        turn()
+    eventually(lambda: len(seen) == 80)
+    assert sorted(seen) == list(range(1, 81))
+    assert len(udp.arrivals()) == 80
+    stream.close()
+    gevent.joinall(readers, timeout=TIMEOUT, raise_error=True)
+
+
+def test_killed_and_timed_out(stream: green.PacketStream, udp: UdpPair) -> None:
+    """A get that is killed, or whose time is over, takes no packet with it."""
+    for number in range(1, 21):
+        waiting = gevent.spawn(stream.get)
+        gevent.sleep(0)
+        if number % 2:
+            udp.send(b"data")
+            gevent.sleep(0 if number % 3 else 0.001)
+        waiting.kill()
+        if isinstance(waiting.value, Packet):
+            waiting.value.accept()
+    with contextlib.suppress(gevent.Timeout), gevent.Timeout(0.05):
+        for packet in stream:
+            packet.accept()
+    assert stream.handle.stats().packets == 10
+    turn()
+    assert len(udp.arrivals()) == 10
+
+
+def test_closed_by_another_greenlet(stream: green.PacketStream) -> None:
+    """Closing ends iteration, and a waiting get by a ValueError; twice is as good as once."""
+    iterating = gevent.spawn(list, stream)
+    getting: list[gevent.Greenlet[..., Any]] = [
+        gevent.spawn(stream.get),
+        gevent.spawn(stream.get_batch),
+    ]
+    turn()
+    stream.close()
+    stream.close()
+    assert iterating.get(timeout=TIMEOUT) == []
+    for greenlet in getting:
+        greenlet.join(timeout=TIMEOUT)
+        assert isinstance(greenlet.exception, ValueError)
+        assert "the stream is closed" in str(greenlet.exception)
+    assert stream.closed
+    assert stream.handle.closed
+    with pytest.raises(ValueError, match=r"get\(\): the stream is closed"):
+        stream.get()
+
+
+@pytest.mark.parametrize("default", [nfq.NF_ACCEPT, nfq.NF_DROP])
+def test_unfetched_packets(udp: UdpPair, nothing_left: None, default: nfq.Verdict) -> None:
+    """What nobody has fetched when it is closed gets the default; a fetched packet too."""
+    with green.open_queue(1, default_verdict=default) as stream:
+        udp.send(b"1", b"2", b"3")
+        packet = stream.get()
+        turn()
+    assert udp.arrivals() == ([b"1", b"2", b"3"] if default else [])
+    with pytest.raises(ValueError, match="destroyed"):
+        packet.accept()
+    assert stream.handle.stats().defaulted == 3
+
+
+def test_limit(udp: UdpPair, nothing_left: None) -> None:
+    """At its limit it leaves packets in the kernel, and reads on below half of it."""
+    with green.open_queue(1, limit=10) as stream:
+        for _ in range(10):
+            udp.send(*[b"data"] * 8)
+            turn()
+        held = stream.handle.stats().packets
+        assert 10 <= held <= 10 + 64
+        for _ in range(held - 5):
+            stream.get().accept()
+        turn()
+        assert stream.handle.stats().packets == held
+        for _ in range(80 - held + 5):
+            stream.get().accept()
+        turn()
+    assert len(udp.arrivals()) == 80
+
+
+def test_handle_closed_under_it(stream: green.PacketStream, udp: UdpPair) -> None:
+    """A stream whose handle is closed, in any thread, is closed."""
+    udp.send(b"data")
+    turn()
+    in_thread(stream.handle.close)
+    assert list(stream) == []
+    assert stream.closed
+
+
+def test_opening_fails(handle: Handle, nothing_left: None) -> None:
+    """A queue that can't be bound: the error, and nothing is left."""
+    handle.create_queue(1, accept)
+    stream = green.open_queue(1)
+    with pytest.raises(PermissionError, match="bound by another program"):
+        stream.__enter__()
+    assert stream.closed
+    with pytest.raises(ValueError, match="limit must be at least 1, not 0"):
+        green.open_queue(2, limit=0)
+    with pytest.raises(ValueError, match="not open"):
+        green.open_queue(2).get()
+
+
+def test_other_namespace(nothing_left: None) -> None:
+    """A stream of another network namespace."""
+    other = Namespace()
+    with green.open_queue(1, netns=other.path) as stream:
+        with other:
+            queue_rule(1)
+            pair = UdpPair()
+        with pair:
+            pair.send(b"data")
+            stream.get().accept()
+            turn()
+            assert pair.arrivals() == [b"data"]
+    other.close()
+
+
+# Handlers
+
+
+def serving(
+    stream: green.PacketStream, handler: Callable[[Packet], object], **options: Any
+) -> "gevent.Greenlet[..., None]":
+    """A greenlet that serves the stream."""
+    greenlet = gevent.spawn(green.serve, stream, handler, **options)
+    gevent.sleep(0)
+    return greenlet
+
+
+def test_serve(stream: green.PacketStream, udp: UdpPair) -> None:
+    """Handlers run side by side; each gives its own packet a verdict."""
+
+    def handler(packet: Packet) -> None:
+        gevent.sleep(0.002 * (5 - packet.id))
+        packet.accept()
+
+    greenlet = serving(stream, handler)
+    udp.send(b"1", b"2", b"3", b"4")
+    eventually(lambda: stream.handle.stats().verdicts == 4)
+    turn()
+    assert udp.arrivals() == [b"4", b"3", b"2", b"1"]
+    stream.close()
+    greenlet.get(timeout=TIMEOUT)
+
+
+def test_concurrency(stream: green.PacketStream, udp: UdpPair) -> None:
+    """No more handlers run at a time than was asked for; the others' packets wait."""
+    running = most = 0
+
+    def handler(packet: Packet) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        gevent.sleep(0.001)
+        running -= 1
+        packet.accept()
+
+    greenlet = serving(stream, handler, concurrency=3)
+    udp.send(*[b"data"] * 20)
+    eventually(lambda: stream.handle.stats().verdicts == 20)
+    assert most == 3
+    stream.close()
+    greenlet.get(timeout=TIMEOUT)
+    with pytest.raises(ValueError, match="concurrency must be at least 1, not 0"):
+        green.serve(stream, handler, concurrency=0)
+
+
+def test_handler_without_a_verdict(udp: UdpPair, errors: list[BaseException]) -> None:
+    """It ends, or raises: the packet gets the default at once, whoever still has it."""
+    kept: list[Packet] = []
+
+    def handler(packet: Packet) -> None:
+        kept.append(packet)
+        if packet.id == 2:
+            raise KeyError(packet.id)
+        if packet.id == 3:
+            packet.drop()
+            raise KeyError(packet.id)
+
+    with green.open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
+        greenlet = serving(stream, handler)
+        udp.send(b"1", b"2", b"3")
+        eventually(lambda: stream.handle.stats().verdicts == 3)
+        turn()
+        assert udp.arrivals() == [b"1", b"2"]
+        assert [packet.verdict for packet in kept] == [nfq.NF_ACCEPT, nfq.NF_ACCEPT, nfq.NF_DROP]
+    greenlet.get(timeout=TIMEOUT)
+    assert [error.args for error in errors] == [(2,), (3,)]
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_serve_is_killed(udp: UdpPair, nothing_left: None, turns: int) -> None:
+    """Its handlers are killed, wherever they are, and their packets get the default."""
+
+    def handler(packet: Packet) -> None:
+        gevent.sleep(TIMEOUT)
+        packet.drop()
+
+    with green.open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
+        greenlet = serving(stream, handler, concurrency=2)
+        udp.send(b"1", b"2", b"3", b"4")
+        for _ in range(turns):
+            gevent.sleep(0)
+        greenlet.kill()
+        assert not stream.closed
+        turn()
+        for _ in range(4 - stream.handle.stats().verdicts):
+            stream.get().accept()
+        turn()
+        assert len(udp.arrivals()) == 4
+
+
+def test_serve_ends_with_the_stream(stream: green.PacketStream, udp: UdpPair) -> None:
+    """When the stream is closed it returns, and handlers that run are killed."""
+    started: list[int] = []
+    ended: list[int] = []
+
+    def handler(packet: Packet) -> None:
+        started.append(packet.id)
+        with contextlib.ExitStack() as stack:
+            stack.callback(ended.append, packet.id)
+            gevent.sleep(TIMEOUT)
+
+    greenlet = serving(stream, handler)
+    udp.send(b"1", b"2")
+    eventually(lambda: len(started) == 2)
+    stream.close()
+    greenlet.get(timeout=TIMEOUT)
+    assert sorted(ended) == [1, 2]
+    assert udp.arrivals() == []
