@@ -7,6 +7,7 @@ test_patched.py runs it once more, in a process in which gevent has patched ever
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -238,6 +239,7 @@ def test_flood(loop: Loop, handle: Handle) -> None:
     def flood(udp: UdpPair) -> None:
         while not stop.is_set():
             udp.send(*[b"data"] * 100)
+            time.sleep(0)  # under monkey-patching this thread is a greenlet
 
     with UdpPair() as udp, loop.feed(handle):
         flooding = background(flood, udp)
