@@ -98,10 +98,13 @@ C_CONSUMERS = {
 ADAPTERS = {
     "asyncio, attached": ("asyncio_attached", "libnetfilterqueue.aio"),
     "asyncio, stream": ("asyncio_stream", "libnetfilterqueue.aio"),
+    "asyncio, serve": ("asyncio_serve", "libnetfilterqueue.aio"),
     "uvloop, attached": ("uvloop_attached", "libnetfilterqueue.aio", "uvloop"),
     "uvloop, stream": ("uvloop_stream", "libnetfilterqueue.aio", "uvloop"),
+    "uvloop, serve": ("uvloop_serve", "libnetfilterqueue.aio", "uvloop"),
     "gevent, attached": ("gevent_attached", "libnetfilterqueue.green", "gevent"),
     "gevent, stream": ("gevent_stream", "libnetfilterqueue.green", "gevent"),
+    "gevent, serve": ("gevent_serve", "libnetfilterqueue.green", "gevent"),
 }
 PEERS = ("NetfilterQueue", "fnfqueue")
 

@@ -184,6 +184,27 @@ async def _streamed(callback: Callback, flags: int) -> None:
             callback(packet)
 
 
+def asyncio_serve(callback: Callback, flags: int) -> None:
+    """A task a packet, in asyncio."""
+    asyncio.run(_served(callback, flags))
+
+
+def uvloop_serve(callback: Callback, flags: int) -> None:
+    """The same in uvloop."""
+    importlib.import_module("uvloop").run(_served(callback, flags))
+
+
+async def _served(callback: Callback, flags: int) -> None:
+    async def handler(packet: nfq.NetfilterQueueData) -> None:
+        callback(packet)
+
+    aio = importlib.import_module("libnetfilterqueue.aio")
+    async with aio.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
+        enlarge(stream.handle.fd())
+        say_ready()
+        await aio.serve(stream, handler)
+
+
 def gevent_attached(callback: Callback, flags: int) -> None:
     """The handle attached to gevent's hub."""
     green = importlib.import_module("libnetfilterqueue.green")
@@ -202,6 +223,15 @@ def gevent_stream(callback: Callback, flags: int) -> None:
         say_ready()
         for packet in stream:
             callback(packet)
+
+
+def gevent_serve(callback: Callback, flags: int) -> None:
+    """A greenlet a packet."""
+    green = importlib.import_module("libnetfilterqueue.green")
+    with green.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
+        enlarge(stream.handle.fd())
+        say_ready()
+        green.serve(stream, callback)
 
 
 def netfilterqueue(callback: Callback, _flags: int) -> None:
@@ -235,10 +265,13 @@ LOOPS = {
         manual,
         asyncio_attached,
         asyncio_stream,
+        asyncio_serve,
         uvloop_attached,
         uvloop_stream,
+        uvloop_serve,
         gevent_attached,
         gevent_stream,
+        gevent_serve,
         netfilterqueue,
         fnfqueue,
     )

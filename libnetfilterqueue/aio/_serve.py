@@ -3,7 +3,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any
 
 import libnetfilterqueue as nfq
@@ -11,14 +10,54 @@ from libnetfilterqueue._stream import settle
 from libnetfilterqueue.aio._packets import PacketStream
 
 Packet = nfq.NetfilterQueueData
+Handler = Callable[[Packet], Coroutine[Any, Any, object]]
 
 
-async def serve(
-    stream: PacketStream,
-    handler: Callable[[Packet], Coroutine[Any, Any, object]],
-    *,
-    concurrency: int = 100,
-) -> None:
+class _Handlers:
+    """The tasks of handlers that run, with their packets."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._loop = asyncio.get_running_loop()
+        self._packets: dict[asyncio.Task[None], Packet] = {}
+        self._room = asyncio.Event()
+
+    def start(self, packet: Packet) -> None:
+        self._packets[self._loop.create_task(self._run(packet))] = packet
+
+    async def _run(self, packet: Packet) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await self._handler(packet)
+        except Exception as error:  # noqa: BLE001 (whatever a handler raises)
+            message = "Exception in the handler of a packet"
+            context = {"message": message, "exception": error, "task": task}
+            self._loop.call_exception_handler(context)
+        finally:
+            del self._packets[task]
+            self._room.set()
+            settle(packet)
+
+    async def wait_below(self, most: int) -> None:
+        """Until fewer run than that."""
+        while len(self._packets) >= most:
+            self._room.clear()
+            await self._room.wait()
+
+    async def cancel(self) -> None:
+        """Ends them all; those that have not even begun as well."""
+        for task in self._packets:
+            task.cancel()
+        try:
+            while pending := [task for task in self._packets if not task.done()]:
+                await asyncio.wait(pending)
+        finally:
+            for packet in self._packets.values():
+                settle(packet)
+
+
+async def serve(stream: PacketStream, handler: Handler, *, concurrency: int = 100) -> None:
     """Runs `handler(packet)` as a task for each packet, at most `concurrency` at a time.
 
     A packet whose handler ends without a verdict gets the default at once. What a handler raises
@@ -28,29 +67,11 @@ async def serve(
     """
     if concurrency < 1:
         raise ValueError(f"serve(): concurrency must be at least 1, not {concurrency}")
-    loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[object]] = set()
-    room = asyncio.Event()
-
-    def done(packet: Packet, task: asyncio.Task[object]) -> None:
-        tasks.discard(task)
-        room.set()
-        settle(packet)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            message = "Exception in the handler of a packet"
-            loop.call_exception_handler({"message": message, "exception": error, "task": task})
-
+    handlers = _Handlers(handler)
     try:
         async for packet in stream:
-            task = loop.create_task(handler(packet))
-            tasks.add(task)
-            task.add_done_callback(partial(done, packet))
+            handlers.start(packet)
             del packet  # a packet that is waited for must not keep this one
-            while len(tasks) >= concurrency:
-                room.clear()
-                await room.wait()
+            await handlers.wait_below(concurrency)
     finally:
-        for task in tasks:
-            task.cancel()
-        while tasks:
-            await asyncio.wait(tasks)
+        await handlers.cancel()

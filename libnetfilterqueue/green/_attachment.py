@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import gevent
 import gevent.monkey
+from greenlet import greenlet
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue._stream import Feed
@@ -22,7 +23,10 @@ class Attachment(Feed):
 
     def __init__(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> None:
         self._hub = gevent.get_hub()
-        self._feeding = False
+        self._greenlet: greenlet | None = None
+        self._watching = False
+        self._parked = False  # the greenlet waits for the watcher
+        self._stopped = False  # the watcher waits for the greenlet
         super().__init__(handle, fed)
 
     @staticmethod
@@ -32,27 +36,42 @@ class Attachment(Feed):
 
     def _watch(self) -> None:
         self._watcher = self._hub.loop.io(self._epoll.fileno(), READ)
-        if not self._feeding:  # else it is started when that is over
-            self._watcher.start(self._on_readable)
+        self._watcher.start(self._wake)
+        self._watching = True
+        if self._greenlet is None:
+            self._greenlet = gevent.spawn_raw(self._run)
 
     def _unwatch(self) -> None:
+        self._watching = False
+        self._stopped = False
         self._watcher.stop()
         self._watcher.close()
-
-    def _on_readable(self) -> None:
-        """In the hub, where nothing may block."""
-        self._watcher.stop()
-        self._feeding = True
-        gevent.spawn_raw(self._run)  # a Greenlet costs ten times as much
+        if self._parked:
+            self._hub.loop.run_callback(self._wake)
 
     def _run(self) -> None:
-        """In a greenlet of its own, which callbacks may block."""
-        try:
-            self._process()
-        finally:
-            self._feeding = False
-            if not self._closed and not self._paused:
-                self._watcher.start(self._on_readable)
+        """The greenlet that callbacks may block.
+
+        One for all batches: a new one costs as much as ten packets.
+        """
+        while self._watching:
+            self._parked = True
+            self._hub.switch()
+            if self._watching:
+                self._process()
+            if self._stopped:
+                self._stopped = False
+                self._watcher.start(self._wake)
+        self._greenlet = None
+
+    def _wake(self) -> None:
+        """In the hub, which must not be called again and again while a callback blocks."""
+        if self._parked and self._greenlet is not None:
+            self._parked = False
+            self._greenlet.switch()
+        elif self._watching:
+            self._watcher.stop()
+            self._stopped = True
 
     def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
         if _get_ident() != self._hub.thread_ident:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A greenlet for each packet of a stream."""
 
+import sys
 from collections.abc import Callable
-from functools import partial
 
+import gevent
+import gevent.event
 import gevent.pool
 
 import libnetfilterqueue as nfq
@@ -13,10 +15,61 @@ from libnetfilterqueue.green._packets import PacketStream
 Packet = nfq.NetfilterQueueData
 
 
+class _Workers:
+    """Greenlets that handle packets, one after the other: a new one costs as much as ten packets.
+
+    One of them waits for the next packet; when it has one and no other waits, another one is
+    started.
+    """
+
+    def __init__(
+        self, stream: PacketStream, handler: Callable[[Packet], object], most: int
+    ) -> None:
+        self._stream = stream
+        self._handler = handler
+        self._most = most
+        self._waiting = 0
+        self._group = gevent.pool.Group()
+        self._ended = gevent.event.Event()
+
+    def run(self) -> None:
+        """Until the stream ends, or this greenlet is killed; then the handlers are."""
+        self._start()
+        try:
+            self._ended.wait()
+        finally:
+            self._ended.set()
+            self._group.kill()
+
+    def _start(self) -> None:
+        self._waiting += 1
+        self._group.spawn(self._work)
+
+    def _work(self) -> None:
+        for packet in self._stream:
+            self._waiting -= 1
+            if self._waiting == 0 and len(self._group) < self._most:
+                self._start()
+            self._handle(packet)
+            del packet  # a packet that is waited for must not keep this one
+            self._waiting += 1
+        self._ended.set()
+
+    def _handle(self, packet: Packet) -> None:
+        try:
+            self._handler(packet)
+        except BaseException:
+            if self._ended.is_set():
+                raise  # serve kills its handlers
+            gevent.get_hub().handle_error(gevent.getcurrent(), *sys.exc_info())
+        finally:
+            settle(packet)
+
+
 def serve(
     stream: PacketStream, handler: Callable[[Packet], object], *, concurrency: int = 100
 ) -> None:
-    """Runs `handler(packet)` as a greenlet for each packet, at most `concurrency` at a time.
+    """Runs `handler(packet)` in a greenlet for each packet, at most `concurrency` at a time.
 
     A packet whose handler ends without a verdict gets the default at once. What a handler raises
     goes to the hub's handle_error. Returns when the stream is closed; then, and when its greenlet
@@ -25,10 +78,4 @@ def serve(
     """
     if concurrency < 1:
         raise ValueError(f"serve(): concurrency must be at least 1, not {concurrency}")
-    pool = gevent.pool.Pool(concurrency)
-    try:
-        for packet in stream:
-            pool.spawn(handler, packet).link(partial(settle, packet))
-            del packet  # a packet that is waited for must not keep this one
-    finally:
-        pool.kill()
+    _Workers(stream, handler, concurrency).run()
