@@ -26,22 +26,22 @@ lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone)
 bool
 lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id)
 {
-    bool next = pending->ordered && id == pending->frontier + 1;
+    bool next = !pending->scattered && id == pending->frontier + 1;
     bool last;
 
     pending->outstanding -= 1;
     last = pending->outstanding == 0 && id == pending->highest;
-    pending->ordered = next || last;
+    pending->scattered = !next && !last;
     pending->frontier = id;
-    return pending->ordered && !pending->gap && !pending->refused;
+    return !pending->scattered && !pending->gap && !pending->refused;
 }
 
 void
 lnfq_pending_answer_batch(struct lnfq_pending *pending, uint64_t count, uint32_t up_to)
 {
     pending->outstanding -= count;
-    if (!pending->ordered || lnfq_pending_newer(up_to, pending->frontier)) {
-        pending->ordered = true;
+    if (pending->scattered || lnfq_pending_newer(up_to, pending->frontier)) {
+        pending->scattered = false;
         pending->frontier = up_to;
     }
 }

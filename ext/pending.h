@@ -17,8 +17,8 @@
 struct lnfq_pending {
     uint64_t outstanding; /* received here and not answered */
     uint32_t highest;     /* the newest id that was received here; ids count from 1 and wrap */
-    uint32_t frontier;    /* the last id up to which all are answered, if `ordered` */
-    bool ordered;         /* they were answered in their order since none was outstanding */
+    uint32_t frontier;    /* the id up to which all are answered, unless `scattered` */
+    bool scattered;       /* one was answered before an older one, and any is outstanding since */
     bool seen;            /* any was */
     bool gap;             /* an id up to `highest` may be in other hands */
     bool refused;         /* the kernel refused a verdict, and may still keep its packet */

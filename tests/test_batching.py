@@ -479,6 +479,50 @@ def test_refused_drop(handle: Handle, udp: UdpPair) -> None:
     assert handle.stats().verdict_errors == 1
 
 
+# Kept packets
+
+
+ORDERS = {
+    "in order": ([1, 2, 3, 4], [(4, True)]),
+    "first two": ([1, 2], [(2, True)]),
+    "one left out": ([1, 3, 4], [(1, False), (3, False), (4, False)]),
+    "backwards": ([4, 3, 2, 1], [(4, False), (3, False), (2, False), (1, False)]),
+    "late one in the middle": ([1, 3, 2, 4], [(1, False), (3, False), (2, False), (4, False)]),
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_kept_packets_in_order(order: str) -> None:
+    """Kept packets that are answered in their order share a batch verdict, and only those."""
+    ids, sent = ORDERS[order]
+    with PlayedKernel() as kernel:
+        packets: list[Packet] = []
+        kernel.create_queue(1, packets.append)
+        for number in range(1, 5):
+            kernel.handle.handle_packet(packet_message(number))
+        kernel.handle.autoflush = False
+        for number in ids:
+            packets[number - 1].accept()
+        kernel.handle.flush()
+        assert [(verdict.packet_id, verdict.batch) for verdict in kernel.verdicts()] == sent
+
+
+def test_kept_packets_answered_in_order(handle: Handle, udp: UdpPair) -> None:
+    """Each is executed when it was given, and none before."""
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=COPY)
+    udp.send(*[b"%d" % number for number in range(1, 9)])
+    process_until(handle, lambda: len(packets) == 8)
+    handle.autoflush = False
+    for first, last in ((0, 3), (3, 4), (4, 8)):
+        for packet in packets[first:last]:
+            packet.accept()
+        handle.flush()
+        assert udp.arrivals() == [b"%d" % number for number in range(first + 1, last + 1)]
+    handle.process()
+    assert handle.stats().verdict_errors == 0
+
+
 # Lost messages
 
 

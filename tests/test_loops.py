@@ -200,8 +200,8 @@ def test_refusals(loop: Loop, handle: Handle, udp: UdpPair) -> None:
         loop.until(lambda: len(packets) == 2)
         down("lo")
         up("lo")
-        for packet in packets:
-            packet.accept()
+        packets[0].accept()
+        packets[1].drop()  # equal verdicts might share a message, and its refusal
         loop.until(lambda: len(told) == 2)
         udp.send(b"3")
         loop.until(lambda: len(packets) == 3)
