@@ -1,59 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The examples run as programs of their own, against real traffic."""
+"""The examples with the original receive loop, as programs of their own, against real traffic."""
 
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from netns import LOOPBACK, PORT, TIMEOUT, iptables, tcp_echo, tcp_exchange
+from programs import QUEUE, Program, running
 
 import libnetfilterqueue as nfq
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 UDP_PORT = 9000
 LARGE = bytes(range(256)) * 250  # loopback makes packets of up to 64 KiB of it
-QUEUE = 7
-
-
-class Program:
-    """An example that runs, and what it has printed."""
-
-    def __init__(self, name: str, output: Path) -> None:
-        self._output = output
-        with output.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-W", "always::ResourceWarning", str(EXAMPLES / name), str(QUEUE)],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-
-    @property
-    def output(self) -> str:
-        return self._output.read_text()
-
-    def wait_until(self, done: Callable[[], object]) -> None:
-        end = time.monotonic() + TIMEOUT
-        while not done():
-            assert self.process.poll() is None, self.output
-            assert time.monotonic() < end, self.output
-            time.sleep(0.005)
-
-    def wait_for(self, pattern: str, count: int) -> None:
-        """Waits until it has printed the pattern as often as that."""
-        self.wait_until(lambda: len(re.findall(pattern, self.output)) >= count)
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture(params=["readme_loop.py", "gevent_monkey.py"])
@@ -62,12 +22,9 @@ def program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Program]
     for family in (socket.AF_INET, socket.AF_INET6):
         for match in (f"-p tcp --dport {PORT}", f"-p udp --dport {UDP_PORT}"):
             iptables(f"-A OUTPUT {match} -j NFQUEUE --queue-num {QUEUE}", family)
-    program = Program(request.param, tmp_path / "output")
-    try:
+    with running(tmp_path, request.param) as program:
         program.wait_until(answers)
         yield program
-    finally:
-        program.kill()
 
 
 def answers() -> bool:
@@ -123,21 +80,12 @@ def test_traffic(program: Program, family: int) -> None:
         assert tcp_exchange(LARGE * 5, family) == LARGE * 5
     expected = packet(version, host, "tcp", r"\d+", PORT)
     program.wait_for(expected, 6)
-    check_end(program, signal.SIGINT)
-
-
-def check_end(program: Program, signum: signal.Signals) -> None:
-    """The program ends cleanly, with nothing printed that is no packet."""
-    program.process.send_signal(signum)
-    assert program.process.wait(TIMEOUT) == 0, program.output
-    assert "Error" not in program.output
-    assert "Traceback" not in program.output
-    assert "Warning" not in program.output
+    program.end(signal.SIGINT)
 
 
 def test_terminated(program: Program) -> None:
     """SIGTERM ends it as well as Ctrl-C, and its queue is free then."""
-    check_end(program, signal.SIGTERM)
+    program.end(signal.SIGTERM)
     with nfq.open() as handle:
         handle.create_queue(QUEUE, print)
 
@@ -149,4 +97,4 @@ def test_other_greenlet_runs(program: Program) -> None:
     for _ in range(2):
         program.wait_for(ticks, program.output.count(ticks) + 2)
         udp_exchange(socket.AF_INET, b"data")
-    check_end(program, signal.SIGINT)
+    program.end(signal.SIGINT)
