@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The examples without an adapter: threads, trio, and selectors."""
+
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flows import FLOWS, balance, send_flows, sender
+from netns import UdpPair, queue_rule
+from programs import QUEUE, running
+
+SIGNALS = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+
+
+@pytest.fixture
+def udp() -> Iterator[UdpPair]:
+    """Datagrams that pass through the example's queue."""
+    queue_rule(QUEUE)
+    with UdpPair() as pair:
+        yield pair
+
+
+@SIGNALS
+def test_worker_pool(tmp_path: Path, signum: signal.Signals) -> None:
+    """Every thread has a share of the flows, and all packets but the forbidden one pass."""
+    balance(QUEUE, QUEUE + 3)
+    with running(tmp_path, "worker_pool.py", 4) as program:
+        program.wait_for("bound")
+        with sender() as sock:
+            sock.send(b"forbidden")
+        send_flows(3)  # nothing else arrives
+        program.end(signum)
+    shares = dict(re.findall(r"Queue (\d+): (\d+) packets", program.output))
+    assert sorted(map(int, shares)) == list(range(QUEUE, QUEUE + 4))
+    assert all(map(int, shares.values()))
+    assert sum(map(int, shares.values())) == 3 * len(FLOWS) + 1
+
+
+@SIGNALS
+def test_trio_loop(tmp_path: Path, udp: UdpPair, signum: signal.Signals) -> None:
+    """Packets are kept together, not one after the other, and pass."""
+    datagrams = [b"%d" % number for number in range(50)]
+    with running(tmp_path, "trio_loop.py", 0.2) as program:
+        program.wait_for("bound")
+        udp.send(*datagrams)
+        assert sorted(udp.recv() for _ in datagrams) == sorted(datagrams)
+        program.wait_for(r"Packet \d+: accepted", 50)
+        program.end(signum)
+    assert "50 packets, 0 of them by default" in program.output
+
+
+@SIGNALS
+def test_trio_loop_cancelled(tmp_path: Path, udp: UdpPair, signum: signal.Signals) -> None:
+    """The packets of cancelled tasks are dropped."""
+    with running(tmp_path, "trio_loop.py", 60) as program:
+        program.wait_for("bound")
+        udp.send(b"1", b"2", b"3")
+        program.wait_for(": kept", 3)
+        program.end(signum)
+    assert "3 packets, 3 of them by default" in program.output
+    assert udp.arrivals() == []
+
+
+@SIGNALS
+def test_select_loop(tmp_path: Path, udp: UdpPair, signum: signal.Signals) -> None:
+    """Packets and the signal are seen by one loop."""
+    datagrams = [b"%d" % number for number in range(50)]
+    with running(tmp_path, "select_loop.py") as program:
+        program.wait_for("bound")
+        udp.send(*datagrams)
+        assert [udp.recv() for _ in datagrams] == datagrams
+        program.end(signum)
+    assert program.output.count("NF_INET_LOCAL_OUT lo ") == 50
+    assert program.output.endswith(f"{signum.name}\n")
