@@ -180,6 +180,7 @@ class Stream(ABC, Generic[FeedT]):
         self._taken = 0  # in a row, without a look at the loop
         self._full = False
         self._closed = False
+        self._when_closed: set[Callable[[], object]] = set()  # called then, for `serve`
         self._handle: nfq.NetfilterQueueHandle | None = None
         self._queue: nfq.NetfilterQueueQueueHandle | None = None
         self._feed: FeedT | None = None
@@ -269,3 +270,5 @@ class Stream(ABC, Generic[FeedT]):
             self._handle.close()
         self._packets.clear()
         self._wake()
+        for function in tuple(self._when_closed):
+            function()

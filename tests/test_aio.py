@@ -724,6 +724,26 @@ async def test_serve_ends_with_the_stream(
     assert udp.arrivals() == []
 
 
+@pytest.mark.parametrize("packets", [1, 2, 5])
+async def test_full_serve_ends_with_the_stream(
+    stream: aio.PacketStream, udp: UdpPair, packets: int
+) -> None:
+    """Also while as many handlers run as may."""
+    started: list[int] = []
+
+    async def handler(packet: Packet) -> None:
+        started.append(packet.id)
+        await asyncio.sleep(TIMEOUT)
+
+    task = await serving(stream, handler, concurrency=2)
+    udp.send(*[b"data"] * packets)
+    await eventually(lambda: len(started) == min(packets, 2))
+    await turn()
+    stream.close()
+    async with asyncio.timeout(TIMEOUT / 2):
+        await task
+
+
 async def test_handler_closes_the_stream(stream: aio.PacketStream, udp: UdpPair) -> None:
     """A handler may end it all."""
 

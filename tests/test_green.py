@@ -581,6 +581,25 @@ def test_serve_is_killed(udp: UdpPair, nothing_left: None, turns: int) -> None:
         assert len(udp.arrivals()) == 4
 
 
+@pytest.mark.parametrize("packets", [1, 2, 5])
+def test_full_serve_ends_with_the_stream(
+    stream: green.PacketStream, udp: UdpPair, packets: int
+) -> None:
+    """It returns also while as many handlers run as may."""
+    started: list[int] = []
+
+    def handler(packet: Packet) -> None:
+        started.append(packet.id)
+        gevent.sleep(TIMEOUT)
+
+    greenlet = serving(stream, handler, concurrency=2)
+    udp.send(*[b"data"] * packets)
+    eventually(lambda: len(started) == min(packets, 2))
+    turn()
+    stream.close()
+    greenlet.get(timeout=TIMEOUT / 2)
+
+
 def test_serve_ends_with_the_stream(stream: green.PacketStream, udp: UdpPair) -> None:
     """When the stream is closed it returns, and handlers that run are killed."""
     started: list[int] = []

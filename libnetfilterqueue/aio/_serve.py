@@ -39,11 +39,15 @@ class _Handlers:
             self._room.set()
             settle(packet)
 
-    async def wait_below(self, most: int) -> None:
-        """Until fewer run than that."""
-        while len(self._packets) >= most:
+    async def wait_below(self, most: int, stream: PacketStream) -> None:
+        """Until fewer run than that, or the stream is closed."""
+        while len(self._packets) >= most and not stream.closed:
             self._room.clear()
             await self._room.wait()
+
+    def look(self) -> None:
+        """Has who waits look again."""
+        self._room.set()
 
     async def cancel(self) -> None:
         """Ends them all; those that have not even begun as well."""
@@ -68,10 +72,12 @@ async def serve(stream: PacketStream, handler: Handler, *, concurrency: int = 10
     if concurrency < 1:
         raise ValueError(f"serve(): concurrency must be at least 1, not {concurrency}")
     handlers = _Handlers(handler)
+    stream._when_closed.add(handlers.look)
     try:
         async for packet in stream:
             handlers.start(packet)
             del packet  # a packet that is waited for must not keep this one
-            await handlers.wait_below(concurrency)
+            await handlers.wait_below(concurrency, stream)
     finally:
+        stream._when_closed.discard(handlers.look)
         await handlers.cancel()

@@ -34,10 +34,12 @@ class _Workers:
 
     def run(self) -> None:
         """Until the stream ends, or this greenlet is killed; then the handlers are."""
+        self._stream._when_closed.add(self._ended.set)
         self._start()
         try:
             self._ended.wait()
         finally:
+            self._stream._when_closed.discard(self._ended.set)
             self._ended.set()
             self._group.kill()
 
