@@ -31,8 +31,8 @@ class _Handlers:
         try:
             await self._handler(packet)
         except Exception as error:  # noqa: BLE001 (whatever a handler raises)
-            message = "Exception in the handler of a packet"
-            context = {"message": message, "exception": error, "task": task}
+            # Without the task: its context, in which the loop would call, has been entered.
+            context = {"message": "Exception in the handler of a packet", "exception": error}
             self._loop.call_exception_handler(context)
         finally:
             del self._packets[task]
