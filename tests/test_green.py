@@ -17,6 +17,7 @@ import gevent
 import gevent.event
 import gevent.monkey
 import pytest
+from greenlet import greenlet
 from netns import TIMEOUT, Namespace, UdpPair, queue_rule
 from queues import Handle, Packet, accept, accepting, data_of
 
@@ -38,6 +39,12 @@ def turn() -> None:
     for _ in range(5):
         gevent.sleep(0)
     gevent.sleep(0.002)
+
+
+def greenlets() -> list[greenlet]:
+    """All greenlets that have begun and not ended."""
+    gc.collect()
+    return [each for each in gc.get_objects() if isinstance(each, greenlet) and each]
 
 
 def in_thread(function: Callable[[], object]) -> None:
@@ -161,6 +168,67 @@ def test_callback_that_waits(handle: Handle, udp: UdpPair) -> None:
         eventually(lambda: len(seen) == 3)
         turn()
         assert udp.arrivals() == [b"1", b"2", b"3"]
+
+
+def test_verdicts_while_a_callback_waits(handle: Handle, udp: UdpPair) -> None:
+    """What was decided before a callback waits is sent before, each time that one does."""
+    release = gevent.event.Event()
+    seen: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(packet.id)
+        packet.accept()
+        if packet.id in (2, 4):
+            gevent.sleep(0)
+            release.wait()
+
+    handle.create_queue(1, callback, mode=COPY)
+    with green.attach(handle):
+        udp.send(b"1", b"2", b"3", b"4", b"5")
+        eventually(lambda: len(seen) == 2)
+        assert udp.arrivals() == [b"1"]
+        release.set()
+        release.clear()
+        eventually(lambda: len(seen) == 4)
+        assert udp.arrivals() == [b"2", b"3"]
+        release.set()
+        turn()
+    assert udp.arrivals() == [b"4", b"5"]
+
+
+def test_killed(handle: Handle, udp: UdpPair) -> None:
+    """Whoever kills all greenlets that there are does not end the feed."""
+    seen: list[bytes] = []
+    handle.create_queue(1, accepting(seen), mode=COPY)
+    before = set(greenlets())
+    with green.attach(handle):
+        for number in range(1, 4):
+            udp.send(b"data")
+            eventually(lambda: len(seen) == number)  # noqa: B023
+            gevent.killall(list(set(greenlets()) - before))
+    turn()
+    assert set(greenlets()) <= before
+
+
+def test_killed_before_it_begins(
+    handle: Handle, udp: UdpPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if that is the moment in which it was started."""
+    seen: list[bytes] = []
+    handle.create_queue(1, accepting(seen), mode=COPY)
+    spawn_raw = gevent.spawn_raw
+
+    def spawn(function: Callable[[], object]) -> greenlet:
+        monkeypatch.undo()
+        started = spawn_raw(function)
+        started.throw(gevent.GreenletExit)
+        return started
+
+    monkeypatch.setattr(gevent, "spawn_raw", spawn)
+    with green.attach(handle):
+        udp.send(b"data")
+        eventually(lambda: seen)
+    assert udp.arrivals() == [b"data"]
 
 
 @pytest.mark.parametrize("act", ["close", "detach", "pause"])
@@ -408,10 +476,10 @@ def test_closed_by_another_greenlet(stream: green.PacketStream) -> None:
     stream.close()
     stream.close()
     assert iterating.get(timeout=TIMEOUT) == []
-    for greenlet in getting:
-        greenlet.join(timeout=TIMEOUT)
-        assert isinstance(greenlet.exception, ValueError)
-        assert "the stream is closed" in str(greenlet.exception)
+    for each in getting:
+        each.join(timeout=TIMEOUT)
+        assert isinstance(each.exception, ValueError)
+        assert "the stream is closed" in str(each.exception)
     assert stream.closed
     assert stream.handle.closed
     with pytest.raises(ValueError, match=r"get\(\): the stream is closed"):
@@ -493,9 +561,9 @@ def serving(
     stream: green.PacketStream, handler: Callable[[Packet], object], **options: Any
 ) -> "gevent.Greenlet[..., None]":
     """A greenlet that serves the stream."""
-    greenlet = gevent.spawn(green.serve, stream, handler, **options)
+    server = gevent.spawn(green.serve, stream, handler, **options)
     gevent.sleep(0)
-    return greenlet
+    return server
 
 
 def test_serve(stream: green.PacketStream, udp: UdpPair) -> None:
@@ -505,13 +573,13 @@ def test_serve(stream: green.PacketStream, udp: UdpPair) -> None:
         gevent.sleep(0.002 * (5 - packet.id))
         packet.accept()
 
-    greenlet = serving(stream, handler)
+    server = serving(stream, handler)
     udp.send(b"1", b"2", b"3", b"4")
     eventually(lambda: stream.handle.stats().verdicts == 4)
     turn()
     assert udp.arrivals() == [b"4", b"3", b"2", b"1"]
     stream.close()
-    greenlet.get(timeout=TIMEOUT)
+    server.get(timeout=TIMEOUT)
 
 
 def test_concurrency(stream: green.PacketStream, udp: UdpPair) -> None:
@@ -526,12 +594,12 @@ def test_concurrency(stream: green.PacketStream, udp: UdpPair) -> None:
         running -= 1
         packet.accept()
 
-    greenlet = serving(stream, handler, concurrency=3)
+    server = serving(stream, handler, concurrency=3)
     udp.send(*[b"data"] * 20)
     eventually(lambda: stream.handle.stats().verdicts == 20)
     assert most == 3
     stream.close()
-    greenlet.get(timeout=TIMEOUT)
+    server.get(timeout=TIMEOUT)
     with pytest.raises(ValueError, match="concurrency must be at least 1, not 0"):
         green.serve(stream, handler, concurrency=0)
 
@@ -549,13 +617,13 @@ def test_handler_without_a_verdict(udp: UdpPair, errors: list[BaseException]) ->
             raise KeyError(packet.id)
 
     with green.open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
-        greenlet = serving(stream, handler)
+        server = serving(stream, handler)
         udp.send(b"1", b"2", b"3")
         eventually(lambda: stream.handle.stats().verdicts == 3)
         turn()
         assert udp.arrivals() == [b"1", b"2"]
         assert [packet.verdict for packet in kept] == [nfq.NF_ACCEPT, nfq.NF_ACCEPT, nfq.NF_DROP]
-    greenlet.get(timeout=TIMEOUT)
+    server.get(timeout=TIMEOUT)
     assert [error.args for error in errors] == [(2,), (3,)]
 
 
@@ -568,11 +636,11 @@ def test_serve_is_killed(udp: UdpPair, nothing_left: None, turns: int) -> None:
         packet.drop()
 
     with green.open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
-        greenlet = serving(stream, handler, concurrency=2)
+        server = serving(stream, handler, concurrency=2)
         udp.send(b"1", b"2", b"3", b"4")
         for _ in range(turns):
             gevent.sleep(0)
-        greenlet.kill()
+        server.kill()
         assert not stream.closed
         turn()
         for _ in range(4 - stream.handle.stats().verdicts):
@@ -592,12 +660,12 @@ def test_full_serve_ends_with_the_stream(
         started.append(packet.id)
         gevent.sleep(TIMEOUT)
 
-    greenlet = serving(stream, handler, concurrency=2)
+    server = serving(stream, handler, concurrency=2)
     udp.send(*[b"data"] * packets)
     eventually(lambda: len(started) == min(packets, 2))
     turn()
     stream.close()
-    greenlet.get(timeout=TIMEOUT / 2)
+    server.get(timeout=TIMEOUT / 2)
 
 
 def test_serve_ends_with_the_stream(stream: green.PacketStream, udp: UdpPair) -> None:
@@ -611,10 +679,10 @@ def test_serve_ends_with_the_stream(stream: green.PacketStream, udp: UdpPair) ->
             stack.callback(ended.append, packet.id)
             gevent.sleep(TIMEOUT)
 
-    greenlet = serving(stream, handler)
+    server = serving(stream, handler)
     udp.send(b"1", b"2")
     eventually(lambda: len(started) == 2)
     stream.close()
-    greenlet.get(timeout=TIMEOUT)
+    server.get(timeout=TIMEOUT)
     assert sorted(ended) == [1, 2]
     assert udp.arrivals() == []

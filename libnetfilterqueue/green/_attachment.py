@@ -38,8 +38,6 @@ class Attachment(Feed):
         self._watcher = self._hub.loop.io(self._epoll.fileno(), READ)
         self._watcher.start(self._wake)
         self._watching = True
-        if self._greenlet is None:
-            self._greenlet = gevent.spawn_raw(self._run)
 
     def _unwatch(self) -> None:
         self._watching = False
@@ -54,24 +52,38 @@ class Attachment(Feed):
 
         One for all batches: a new one costs as much as ten packets.
         """
-        while self._watching:
-            self._parked = True
-            self._hub.switch()
-            if self._watching:
+        try:
+            while self._watching:
                 self._process()
-            if self._stopped:
-                self._stopped = False
-                self._watcher.start(self._wake)
-        self._greenlet = None
+                if self._stopped:
+                    self._stopped = False
+                    self._watcher.start(self._wake)
+                self._parked = True
+                self._hub.switch()
+        finally:
+            self._parked = False
+            self._greenlet = None
 
     def _wake(self) -> None:
-        """In the hub, which must not be called again and again while a callback blocks."""
-        if self._parked and self._greenlet is not None:
+        """In the hub: has the greenlet process a batch, or end.
+
+        While a callback blocks it, the hub must not be called again and again.
+        """
+        if self._greenlet is None or self._greenlet.dead:
+            if self._watching:
+                self._greenlet = gevent.spawn_raw(self._run)
+                self._greenlet.switch_out = self._switch_out  # type: ignore[attr-defined]
+        elif self._parked:
             self._parked = False
             self._greenlet.switch()
-        elif self._watching:
+        elif self._watching and self._greenlet:  # which says that it has begun
             self._watcher.stop()
             self._stopped = True
+
+    def _switch_out(self) -> None:
+        """Called by gevent: what was decided before a callback blocks does not wait for it."""
+        if not self._parked:
+            self._flush()
 
     def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
         if _get_ident() != self._hub.thread_ident:
