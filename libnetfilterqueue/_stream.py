@@ -42,12 +42,14 @@ class Feed(ABC):
         self._epoll.register(handle.fileno(), READABLE)
         self._handle = handle
         self._fed = fed
+        self._process_id = os.getpid()
         self._closed = False
         self._paused = False
         self._watch()
         handle.autoflush = False
         handle.on_held = lambda: self._call(self._flush, at_once=False)
         handle.on_close = lambda: self._call(self.detach, at_once=True)
+        self._flush()  # what was held back before anybody heard of it
 
     @staticmethod
     @abstractmethod
@@ -78,7 +80,9 @@ class Feed(ABC):
         try:
             self._handle.process(BATCH)
         except BaseException as error:  # noqa: BLE001 (whatever a callback raises)
-            if not self._is_closing(error):
+            if os.getpid() != self._process_id:
+                self.detach()  # a child of fork: the packets are the parent's
+            elif not self._is_closing(error):
                 self._report(error)
         finally:
             self._fed()
@@ -116,8 +120,8 @@ class Feed(ABC):
     def detach(self) -> None:
         """Leave the handle to its owner, as it was before; does nothing if that has been done.
 
-        Verdicts that are held back are sent. To be called in the loop's thread. Closing the
-        handle detaches it, in any thread.
+        Verdicts that are held back are sent; that they can't be goes to the loop's handler. To be
+        called in the loop's thread. Closing the handle detaches it, in any thread.
         """
         if self._closed:
             return
@@ -125,10 +129,14 @@ class Feed(ABC):
         if not self._paused:
             self._unwatch()
         self._epoll.close()
-        with contextlib.suppress(ValueError):  # it is closed
+        try:
             self._handle.on_held = None
             self._handle.on_close = None
             self._handle.autoflush = True
+        except (ValueError, RuntimeError):
+            pass  # it is closed, or this is a child of fork
+        except OSError as error:
+            self._report(error)
         self._fed()
 
     def __enter__(self) -> Self:

@@ -2,6 +2,7 @@
 """Netlink messages as the kernel builds them, and a test that plays the kernel."""
 
 import contextlib
+import os
 import select
 import socket
 import struct
@@ -166,6 +167,19 @@ class PlayedKernel:
     def verdicts(self) -> list[SentVerdict]:
         """The verdicts that the handle has sent since the last look."""
         return self.read(self.received())
+
+    @contextlib.contextmanager
+    def deaf(self) -> Iterator[None]:
+        """Takes nothing for the length of the block: sending finds no room."""
+        with socket.socket(fileno=os.dup(self.handle.fd())) as filling:
+            sent = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    filling.send(b"", socket.MSG_DONTWAIT)
+                    sent += 1
+        yield
+        for _ in range(sent):
+            self.socket.recv(1)
 
     def create_queue(self, number: int, callback: Callable[[Packet], object]) -> Queue:
         """Has the handle create a queue."""

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import uvloop
 from netns import PORT, TIMEOUT, Counter, Namespace, UdpPair, background, queue_rule
-from queues import Handle, Packet, accept, accepting, data_of
+from played_kernel import PlayedKernel, packet_message
+from queues import Handle, Packet, accept, accepting, data_of, process_until
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import aio, green
@@ -163,6 +164,38 @@ async def test_one_send_a_turn(handle: Handle, udp: UdpPair) -> None:
         await eventually(lambda: handle.stats().verdicts == 20)
         await turn()
         assert len(udp.arrivals()) == 20
+
+
+async def test_held_before(handle: Handle, udp: UdpPair) -> None:
+    """Verdicts that were held back before it was attached do not hold back those given after."""
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=COPY)
+    udp.send(b"1", b"2")
+    process_until(handle, lambda: len(packets) == 2)
+    handle.autoflush = False
+    packets[0].accept()
+    with aio.attach(handle):
+        assert udp.arrivals() == [b"1"]
+        packets[1].accept()
+        await turn()
+        assert udp.arrivals() == [b"2"]
+
+
+async def test_detach_that_can_not_send(contexts: Contexts, nothing_left: None) -> None:
+    """The handler is told, and everything else is done."""
+    packets: list[Packet] = []
+    with PlayedKernel() as kernel:
+        kernel.create_queue(1, packets.append)
+        with aio.attach(kernel.handle) as attachment:
+            kernel.socket.send(packet_message())
+            await eventually(lambda: packets)
+            packets[0].accept()
+            with kernel.deaf():
+                attachment.detach()
+        assert attachment.closed
+        kernel.handle.flush()
+        assert [sent.packet_id for sent in kernel.verdicts()] == [1]
+    assert [type(context["exception"]) for context in contexts] == [BlockingIOError]
 
 
 @pytest.mark.parametrize("new_loop", NEW_LOOPS)
@@ -742,6 +775,53 @@ async def test_full_serve_ends_with_the_stream(
     stream.close()
     async with asyncio.timeout(TIMEOUT / 2):
         await task
+
+
+@pytest.mark.parametrize("ends", [False, True])
+async def test_serve_is_cancelled_twice(stream: aio.PacketStream, udp: UdpPair, ends: bool) -> None:
+    """It waits for its handlers, however often it is cancelled, also while it ends by itself."""
+    states: list[str] = []
+
+    async def handler(packet: Packet) -> None:
+        try:
+            await asyncio.sleep(TIMEOUT)
+        finally:
+            states.append("ending")
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(TIMEOUT)
+            await asyncio.sleep(0.001)
+            states.append("ended")
+
+    task = await serving(stream, handler)
+    udp.send(b"1", b"2")
+    await eventually(lambda: stream.handle.stats().packets == 2)
+    await turn()
+    stream.close() if ends else task.cancel()
+    await turn()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert states == ["ending", "ending", "ended", "ended"]
+    assert task.cancelling() == (1 if ends else 2)
+
+
+async def test_handler_that_is_none(udp: UdpPair, contexts: Contexts) -> None:
+    """What fails at the call, or is no coroutine, is told as any exception of a handler."""
+    kept: list[Packet] = []
+
+    def handler(packet: Packet) -> None:
+        kept.append(packet)
+        if packet.id == 2:
+            raise KeyError(packet.id)
+
+    async with aio.open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
+        task = await serving(stream, handler)
+        udp.send(b"1", b"2", b"3")
+        await eventually(lambda: len(contexts) == 3)
+        await turn()
+        assert udp.arrivals() == [b"1", b"2", b"3"]
+    await task
+    assert [type(context["exception"]) for context in contexts] == [TypeError, KeyError, TypeError]
 
 
 async def test_handler_closes_the_stream(stream: aio.PacketStream, udp: UdpPair) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import gevent
 import gevent.event
 import gevent.monkey
+import gevent.os
 import pytest
 from greenlet import greenlet
 from netns import TIMEOUT, Namespace, UdpPair, queue_rule
@@ -210,25 +211,30 @@ def test_killed(handle: Handle, udp: UdpPair) -> None:
     assert set(greenlets()) <= before
 
 
-def test_killed_before_it_begins(
-    handle: Handle, udp: UdpPair, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("act", ["detach", "pause", "kill"])
+def test_before_a_batch_begins(
+    handle: Handle, udp: UdpPair, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
-    """Also if that is the moment in which it was started."""
+    """Its greenlet may be killed, and the feed goes on; detached or paused it does nothing."""
     seen: list[bytes] = []
     handle.create_queue(1, accepting(seen), mode=COPY)
     spawn_raw = gevent.spawn_raw
+    attachment = green.attach(handle)
 
     def spawn(function: Callable[[], object]) -> greenlet:
         monkeypatch.undo()
-        started = spawn_raw(function)
-        started.throw(gevent.GreenletExit)
-        return started
+        batch = spawn_raw(function)
+        batch.throw(gevent.GreenletExit) if act == "kill" else getattr(attachment, act)()
+        return batch
 
-    monkeypatch.setattr(gevent, "spawn_raw", spawn)
-    with green.attach(handle):
-        udp.send(b"data")
-        eventually(lambda: seen)
-    assert udp.arrivals() == [b"data"]
+    with attachment:
+        monkeypatch.setattr(gevent, "spawn_raw", spawn)
+        udp.send(b"1")
+        turn()
+        assert seen == ([b"1"] if act == "kill" else [])
+        attachment.resume()
+        turn()
+        assert seen == ([] if act == "detach" else [b"1"])
 
 
 @pytest.mark.parametrize("act", ["close", "detach", "pause"])
@@ -350,6 +356,53 @@ def test_hub_of_another_thread(udp: UdpPair) -> None:
             udp.send(b"2")
             eventually(lambda: len(seen) == 2)
     assert seen == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("act", ["verdict", "close", "detach"])
+def test_hub_destroyed_first(udp: UdpPair, nothing_left: None, act: str) -> None:
+    """A hub that is destroyed first harms nothing: what it can't do any more is done at once."""
+    packets: list[Packet] = []
+    attachments: list[green.Attachment] = []
+
+    def body() -> None:
+        attachments.append(green.attach(handle))
+        udp.send(b"1", b"2")
+        eventually(lambda: len(packets) == 2)
+        gevent.get_hub().destroy()
+
+    with nfq.open() as handle:
+        handle.create_queue(1, packets.append, mode=COPY)
+        in_thread(body)
+        if act == "verdict":
+            packets[1].accept()
+            assert udp.arrivals() == [b"2"]
+        if act == "detach":
+            attachments[0].detach()
+            assert handle.autoflush
+    assert attachments[0].closed
+
+
+def test_fork(udp: UdpPair) -> None:
+    """A child whose hub runs on leaves the packets to the parent, and its streams end."""
+    with green.open_queue(1) as stream:
+        gevent.sleep(0)
+        reading, writing = os.pipe()
+        child = gevent.os.fork_gevent()
+        if child == 0:
+            try:
+                gevent.get_hub().handle_error = lambda *_: os._exit(2)  # type: ignore[method-assign]
+                os.read(reading, 1)
+                os._exit(0 if list(stream) == [] else 3)
+            finally:
+                os._exit(1)
+        udp.send(b"data")
+        os.write(writing, b"1")
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        os.close(reading)
+        os.close(writing)
+        stream.get().accept()
+        turn()
+        assert udp.arrivals() == [b"data"]
 
 
 def test_garbage(nothing_left: None) -> None:
@@ -666,6 +719,20 @@ def test_full_serve_ends_with_the_stream(
     turn()
     stream.close()
     server.get(timeout=TIMEOUT / 2)
+
+
+def test_serve_fetches_no_more_than_it_runs(udp: UdpPair, nothing_left: None) -> None:
+    """With as many handlers as may run the others' packets are in the stream, for whoever reads."""
+    with green.open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
+        udp.send(b"1", b"2")
+        with pytest.raises(gevent.Timeout) as raised, gevent.Timeout(0.01):
+            green.serve(stream, lambda _: gevent.sleep(TIMEOUT), concurrency=1)
+        turn()
+        assert udp.arrivals() == [b"1"]
+        stream.get().accept()
+        turn()
+        assert udp.arrivals() == [b"2"]
+    assert raised.value.__traceback__ is not None
 
 
 def test_serve_ends_with_the_stream(stream: green.PacketStream, udp: UdpPair) -> None:

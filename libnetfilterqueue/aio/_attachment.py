@@ -80,7 +80,8 @@ def attach(
 
     The callbacks of its queues are called in the loop, at most 64 a turn. What they raise goes to
     the loop's exception handler, and the feed goes on. Verdicts given in one turn are sent together
-    at its end. Closing the handle, in any thread, detaches it.
+    at its end. Closing the handle, in any thread, detaches it; so does the first packet in a child
+    of fork.
 
     To be called in the loop's thread, or while it does not run. Raises RuntimeError if the handle
     is attached already or no loop runs, ValueError if it is closed.

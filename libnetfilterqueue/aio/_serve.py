@@ -2,15 +2,14 @@
 """A task for each packet of a stream."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue._stream import settle
 from libnetfilterqueue.aio._packets import PacketStream
 
 Packet = nfq.NetfilterQueueData
-Handler = Callable[[Packet], Coroutine[Any, Any, object]]
+Handler = Callable[[Packet], Awaitable[object]]
 
 
 class _Handlers:
@@ -50,15 +49,19 @@ class _Handlers:
         self._room.set()
 
     async def cancel(self) -> None:
-        """Ends them all; those that have not even begun as well."""
-        for task in self._packets:
-            task.cancel()
-        try:
-            while pending := [task for task in self._packets if not task.done()]:
+        """Ends them all, and waits for that; once more if it is cancelled meanwhile."""
+        cancelled: asyncio.CancelledError | None = None
+        while pending := [task for task in self._packets if not task.done()]:
+            for task in pending:
+                task.cancel()
+            try:
                 await asyncio.wait(pending)
-        finally:
-            for packet in self._packets.values():
-                settle(packet)
+            except asyncio.CancelledError as error:
+                cancelled = error
+        for packet in self._packets.values():  # of those that had not even begun
+            settle(packet)
+        if cancelled is not None:
+            raise cancelled
 
 
 async def serve(stream: PacketStream, handler: Handler, *, concurrency: int = 100) -> None:
@@ -66,8 +69,8 @@ async def serve(stream: PacketStream, handler: Handler, *, concurrency: int = 10
 
     A packet whose handler ends without a verdict gets the default at once. What a handler raises
     goes to the loop's exception handler. Returns when the stream is closed; then, and when it is
-    cancelled, the handlers that run are cancelled, and their packets have the default verdict.
-    Raises ValueError for a concurrency below 1.
+    cancelled, the handlers that run are cancelled, and their packets have the default verdict once
+    they have ended, which it waits for. Raises ValueError for a concurrency below 1.
     """
     if concurrency < 1:
         raise ValueError(f"serve(): concurrency must be at least 1, not {concurrency}")

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A handle that gevent's hub feeds."""
 
+import contextlib
 import select
 from collections.abc import Callable
+from typing import Any
 
 import gevent
 import gevent.monkey
@@ -42,10 +44,11 @@ class Attachment(Feed):
     def _unwatch(self) -> None:
         self._watching = False
         self._stopped = False
-        self._watcher.stop()
-        self._watcher.close()
-        if self._parked:
-            self._hub.loop.run_callback(self._wake)
+        with contextlib.suppress(ValueError):  # the hub is destroyed, and its loop with it
+            self._watcher.stop()
+            self._watcher.close()
+            if self._parked:
+                self._hub.loop.run_callback(self._wake)
 
     def _run(self) -> None:
         """The greenlet that callbacks may block.
@@ -86,12 +89,14 @@ class Attachment(Feed):
             self._flush()
 
     def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
-        if _get_ident() != self._hub.thread_ident:
-            self._hub.loop.run_callback_threadsafe(function)
-        elif at_once:
+        loop: Any = self._hub.loop  # None once the hub is destroyed
+        here = _get_ident() == self._hub.thread_ident
+        if loop is None or (here and at_once):
             function()
+        elif here:
+            loop.run_callback(function)
         else:
-            self._hub.loop.run_callback(function)
+            loop.run_callback_threadsafe(function)
 
     def _report(self, error: BaseException) -> None:
         self._hub.handle_error(self, type(error), error, error.__traceback__)
@@ -103,7 +108,7 @@ def attach(handle: nfq.NetfilterQueueHandle) -> Attachment:
     The callbacks of its queues are called in a greenlet, at most 64 a turn, and may block
     cooperatively: meanwhile the handle's other packets wait. What they raise goes to the hub's
     handle_error, and the feed goes on. Verdicts given in one turn are sent together at its end.
-    Closing the handle, in any thread, detaches it.
+    Closing the handle, in any thread, detaches it. So does the first packet in a child of fork.
 
     Raises RuntimeError if the handle is attached already, ValueError if it is closed.
     """
