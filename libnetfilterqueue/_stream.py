@@ -19,6 +19,7 @@ Netns = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int | None
 READABLE = 1  # EPOLLIN
 BATCH = 64  # packets that one turn of a loop takes, of a handle or of a stream
 MAXLEN = 1024  # the kernel's, unless a queue has its own
+RETRY = 0.05  # seconds until verdicts that could not be sent are tried again
 PACKET_COST = 2304  # what a packet of 1500 bytes takes of the receive buffer
 
 
@@ -28,6 +29,21 @@ def settle(packet: nfq.NetfilterQueueData, *_: object) -> None:
         # Another thread may have been faster, or its queue been destroyed.
         with contextlib.suppress(ValueError, nfq.VerdictError):
             packet.set_verdict(packet.queue.default_verdict)
+
+
+class Owed:
+    """A call that a loop owes, and that is made when the loop drops it: when that is closed."""
+
+    def __init__(self, function: Callable[[], object]) -> None:
+        self._function: Callable[[], object] | None = function
+
+    def __call__(self) -> None:
+        function, self._function = self._function, None
+        if function is not None:
+            function()
+
+    def __del__(self) -> None:
+        self()
 
 
 class Feed(ABC):
@@ -45,10 +61,11 @@ class Feed(ABC):
         self._process_id = os.getpid()
         self._closed = False
         self._paused = False
+        self._retrying = False
         self._watch()
         handle.autoflush = False
-        handle.on_held = lambda: self._call(self._flush, at_once=False)
-        handle.on_close = lambda: self._call(self.detach, at_once=True)
+        handle.on_held = lambda: self._call(Owed(self._flush), at_once=False)
+        handle.on_close = lambda: self._call(Owed(self.detach), at_once=True)
         self._flush()  # what was held back before anybody heard of it
 
     @staticmethod
@@ -72,6 +89,10 @@ class Feed(ABC):
         """
 
     @abstractmethod
+    def _later(self, function: Callable[[], object]) -> None:
+        """Has the loop call a function in RETRY seconds; does nothing if there is none any more."""
+
+    @abstractmethod
     def _report(self, error: BaseException) -> None:
         """Gives an exception to the loop's handler; may raise one that ends programs."""
 
@@ -83,7 +104,7 @@ class Feed(ABC):
             if os.getpid() != self._process_id:
                 self.detach()  # a child of fork: the packets are the parent's
             elif not self._is_closing(error):
-                self._report(error)
+                self._fail(error)
         finally:
             self._fed()
 
@@ -95,10 +116,21 @@ class Feed(ABC):
     def _flush(self) -> None:
         try:
             self._handle.flush()
-        except ValueError:
-            pass  # closed meanwhile, which has sent them
+        except (ValueError, RuntimeError):
+            pass  # closed meanwhile, which has sent them; or this is a child of fork
         except OSError as error:
-            self._report(error)
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Reports it. What the socket had no room for is still there: it is tried again."""
+        self._report(error)
+        if isinstance(error, OSError) and not self._retrying:
+            self._retrying = True
+            self._later(self._retry)
+
+    def _retry(self) -> None:
+        self._retrying = False
+        self._flush()
 
     @property
     def closed(self) -> bool:

@@ -241,6 +241,33 @@ def test_loop_closed_first(
 
 
 @pytest.mark.parametrize("new_loop", NEW_LOOPS)
+def test_loop_closed_before_its_turn(
+    handle: Handle, udp: UdpPair, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """What the loop has not come to when it is closed is done then: verdicts, and detaching."""
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=COPY)
+    with nfq.open() as other, contextlib.closing(new_loop()) as loop:
+        attachment = aio.attach(other, loop=loop)
+        aio.attach(handle, loop=loop)
+        udp.send(b"1", b"2")
+        loop.run_until_complete(eventually(lambda: len(packets) == 2))
+
+        def last_turn() -> None:
+            loop.stop()
+            background(packets[0].accept).result(TIMEOUT)
+            background(other.close).result(TIMEOUT)
+
+        loop.call_soon(last_turn)
+        loop.run_forever()
+        loop.close()
+        assert attachment.closed
+        assert udp.arrivals() == [b"1"]
+        packets[1].accept()
+        assert udp.arrivals() == [b"2"]
+
+
+@pytest.mark.parametrize("new_loop", NEW_LOOPS)
 def test_garbage(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Loop, attachment and handle that nobody refers to go together, with the handle's warning."""
     gc.collect()

@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Verdicts that are held back until flush() or the next dispatch."""
 
+import contextlib
+import time
+
 import pytest
+from loops import LOOPS
 from netns import TIMEOUT, UdpPair, background
 from played_kernel import PlayedKernel, packet_message
 from queues import Handle, Packet
@@ -145,3 +149,29 @@ def test_closed_handle(handle: Handle) -> None:
         handle.flush()
     with pytest.raises(ValueError, match="autoflush: the handle is closed"):
         handle.autoflush = False
+
+
+@pytest.mark.parametrize("loop_name", ["asyncio", "uvloop", "gevent"])
+@pytest.mark.parametrize("later", [False, True])
+def test_adapters_without_room(loop_name: str, later: bool) -> None:
+    """What the socket has no room for the loop's handler is told; it is sent when there is room."""
+    packets: list[Packet] = []
+
+    def callback(packet: Packet) -> None:
+        packets.append(packet)
+        if not later:
+            packet.accept()
+
+    with PlayedKernel() as kernel, contextlib.closing(LOOPS[loop_name]()) as loop:
+        kernel.create_queue(1, callback)
+        with loop.feed(kernel.handle):
+            with kernel.deaf():
+                kernel.socket.send(packet_message())
+                loop.until(lambda: packets)
+                if later:
+                    packets[0].accept()
+                loop.until(lambda: loop.errors)
+            waiting = time.monotonic() + 0.2
+            loop.until(lambda: time.monotonic() > waiting)
+            assert [sent.packet_id for sent in kernel.verdicts()] == [1]
+        assert {type(error) for error in loop.errors} == {BlockingIOError}

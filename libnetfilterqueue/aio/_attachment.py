@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Self
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue._stream import Feed
+from libnetfilterqueue._stream import RETRY, Feed
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -56,6 +56,10 @@ class Attachment(Feed):
             except RuntimeError:  # it was closed this moment
                 function()
 
+    def _later(self, function: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_later(RETRY, function)
+
     def _report(self, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise error
@@ -80,8 +84,8 @@ def attach(
 
     The callbacks of its queues are called in the loop, at most 64 a turn. What they raise goes to
     the loop's exception handler, and the feed goes on. Verdicts given in one turn are sent together
-    at its end. Closing the handle, in any thread, detaches it; so does the first packet in a child
-    of fork.
+    at its end; if the loop stops before, then when it runs again or is closed. Closing the handle,
+    in any thread, detaches it; so does the first packet in a child of fork.
 
     To be called in the loop's thread, or while it does not run. Raises RuntimeError if the handle
     is attached already or no loop runs, ValueError if it is closed.

@@ -11,7 +11,7 @@ import gevent.monkey
 from greenlet import greenlet
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue._stream import Feed
+from libnetfilterqueue._stream import RETRY, Feed
 
 READ = 1  # the event of a watcher
 _get_ident = gevent.monkey.get_original("_thread", "get_ident")
@@ -97,6 +97,10 @@ class Attachment(Feed):
             loop.run_callback(function)
         else:
             loop.run_callback_threadsafe(function)
+
+    def _later(self, function: Callable[[], object]) -> None:
+        if _get_ident() == self._hub.thread_ident:  # else the hub is destroyed
+            gevent.spawn_later(RETRY, function)
 
     def _report(self, error: BaseException) -> None:
         self._hub.handle_error(self, type(error), error, error.__traceback__)
