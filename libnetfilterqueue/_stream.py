@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the adapters for event loops have in common: feeding a handle, and streams of packets.
+"""What the adapters for event loops have in common: a stream of packets.
 
 Nothing here knows a loop: what a loop does is in the methods that the adapters implement.
 """
 
 import contextlib
 import os
-import select
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, Self, TypeVar
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue._feed import BATCH, Feed
 
 Netns = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int | None
 
-READABLE = 1  # EPOLLIN
-BATCH = 64  # packets that one turn of a loop takes, of a handle or of a stream
 MAXLEN = 1024  # the kernel's, unless a queue has its own
-RETRY = 0.05  # seconds until verdicts that could not be sent are tried again
 PACKET_COST = 2304  # what a packet of 1500 bytes takes of the receive buffer
 
 
@@ -29,153 +26,6 @@ def settle(packet: nfq.NetfilterQueueData, *_: object) -> None:
         # Another thread may have been faster, or its queue been destroyed.
         with contextlib.suppress(ValueError, nfq.VerdictError):
             packet.set_verdict(packet.queue.default_verdict)
-
-
-class Owed:
-    """A call that a loop owes, and that is made when the loop drops it: when that is closed."""
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        self._function: Callable[[], object] | None = function
-
-    def __call__(self) -> None:
-        function, self._function = self._function, None
-        if function is not None:
-            function()
-
-    def __del__(self) -> None:
-        self()
-
-
-class Feed(ABC):
-    """A handle that a loop feeds. `fed` is called after each batch, and when the feed has ended."""
-
-    def __init__(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> None:
-        if handle.on_held is not None or handle.on_close is not None:
-            raise RuntimeError("attach(): the handle is attached already, or its hooks are in use")
-        # The loop watches this instead of the socket: it is ours when another thread closes the
-        # handle, and never in error, as a socket is after an overrun: libuv stops watching then.
-        self._epoll = self._new_epoll()
-        self._epoll.register(handle.fileno(), READABLE)
-        self._handle = handle
-        self._fed = fed
-        self._process_id = os.getpid()
-        self._closed = False
-        self._paused = False
-        self._retrying = False
-        self._watch()
-        handle.autoflush = False
-        handle.on_held = lambda: self._call(Owed(self._flush), at_once=False)
-        handle.on_close = lambda: self._call(Owed(self.detach), at_once=True)
-        self._flush()  # what was held back before anybody heard of it
-
-    @staticmethod
-    @abstractmethod
-    def _new_epoll() -> "select.epoll":
-        """One that nothing has taken away."""
-
-    @abstractmethod
-    def _watch(self) -> None:
-        """Has the loop call `_process` when `_epoll` is readable."""
-
-    @abstractmethod
-    def _unwatch(self) -> None:
-        """Has it leave that."""
-
-    @abstractmethod
-    def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
-        """Has the loop call a function: in its own thread at once, or at the end of its turn.
-
-        From another thread it is called soon; at once where no loop runs that could do it.
-        """
-
-    @abstractmethod
-    def _later(self, function: Callable[[], object]) -> None:
-        """Has the loop call a function in RETRY seconds; does nothing if there is none any more."""
-
-    @abstractmethod
-    def _report(self, error: BaseException) -> None:
-        """Gives an exception to the loop's handler; may raise one that ends programs."""
-
-    def _process(self) -> None:
-        """One batch."""
-        try:
-            self._handle.process(BATCH)
-        except BaseException as error:  # noqa: BLE001 (whatever a callback raises)
-            if os.getpid() != self._process_id:
-                self.detach()  # a child of fork: the packets are the parent's
-            elif not self._is_closing(error):
-                self._fail(error)
-        finally:
-            self._fed()
-
-    def _is_closing(self, error: BaseException) -> bool:
-        """Whether it says no more than that somebody has closed the handle."""
-        raised_here = error.__traceback__ is not None and error.__traceback__.tb_next is None
-        return self._handle.closed and isinstance(error, ValueError) and raised_here
-
-    def _flush(self) -> None:
-        try:
-            self._handle.flush()
-        except (ValueError, RuntimeError):
-            pass  # closed meanwhile, which has sent them; or this is a child of fork
-        except OSError as error:
-            self._fail(error)
-
-    def _fail(self, error: BaseException) -> None:
-        """Reports it. What the socket had no room for is still there: it is tried again."""
-        self._report(error)
-        if isinstance(error, OSError) and not self._retrying:
-            self._retrying = True
-            self._later(self._retry)
-
-    def _retry(self) -> None:
-        self._retrying = False
-        self._flush()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the handle is detached."""
-        return self._closed
-
-    def pause(self) -> None:
-        """Stop reading: packets wait in the kernel. Does nothing if it is paused or detached."""
-        if not self._paused and not self._closed:
-            self._paused = True
-            self._unwatch()
-
-    def resume(self) -> None:
-        """Read on. Does nothing if it is not paused, or detached."""
-        if self._paused and not self._closed:
-            self._paused = False
-            self._watch()
-
-    def detach(self) -> None:
-        """Leave the handle to its owner, as it was before; does nothing if that has been done.
-
-        Verdicts that are held back are sent; that they can't be goes to the loop's handler. To be
-        called in the loop's thread. Closing the handle detaches it, in any thread.
-        """
-        if self._closed:
-            return
-        self._closed = True
-        if not self._paused:
-            self._unwatch()
-        self._epoll.close()
-        try:
-            self._handle.on_held = None
-            self._handle.on_close = None
-            self._handle.autoflush = True
-        except (ValueError, RuntimeError):
-            pass  # it is closed, or this is a child of fork
-        except OSError as error:
-            self._report(error)
-        self._fed()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.detach()
 
 
 FeedT = TypeVar("FeedT", bound=Feed)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Self
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue._stream import RETRY, Feed
+from libnetfilterqueue._feed import RETRY, Feed
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

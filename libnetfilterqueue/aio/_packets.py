@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Self
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue._stream import BATCH, Stream
+from libnetfilterqueue._feed import BATCH
+from libnetfilterqueue._stream import Stream
 from libnetfilterqueue.aio._attachment import Attachment
 
 Packet = nfq.NetfilterQueueData

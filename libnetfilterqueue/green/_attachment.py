@@ -11,7 +11,7 @@ import gevent.monkey
 from greenlet import greenlet
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue._stream import RETRY, Feed
+from libnetfilterqueue._feed import RETRY, Feed
 
 READ = 1  # the event of a watcher
 _get_ident = gevent.monkey.get_original("_thread", "get_ident")

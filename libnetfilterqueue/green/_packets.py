@@ -9,7 +9,8 @@ import gevent
 import gevent.event
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue._stream import BATCH, Stream
+from libnetfilterqueue._feed import BATCH
+from libnetfilterqueue._stream import Stream
 from libnetfilterqueue.green._attachment import Attachment
 
 Packet = nfq.NetfilterQueueData
