@@ -851,6 +851,31 @@ async def test_handler_that_is_none(udp: UdpPair, contexts: Contexts) -> None:
     assert [type(context["exception"]) for context in contexts] == [TypeError, KeyError, TypeError]
 
 
+def eager_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+    """A task that begins while it is made, where Python (3.12 and newer) has such tasks."""
+    if sys.version_info >= (3, 12):
+        options["eager_start"] = True
+    return asyncio.Task(coroutine, loop=loop, **options)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_eager_tasks(stream: aio.PacketStream, udp: UdpPair, waits: bool) -> None:
+    """A handler may be over before anybody has its task."""
+
+    async def handler(packet: Packet) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        packet.accept()
+
+    asyncio.get_running_loop().set_task_factory(eager_task)
+    task = await serving(stream, handler, concurrency=2)
+    udp.send(*[b"data"] * 10)
+    await eventually(lambda: stream.handle.stats().verdicts == 10)
+    stream.close()
+    await task
+    asyncio.get_running_loop().set_task_factory(None)
+
+
 async def test_handler_closes_the_stream(stream: aio.PacketStream, udp: UdpPair) -> None:
     """A handler may end it all."""
 

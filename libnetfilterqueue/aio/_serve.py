@@ -22,7 +22,9 @@ class _Handlers:
         self._room = asyncio.Event()
 
     def start(self, packet: Packet) -> None:
-        self._packets[self._loop.create_task(self._run(packet))] = packet
+        task = self._loop.create_task(self._run(packet))
+        if not task.done():  # an eager one may be
+            self._packets[task] = packet
 
     async def _run(self, packet: Packet) -> None:
         task = asyncio.current_task()
@@ -34,7 +36,7 @@ class _Handlers:
             context = {"message": "Exception in the handler of a packet", "exception": error}
             self._loop.call_exception_handler(context)
         finally:
-            del self._packets[task]
+            self._packets.pop(task, None)  # an eager one may not be there yet
             self._room.set()
             settle(packet)
 
