@@ -382,6 +382,21 @@ def test_hub_destroyed_first(udp: UdpPair, nothing_left: None, act: str) -> None
     assert attachments[0].closed
 
 
+def test_main_hub_destroyed_first() -> None:
+    """The same in the main thread, whose loop the next hub takes over."""
+    program = (
+        "import gevent, socket, libnetfilterqueue as nfq; from libnetfilterqueue import green\n"
+        "ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+        "with nfq.open(fd=theirs.fileno()) as handle, green.attach(handle) as attachment:\n"
+        "    ours.send(bytes([16, 0, 0, 0, 1, 0, 0, 0]) + bytes(8))\n"  # no operation
+        "    gevent.sleep(0.01)\n"
+        "    gevent.get_hub().destroy()\n"
+        "ours.close(), theirs.close()"
+    )
+    command = [sys.executable, "-P", "-W", "error", "-c", program]
+    subprocess.run(command, check=True, timeout=TIMEOUT)
+
+
 def test_fork(udp: UdpPair) -> None:
     """A child whose hub runs on leaves the packets to the parent, and its streams end."""
     with green.open_queue(1) as stream:
@@ -753,3 +768,30 @@ def test_serve_ends_with_the_stream(stream: green.PacketStream, udp: UdpPair) ->
     server.get(timeout=TIMEOUT)
     assert sorted(ended) == [1, 2]
     assert udp.arrivals() == []
+
+
+def test_idle_handlers(stream: green.PacketStream, udp: UdpPair) -> None:
+    """After many at a time few greenlets wait for the next packet, which wakes them all."""
+    before = len(greenlets())
+
+    def handler(packet: Packet) -> None:
+        gevent.sleep(0.001)
+        packet.accept()
+
+    serving(stream, handler)
+    udp.send(*[b"data"] * 50)
+    eventually(lambda: stream.handle.stats().verdicts == 50)
+    turn()
+    assert len(greenlets()) - before <= 5
+
+
+def test_waiting_handlers_are_killed(stream: green.PacketStream, udp: UdpPair) -> None:
+    """Others take the place of greenlets that somebody kills while they wait for a packet."""
+    serve = serving(stream, Packet.accept)
+    for count in range(1, 4):
+        udp.send(b"data")
+        eventually(lambda: stream.handle.stats().verdicts == count)  # noqa: B023
+        turn()
+        others = [each for each in greenlets() if isinstance(each, gevent.Greenlet)]
+        gevent.killall([each for each in others if each is not serve])
+    assert not serve.dead

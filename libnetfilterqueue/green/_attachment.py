@@ -47,8 +47,9 @@ class Attachment(Feed):
         with contextlib.suppress(ValueError):  # the hub is destroyed, and its loop with it
             self._watcher.stop()
             self._watcher.close()
-            if self._parked:
-                self._hub.loop.run_callback(self._wake)
+            loop: Any = self._hub.loop
+            if self._parked and loop is not None:
+                loop.run_callback(self._wake)
 
     def _run(self) -> None:
         """The greenlet that callbacks may block.
@@ -63,6 +64,7 @@ class Attachment(Feed):
                     self._watcher.start(self._wake)
                 self._parked = True
                 self._hub.switch()
+                self._parked = False  # whoever has switched here
         finally:
             self._parked = False
             self._greenlet = None

@@ -7,19 +7,21 @@ from collections.abc import Callable
 import gevent
 import gevent.event
 import gevent.pool
+from greenlet import greenlet
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue._stream import settle
 from libnetfilterqueue.green._packets import PacketStream
 
 Packet = nfq.NetfilterQueueData
+IDLE = 2  # workers that may wait for packets
 
 
 class _Workers:
     """Greenlets that handle packets, one after the other: a new one costs as much as ten packets.
 
     One of them waits for the next packet; when it has one and no other waits, another one is
-    started.
+    started. One that would wait beside IDLE others ends: a packet wakes all that wait.
     """
 
     def __init__(
@@ -28,7 +30,7 @@ class _Workers:
         self._stream = stream
         self._handler = handler
         self._most = most
-        self._waiting = 0
+        self._waiting: set[greenlet] = set()
         self._group = gevent.pool.Group()
         self._ended = gevent.event.Event()
 
@@ -44,17 +46,30 @@ class _Workers:
             self._group.kill()
 
     def _start(self) -> None:
-        self._waiting += 1
-        self._group.spawn(self._work)
+        worker = self._group.spawn(self._work)
+        self._waiting.add(worker)
+        worker.link(self._leave)
+
+    def _leave(self, worker: greenlet) -> None:
+        """It has ended, or somebody has killed it."""
+        self._waiting.discard(worker)
+        if not self._ended.is_set():
+            self._see_that_one_waits()
+
+    def _see_that_one_waits(self) -> None:
+        if not self._waiting and len(self._group) < self._most:
+            self._start()
 
     def _work(self) -> None:
+        worker = gevent.getcurrent()
         for packet in self._stream:
-            self._waiting -= 1
-            if self._waiting == 0 and len(self._group) < self._most:
-                self._start()
+            self._waiting.discard(worker)
+            self._see_that_one_waits()
             self._handle(packet)
             del packet  # a packet that is waited for must not keep this one
-            self._waiting += 1
+            if len(self._waiting) >= IDLE and not self._stream._ready():
+                return
+            self._waiting.add(worker)
         self._ended.set()
 
     def _handle(self, packet: Packet) -> None:
