@@ -48,6 +48,7 @@ class Feed(ABC):
         self._closed = False
         self._paused = False
         self._retrying = False
+        self._autoflush = handle.autoflush
         self._watch()
         handle.autoflush = False
         handle.on_held = lambda: self._call(Owed(self._flush), at_once=False)
@@ -87,12 +88,16 @@ class Feed(ABC):
         try:
             self._handle.process(BATCH)
         except BaseException as error:  # noqa: BLE001 (whatever a callback raises)
-            if os.getpid() != self._process_id:
-                self.detach()  # a child of fork: the packets are the parent's
+            if self._is_forked():
+                self.detach()  # the packets are the parent's
             elif not self._is_closing(error):
                 self._fail(error)
         finally:
             self._fed()
+
+    def _is_forked(self) -> bool:
+        """Whether this is a child of the process that attached the handle."""
+        return os.getpid() != self._process_id
 
     def _is_closing(self, error: BaseException) -> bool:
         """Whether it says no more than that somebody has closed the handle."""
@@ -150,7 +155,8 @@ class Feed(ABC):
         try:
             self._handle.on_held = None
             self._handle.on_close = None
-            self._handle.autoflush = True
+            self._handle.autoflush = self._autoflush
+            self._handle.flush()
         except (ValueError, RuntimeError):
             pass  # it is closed, or this is a child of fork
         except OSError as error:

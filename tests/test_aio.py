@@ -135,6 +135,21 @@ async def test_pause(handle: Handle, udp: UdpPair, nothing_left: None) -> None:
     assert len(packets) == 2
 
 
+async def test_detach_leaves_it_as_it_was(handle: Handle, udp: UdpPair) -> None:
+    """Whoever holds verdicts back by himself goes on with that; what was held is sent."""
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=COPY)
+    handle.autoflush = False
+    with aio.attach(handle):
+        udp.send(b"1", b"2")
+        await eventually(lambda: len(packets) == 2)
+        packets[0].accept()
+    assert udp.arrivals() == [b"1"]
+    assert not handle.autoflush
+    packets[1].accept()
+    assert udp.arrivals() == []
+
+
 async def test_detach_sends(handle: Handle, udp: UdpPair) -> None:
     """Verdicts that are held back when it is detached are sent."""
     packets: list[Packet] = []

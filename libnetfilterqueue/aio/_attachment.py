@@ -41,6 +41,8 @@ class Attachment(Feed):
         self._loop.add_reader(self._epoll, self._process)
 
     def _unwatch(self) -> None:
+        if self._is_forked():
+            return  # a loop that was inherited shares what it watches with the parent's
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.remove_reader(self._epoll)
 
@@ -85,7 +87,7 @@ def attach(
     The callbacks of its queues are called in the loop, at most 64 a turn. What they raise goes to
     the loop's exception handler, and the feed goes on. Verdicts given in one turn are sent together
     at its end; if the loop stops before, then when it runs again or is closed. Closing the handle,
-    in any thread, detaches it; so does the first packet in a child of fork.
+    in any thread, detaches it.
 
     To be called in the loop's thread, or while it does not run. Raises RuntimeError if the handle
     is attached already or no loop runs, ValueError if it is closed.
