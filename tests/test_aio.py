@@ -419,16 +419,13 @@ async def test_timer_under_flood(handle: Handle) -> None:
         try:
             with aio.attach(handle):
                 before = handle.stats().packets
-                late = 1.0
-                for _ in range(10):  # the machine may be busy with something else for a while
-                    late = min(late, await lateness())
-                    if late < 0.005:
-                        break
+                # The machine may be busy with something else: once in three times has to do.
+                late = min([await lateness() for _ in range(3)])
                 packets = handle.stats().packets - before
         finally:
             flood.kill()
     assert late < 0.005
-    assert packets > 1000
+    assert packets > 3000
 
 
 async def lateness() -> float:
