@@ -133,8 +133,8 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
 /*
  * Settles a packet whose callback is over; `raised` says how. True if somebody references it. If it
  * is kept but there is no memory for that, it gets the default; so it does if nobody can repeat a
- * verdict that there is no memory for. In a child that the callback has
- * forked there is nothing to settle: the packet is the parent's, and so is what it would go on.
+ * verdict that there is no memory for. In a child that the callback has forked there is nothing to
+ * settle: the packet is the parent's, and so is what it would go on.
  */
 static bool
 settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)

@@ -371,21 +371,6 @@ open_remedy(int error)
     }
 }
 
-/* Opens the socket; NULL and an errno. */
-static struct nfq_handle *
-open_library(int netns, int *error)
-{
-    struct nfq_handle *library;
-
-    if (netns >= 0) {
-        return lnfq_netns_open(netns, error);
-    }
-    errno = 0;
-    library = nfq_open();
-    *error = errno != 0 ? errno : ENOMEM;
-    return library;
-}
-
 PyObject *
 lnfq_handle_open(lnfq_state *state, int netns)
 {
@@ -395,7 +380,7 @@ lnfq_handle_open(lnfq_state *state, int netns)
     if (handle == NULL) {
         return NULL;
     }
-    handle->library = open_library(netns, &error);
+    handle->library = lnfq_netns_open(netns, &error);
     if (handle->library == NULL) {
         lnfq_error_raise(error, open_remedy(error), "open()");
         Py_DECREF(handle);

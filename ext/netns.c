@@ -22,6 +22,18 @@ struct opening {
     int error;
 };
 
+/* In the namespace that the thread is in. */
+static struct nfq_handle *
+open_here(int *error)
+{
+    struct nfq_handle *library;
+
+    errno = 0;
+    library = nfq_open();
+    *error = errno != 0 ? errno : ENOMEM;
+    return library;
+}
+
 static void *
 open_there(void *argument)
 {
@@ -31,14 +43,12 @@ open_there(void *argument)
         opening->error = errno;
         return NULL;
     }
-    errno = 0;
-    opening->library = nfq_open();
-    opening->error = errno != 0 ? errno : ENOMEM;
+    opening->library = open_here(&opening->error);
     return NULL;
 }
 
-struct nfq_handle *
-lnfq_netns_open(int netns, int *error)
+static struct nfq_handle *
+open_elsewhere(int netns, int *error)
 {
     struct opening opening = {.netns = netns};
     sigset_t all, before;
@@ -54,6 +64,12 @@ lnfq_netns_open(int netns, int *error)
     pthread_join(thread, NULL); /* with the GIL: it is soon over, and see nfq.h */
     *error = opening.error;
     return opening.library;
+}
+
+struct nfq_handle *
+lnfq_netns_open(int netns, int *error)
+{
+    return netns < 0 ? open_here(error) : open_elsewhere(netns, error);
 }
 
 /* Opens a path; -1 with OSError. */

@@ -494,9 +494,10 @@ void lnfq_name_forget(lnfq_handle *handle);
 
 /* ---- netns.c ---- */
 
-/* Opens a handle of libnetfilter_queue in the namespace that `netns` is a descriptor on. NULL, and
- * an errno in `error`. As with nfq_open, child programs inherit its descriptor until the caller has
- * seen to that: the GIL, which nobody gets meanwhile, keeps other threads from starting one. */
+/* Opens a handle of libnetfilter_queue in the namespace that `netns` is a descriptor on, or with -1
+ * in the thread's own. NULL, and an errno in `error`. As with nfq_open, child programs inherit its
+ * descriptor until the caller has seen to that: the GIL, which nobody gets meanwhile, keeps other
+ * threads from starting one. */
 struct nfq_handle *lnfq_netns_open(int netns, int *error);
 
 /* A descriptor on the namespace that a path or a descriptor stands for; -1 with an exception. */
