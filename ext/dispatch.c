@@ -139,7 +139,7 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
 static bool
 settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
 {
-    bool referenced = Py_REFCNT(packet) > 1;
+    bool referenced = !lnfq_reference_sole((PyObject *)packet);
     struct lnfq_kept *kept = referenced ? malloc(sizeof(*kept)) : NULL;
     int error = 0;
 

@@ -2,7 +2,7 @@
 /*
  * Numbers as members of the enums of libnetfilterqueue.constants. That module is made from this
  * one's constants, so it is imported when the first member is asked for. The tables belong to the
- * module's state and, once there, do not change.
+ * module's state and, once there, do not change; no lock.
  */
 #include "nfq.h"
 
@@ -60,16 +60,14 @@ make_table(enum lnfq_enum which)
 PyObject *
 lnfq_enum_member(lnfq_state *state, enum lnfq_enum which, uint32_t value)
 {
+    PyObject *table;
+
     if (value >= enums[which].count) {
         return enums[which].flags ? make_member(which, value) : PyLong_FromUnsignedLong(value);
     }
-    if (state->enums[which] == NULL) {
-        PyObject *table = make_table(which);
-
-        if (table == NULL) {
-            return NULL;
-        }
-        Py_XSETREF(state->enums[which], table);
+    table = atomic_load(&state->enums[which]);
+    if (table == NULL) {
+        table = lnfq_module_share(&state->enums[which], make_table(which));
     }
-    return Py_NewRef(PyTuple_GET_ITEM(state->enums[which], (Py_ssize_t)value));
+    return table != NULL ? Py_NewRef(PyTuple_GET_ITEM(table, (Py_ssize_t)value)) : NULL;
 }

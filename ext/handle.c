@@ -11,7 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libnetfilter_queue/libnetfilter_queue.h>
+#include <libmnl/libmnl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -229,9 +229,9 @@ lnfq_handle_send_or_hold(lnfq_handle *handle, const char *call)
 static void
 close_descriptors(lnfq_handle *handle)
 {
-    if (handle->library != NULL) {
-        (void)nfq_close(handle->library);
-        handle->library = NULL;
+    if (handle->socket != NULL) {
+        (void)mnl_socket_close(handle->socket);
+        handle->socket = NULL;
     }
     else if (handle->fd >= 0) {
         (void)close(handle->fd);
@@ -380,19 +380,14 @@ lnfq_handle_open(lnfq_state *state, int netns)
     if (handle == NULL) {
         return NULL;
     }
-    handle->library = lnfq_netns_open(netns, &error);
-    if (handle->library == NULL) {
+    handle->socket = lnfq_netns_open(netns, &error);
+    if (handle->socket == NULL) {
         lnfq_error_raise(error, open_remedy(error), "open()");
         Py_DECREF(handle);
         return NULL;
     }
-    handle->fd = nfq_fd(handle->library);
+    handle->fd = mnl_socket_get_fd(handle->socket);
     handle->kernel = true;
-    if (fcntl(handle->fd, F_SETFD, FD_CLOEXEC) < 0) {
-        lnfq_error_raise(errno, "", "open(): fcntl");
-        Py_DECREF(handle);
-        return NULL;
-    }
     return handle_start(handle);
 }
 
@@ -542,7 +537,7 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
 {
     lnfq_handle *handle = handle_cast(self);
 
-    /* The list changes only while its thread has the GIL. */
+    /* The list changes only while its thread has the GIL: see nfq.h. */
     Py_VISIT(Py_TYPE(self));
     for (size_t i = 0; i < handle->queue_count; i++) {
         Py_VISIT(handle->queues[i]);

@@ -2,7 +2,8 @@
 /*
  * libnetfilterqueue._ext: the module, its state, its functions, and the kernel's constants, which
  * libnetfilterqueue.constants makes enums of. The state does not change after initialisation,
- * but for the tables of enums.c, the types of tuples.c and the number of the process.
+ * but for the tables of enums.c, the types of tuples.c and the number of the process, which are
+ * atomic. No lock.
  */
 #include "nfq.h"
 
@@ -295,11 +296,27 @@ map_process(lnfq_state *state)
 uint32_t
 lnfq_module_process(lnfq_state *state)
 {
-    if (*state->process == 0) {
-        state->last_process += 1;
-        *state->process = state->last_process;
+    uint32_t process = atomic_load(state->process);
+
+    if (process == 0) {
+        uint32_t next = atomic_fetch_add(&state->last_process, 1) + 1;
+
+        /* Another thread may be first; then `process` is its number. */
+        process = atomic_compare_exchange_strong(state->process, &process, next) ? next : process;
     }
-    return *state->process;
+    return process;
+}
+
+PyObject *
+lnfq_module_share(_Atomic(PyObject *) *place, PyObject *made)
+{
+    PyObject *there = NULL;
+
+    if (made == NULL || atomic_compare_exchange_strong(place, &there, made)) {
+        return made;
+    }
+    Py_DECREF(made);
+    return there;
 }
 
 static int
@@ -326,10 +343,14 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->malformed_error);
     Py_VISIT(state->verdict_error);
     for (int i = 0; i < LNFQ_ENUMS; i++) {
-        Py_VISIT(state->enums[i]);
+        PyObject *table = atomic_load(&state->enums[i]);
+
+        Py_VISIT(table);
     }
     for (int i = 0; i < LNFQ_TUPLES; i++) {
-        Py_VISIT(state->tuples[i]);
+        PyObject *tuple = atomic_load(&state->tuples[i]);
+
+        Py_VISIT(tuple);
     }
     return 0;
 }
@@ -347,10 +368,10 @@ module_clear(PyObject *module)
     Py_CLEAR(state->malformed_error);
     Py_CLEAR(state->verdict_error);
     for (int i = 0; i < LNFQ_ENUMS; i++) {
-        Py_CLEAR(state->enums[i]);
+        Py_XDECREF(atomic_exchange(&state->enums[i], NULL));
     }
     for (int i = 0; i < LNFQ_TUPLES; i++) {
-        Py_CLEAR(state->tuples[i]);
+        Py_XDECREF(atomic_exchange(&state->tuples[i], NULL));
     }
     return 0;
 }
@@ -370,6 +391,9 @@ static PyModuleDef_Slot module_slots[] = {
     {Py_mod_exec, module_exec},
 #if PY_VERSION_HEX >= 0x030C0000
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
     {0, NULL},
 };

@@ -8,30 +8,39 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libnetfilter_queue/libnetfilter_queue.h>
+#include <libmnl/libmnl.h>
+#include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 struct opening {
     int netns;
-    struct nfq_handle *library;
+    struct mnl_socket *socket;
     int error;
 };
 
-/* In the namespace that the thread is in. */
-static struct nfq_handle *
+/* In the namespace that the thread is in. Not by nfq_open, whose descriptor a program that another
+ * thread starts at this moment would inherit, and with it the queues. */
+static struct mnl_socket *
 open_here(int *error)
 {
-    struct nfq_handle *library;
+    struct mnl_socket *socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
 
-    errno = 0;
-    library = nfq_open();
-    *error = errno != 0 ? errno : ENOMEM;
-    return library;
+    if (socket == NULL) {
+        *error = errno;
+        return NULL;
+    }
+    if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0) {
+        *error = errno;
+        (void)mnl_socket_close(socket);
+        return NULL;
+    }
+    return socket;
 }
 
 static void *
@@ -43,11 +52,11 @@ open_there(void *argument)
         opening->error = errno;
         return NULL;
     }
-    opening->library = open_here(&opening->error);
+    opening->socket = open_here(&opening->error);
     return NULL;
 }
 
-static struct nfq_handle *
+static struct mnl_socket *
 open_elsewhere(int netns, int *error)
 {
     struct opening opening = {.netns = netns};
@@ -61,12 +70,14 @@ open_elsewhere(int netns, int *error)
     if (*error != 0) {
         return NULL;
     }
-    pthread_join(thread, NULL); /* with the GIL: it is soon over, and see nfq.h */
+    Py_BEGIN_ALLOW_THREADS
+    pthread_join(thread, NULL);
+    Py_END_ALLOW_THREADS
     *error = opening.error;
-    return opening.library;
+    return opening.socket;
 }
 
-struct nfq_handle *
+struct mnl_socket *
 lnfq_netns_open(int netns, int *error)
 {
     return netns < 0 ? open_here(error) : open_elsewhere(netns, error);

@@ -6,7 +6,9 @@
  * The handle's lock protects the handle, its queues and the verdicts of their packets. While a
  * thread holds it, no Python code runs, no object is created or destroyed, and nobody waits: a
  * thread that finds it taken gives up the GIL first (lnfq_handle_lock), a destructor never waits
- * for it at all (packet.c: packet_forget).
+ * for it at all (packet.c: packet_forget). Without the GIL, in free-threaded Python, what is said
+ * of it here is said of the thread's being attached to the interpreter: the garbage collector,
+ * which looks at objects without a lock, runs only while nobody is.
  */
 #ifndef LNFQ_NFQ_H
 #define LNFQ_NFQ_H
@@ -26,6 +28,7 @@
 #include "message.h"
 #include "outbox.h"
 #include "pending.h"
+#include "reference.h"
 #include "request.h"
 #include "transport.h"
 #include "verdict.h"
@@ -64,15 +67,19 @@ typedef struct {
     PyTypeObject *view_type;
     PyObject *malformed_error;
     PyObject *verdict_error;
-    PyObject *enums[LNFQ_ENUMS];   /* tuples of members; NULL until one is asked for */
-    PyObject *tuples[LNFQ_TUPLES]; /* types; NULL until one is made */
+    _Atomic(PyObject *) enums[LNFQ_ENUMS];   /* tuples of members; NULL until one is asked for */
+    _Atomic(PyObject *) tuples[LNFQ_TUPLES]; /* types; NULL until one is made */
     /* A page that fork wipes: which process of its family this is, 0 until it opens a handle. */
-    volatile uint32_t *process;
-    uint32_t last_process; /* the last number that was given away, here or in a parent */
+    _Atomic uint32_t *process;
+    _Atomic uint32_t last_process; /* the last number that was given away, here or in a parent */
 } lnfq_state;
 
-/* That number, which no parent has, so that a handle tells those who opened it from their children.
- * With the GIL. */
+/* The table or type in `place`: what is there, or `made`, which it steals; NULL if that is NULL.
+ * Threads may come at the same time, and all get the first one's. Borrowed. */
+PyObject *lnfq_module_share(_Atomic(PyObject *) *place, PyObject *made);
+
+/* That number, which no parent has, so that a handle tells those who opened it from their
+ * children. */
 uint32_t lnfq_module_process(lnfq_state *state);
 
 /* ---- arguments.c ---- */
@@ -165,6 +172,9 @@ lnfq_slot *lnfq_slot_borrow(lnfq_handle *handle, PyObject *buffer);
 /* Takes a slot that was borrowed; if nobody else looks into it, the buffer is released. */
 void lnfq_slot_give_back(lnfq_handle *handle, lnfq_slot *slot);
 
+/* There is a view of it: one that holds a caller's buffer is tracked from now on. */
+void lnfq_slot_track(lnfq_slot *slot);
+
 /* A read-only memoryview of a part of the slot, which it holds. */
 PyObject *lnfq_view_new(lnfq_state *state, lnfq_slot *slot, const unsigned char *start,
                         size_t length);
@@ -238,7 +248,7 @@ struct lnfq_awaited {
 struct lnfq_handle {
     PyObject_HEAD
     lnfq_state *state;
-    struct nfq_handle *library; /* NULL where the descriptor was adopted */
+    struct mnl_socket *socket; /* NULL where the descriptor was adopted */
     int fd;
     int wake_fd;      /* an eventfd: readable once the handle is closed */
     uint32_t process; /* the one that opened it: see lnfq_state */
@@ -255,7 +265,7 @@ struct lnfq_handle {
     struct lnfq_outbox outbox;
     bool autoflush;    /* verdicts given outside of callbacks are sent at once */
     bool held;         /* such a verdict waits */
-    PyObject *on_held; /* strong, NULL for None; these three change with the GIL */
+    PyObject *on_held; /* strong, NULL for None */
     PyObject *on_close;
     PyObject *on_verdict_error;
     struct lnfq_name names[LNFQ_NAMES]; /* a device's place is its index modulo their number */
@@ -293,7 +303,7 @@ PyObject *lnfq_handle_adopt(lnfq_state *state, int fd);
 static inline bool
 lnfq_handle_forked(const lnfq_handle *handle)
 {
-    return *handle->state->process != handle->process;
+    return atomic_load_explicit(handle->state->process, memory_order_relaxed) != handle->process;
 }
 
 /* 0, or -1 with RuntimeError naming the call, in a child of fork. */
@@ -417,12 +427,14 @@ enum lnfq_packet_state {
 struct lnfq_packet {
     PyObject_HEAD
     lnfq_queue *queue; /* strong; NULL while it is blank */
-    lnfq_slot *slot;   /* strong: holds the message; NULL while it is blank */
-    const unsigned char *bytes;
     struct lnfq_index index;
-    struct lnfq_kept *kept; /* there from when it is kept on */
+
+    /* Protected by the packet's critical section once others may see it. */
+    lnfq_slot *slot; /* strong: holds the message; NULL while it is blank */
+    const unsigned char *bytes;
 
     /* Protected by the handle's lock. */
+    struct lnfq_kept *kept; /* there from when it is kept on */
     enum lnfq_packet_state state;
     bool in_callback; /* and so on its queue's list */
     bool recorded;    /* `verdict` is set */
@@ -441,6 +453,9 @@ void lnfq_packet_blank(lnfq_packet *packet);
 
 /* Makes a packet that outlives its callback independent of the buffer that it came in. 0 or -1. */
 int lnfq_packet_copy(lnfq_packet *packet);
+
+/* Whether the payload is shorter than the packet. */
+bool lnfq_packet_truncated(lnfq_packet *packet);
 
 /* With the lock: its queue lists it as kept; takes `kept`. */
 void lnfq_packet_keep(lnfq_packet *packet, struct lnfq_kept *kept);
@@ -466,7 +481,7 @@ int lnfq_packet_default(lnfq_packet *packet);
 /* ---- verdict_arguments.c ---- */
 
 /* Reads a new payload for the packet into `verdict`. 0 or -1. */
-int lnfq_parse_payload(const lnfq_packet *packet, PyObject *object, const char *what,
+int lnfq_parse_payload(lnfq_packet *packet, PyObject *object, const char *what,
                        struct lnfq_verdict *verdict);
 
 #define LNFQ_OPTION_ARGUMENTS 4
@@ -494,11 +509,9 @@ void lnfq_name_forget(lnfq_handle *handle);
 
 /* ---- netns.c ---- */
 
-/* Opens a handle of libnetfilter_queue in the namespace that `netns` is a descriptor on, or with -1
- * in the thread's own. NULL, and an errno in `error`. As with nfq_open, child programs inherit its
- * descriptor until the caller has seen to that: the GIL, which nobody gets meanwhile, keeps other
- * threads from starting one. */
-struct nfq_handle *lnfq_netns_open(int netns, int *error);
+/* Opens a netfilter socket in the namespace that `netns` is a descriptor on, or with -1 in the
+ * thread's own. NULL, and an errno in `error`. */
+struct mnl_socket *lnfq_netns_open(int netns, int *error);
 
 /* A descriptor on the namespace that a path or a descriptor stands for; -1 with an exception. */
 int lnfq_netns_descriptor(PyObject *object);

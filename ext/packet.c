@@ -4,8 +4,9 @@
  *
  * A packet holds its queue, and the slot with its message. While its callback runs that may be the
  * buffer that the message came in; a packet that outlives its callback gets a slot with a copy, and
- * is tracked by the garbage collector from then on. The attributes don't change; the handle's lock
- * protects what belongs to the verdict.
+ * is tracked by the garbage collector from then on. The handle's lock protects what belongs to the
+ * verdict; the packet's own critical section protects `slot` and `bytes`, since another thread may
+ * read an attribute while the message is copied. The rest doesn't change.
  */
 #include "nfq.h"
 
@@ -33,6 +34,7 @@ lnfq_packet_new(lnfq_state *state)
         packet->state = LNFQ_PACKET_EXECUTED;
         packet->verdict.owner = NULL;
         packet->verdict.options = NULL;
+        lnfq_reference_share((PyObject *)packet);
     }
     return packet;
 }
@@ -177,7 +179,7 @@ int
 lnfq_packet_copy(lnfq_packet *packet)
 {
     size_t size = packet->index.size;
-    lnfq_slot *slot;
+    lnfq_slot *slot, *former;
 
     PyObject_GC_Track(packet);
     slot = lnfq_slot_new(packet->queue->handle->state, size);
@@ -185,8 +187,12 @@ lnfq_packet_copy(lnfq_packet *packet)
         return -1;
     }
     memcpy(slot->bytes, packet->bytes, size);
+    Py_BEGIN_CRITICAL_SECTION(packet);
+    former = packet->slot;
+    packet->slot = slot;
     packet->bytes = slot->bytes;
-    Py_SETREF(packet->slot, slot);
+    Py_END_CRITICAL_SECTION();
+    Py_DECREF(former);
     return 0;
 }
 
@@ -471,31 +477,84 @@ packet_get_verdict(PyObject *self, void *Py_UNUSED(closure))
 
 /* ---- attributes ---- */
 
+/* Makes an attribute of the packet's bytes; it is looked at as a whole before Python code runs. */
+typedef PyObject *(*reader)(const lnfq_packet *packet, unsigned int attribute);
+
+/* An attribute that users see: the closure of its getter. */
+struct attribute {
+    reader read;
+    unsigned int number; /* the kernel's, for readers of more than one */
+};
+
+static PyObject *
+packet_read(PyObject *self, reader read, unsigned int attribute)
+{
+    PyObject *value;
+
+    Py_BEGIN_CRITICAL_SECTION(self);
+    value = read(packet_cast(self), attribute);
+    Py_END_CRITICAL_SECTION();
+    return value;
+}
+
+static PyObject *
+packet_get(PyObject *self, void *closure)
+{
+    const struct attribute *attribute = closure;
+
+    return packet_read(self, attribute->read, attribute->number);
+}
+
 static bool
 packet_has(const lnfq_packet *packet, unsigned int attribute)
 {
     return lnfq_index_has(&packet->index, attribute);
 }
 
-/* A 32-bit attribute, 0 where it is absent. */
-static PyObject *
-packet_u32(const lnfq_packet *packet, unsigned int attribute)
+static uint32_t
+number_of(const lnfq_packet *packet, unsigned int attribute)
 {
-    return PyLong_FromUnsignedLong(lnfq_index_u32(&packet->index, packet->bytes, attribute));
+    return lnfq_index_u32(&packet->index, packet->bytes, attribute);
 }
 
-/* A 32-bit attribute, None where it is absent. */
+/* One of 32 bits, 0 where it is absent. */
 static PyObject *
-packet_u32_or_none(const lnfq_packet *packet, unsigned int attribute)
+read_u32(const lnfq_packet *packet, unsigned int attribute)
+{
+    return PyLong_FromUnsignedLong(number_of(packet, attribute));
+}
+
+/* One of 32 bits, None where it is absent. */
+static PyObject *
+read_u32_or_none(const lnfq_packet *packet, unsigned int attribute)
 {
     if (!packet_has(packet, attribute)) {
         Py_RETURN_NONE;
     }
-    return packet_u32(packet, attribute);
+    return read_u32(packet, attribute);
+}
+
+/* Bytes of their own, empty where they are absent. */
+static PyObject *
+read_bytes(const lnfq_packet *packet, unsigned int attribute)
+{
+    return PyBytes_FromStringAndSize(
+        (const char *)lnfq_index_value(&packet->index, packet->bytes, attribute),
+        packet->index.length[attribute]);
+}
+
+/* The same, None where they are absent. */
+static PyObject *
+read_bytes_or_none(const lnfq_packet *packet, unsigned int attribute)
+{
+    if (!packet_has(packet, attribute)) {
+        Py_RETURN_NONE;
+    }
+    return read_bytes(packet, attribute);
 }
 
 static PyObject *
-packet_hw_addr(const lnfq_packet *packet)
+read_hw_addr(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
 {
     struct nfqnl_msg_packet_hw hw;
     uint16_t length;
@@ -512,7 +571,7 @@ packet_hw_addr(const lnfq_packet *packet)
 
 /* False where there is none. */
 static bool
-packet_time(const lnfq_packet *packet, uint64_t *seconds, uint64_t *microseconds)
+arrival(const lnfq_packet *packet, uint64_t *seconds, uint64_t *microseconds)
 {
     struct nfqnl_msg_packet_timestamp stamp;
 
@@ -525,16 +584,80 @@ packet_time(const lnfq_packet *packet, uint64_t *seconds, uint64_t *microseconds
     return true;
 }
 
-/* Bytes of their own, None where they are absent. */
 static PyObject *
-packet_bytes_or_none(const lnfq_packet *packet, unsigned int attribute)
+read_time(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
 {
+    uint64_t seconds, microseconds;
+
+    if (!arrival(packet, &seconds, &microseconds)) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble((double)seconds + (double)microseconds * 1e-6);
+}
+
+static PyObject *
+read_time_pair(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
+{
+    uint64_t seconds, microseconds;
+
+    if (!arrival(packet, &seconds, &microseconds)) {
+        Py_RETURN_NONE;
+    }
+    return Py_BuildValue("(KK)", (unsigned long long)seconds, (unsigned long long)microseconds);
+}
+
+static PyObject *
+read_view(const lnfq_packet *packet, unsigned int attribute)
+{
+    return lnfq_view_new(packet->queue->handle->state, packet->slot,
+                         lnfq_index_value(&packet->index, packet->bytes, attribute),
+                         packet->index.length[attribute]);
+}
+
+static PyObject *
+read_skb_info(const lnfq_packet *packet, unsigned int attribute)
+{
+    return lnfq_enum_member(packet->queue->handle->state, LNFQ_ENUM_SKB_INFO,
+                            number_of(packet, attribute));
+}
+
+static PyObject *
+read_original_length(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
+{
+    return PyLong_FromUnsignedLong(lnfq_index_original_length(&packet->index, packet->bytes));
+}
+
+static PyObject *
+read_truncated(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
+{
+    return PyBool_FromLong(lnfq_index_truncated(&packet->index, packet->bytes));
+}
+
+bool
+lnfq_packet_truncated(lnfq_packet *packet)
+{
+    bool truncated;
+
+    Py_BEGIN_CRITICAL_SECTION(packet);
+    truncated = lnfq_index_truncated(&packet->index, packet->bytes);
+    Py_END_CRITICAL_SECTION();
+    return truncated;
+}
+
+static PyObject *
+read_secctx(const lnfq_packet *packet, unsigned int attribute)
+{
+    size_t size = packet->index.length[attribute];
+    const char *context = (const char *)lnfq_index_value(&packet->index, packet->bytes, attribute);
+
     if (!packet_has(packet, attribute)) {
         Py_RETURN_NONE;
     }
-    return PyBytes_FromStringAndSize(
-        (const char *)lnfq_index_value(&packet->index, packet->bytes, attribute),
-        packet->index.length[attribute]);
+    /* SELinux counts the end of the string. */
+    if (size > 0 && context[size - 1] == '\0') {
+        size -= 1;
+    }
+    return PyBytes_FromStringAndSize(context, (Py_ssize_t)size);
 }
 
 /* An int, or None where there is no number. */
@@ -547,17 +670,50 @@ optional_number(struct lnfq_optional number)
     return PyLong_FromUnsignedLong(number.value);
 }
 
-/* Those of 32 bits; the closure is the kernel's number of the attribute. */
 static PyObject *
-packet_get_u32(PyObject *self, void *closure)
+read_vlan(const lnfq_packet *packet, unsigned int attribute)
 {
-    return packet_u32(packet_cast(self), (unsigned int)(uintptr_t)closure);
+    struct lnfq_vlan vlan;
+
+    if (!packet_has(packet, attribute)) {
+        Py_RETURN_NONE;
+    }
+    lnfq_index_vlan(&packet->index, packet->bytes, &vlan);
+
+    PyObject *const values[] = {optional_number(vlan.proto), optional_number(vlan.tci)};
+
+    return lnfq_tuple_make(packet->queue->handle->state, LNFQ_TUPLE_VLAN, values,
+                           Py_ARRAY_LENGTH(values));
 }
 
 static PyObject *
-packet_get_u32_or_none(PyObject *self, void *closure)
+labels_or_none(const struct lnfq_conntrack *conntrack)
 {
-    return packet_u32_or_none(packet_cast(self), (unsigned int)(uintptr_t)closure);
+    if (!conntrack->has_labels) {
+        Py_RETURN_NONE;
+    }
+    return PyBytes_FromStringAndSize((const char *)conntrack->labels, LNFQ_LABELS_SIZE);
+}
+
+static PyObject *
+read_conntrack(const lnfq_packet *packet, unsigned int attribute)
+{
+    struct lnfq_conntrack conntrack;
+
+    if (!packet_has(packet, attribute)) {
+        Py_RETURN_NONE;
+    }
+    lnfq_index_conntrack(&packet->index, packet->bytes, &conntrack);
+
+    PyObject *const values[] = {
+        optional_number(conntrack.id),         optional_number(conntrack.status),
+        optional_number(conntrack.mark),       labels_or_none(&conntrack),
+        optional_number(conntrack.zone),       optional_number(conntrack.timeout),
+        read_bytes_or_none(packet, attribute),
+    };
+
+    return lnfq_tuple_make(packet->queue->handle->state, LNFQ_TUPLE_CONNTRACK, values,
+                           Py_ARRAY_LENGTH(values));
 }
 
 static PyObject *
@@ -592,139 +748,18 @@ packet_get_hw_protocol(PyObject *self, void *Py_UNUSED(closure))
     return PyLong_FromLong(packet_cast(self)->index.hw_protocol);
 }
 
-static PyObject *
-packet_get_hw_addr(PyObject *self, void *Py_UNUSED(closure))
-{
-    return packet_hw_addr(packet_cast(self));
-}
-
-static PyObject *
-packet_get_time(PyObject *self, void *Py_UNUSED(closure))
-{
-    uint64_t seconds, microseconds;
-
-    if (!packet_time(packet_cast(self), &seconds, &microseconds)) {
-        Py_RETURN_NONE;
-    }
-    return PyFloat_FromDouble((double)seconds + (double)microseconds * 1e-6);
-}
-
-static PyObject *
-packet_get_view(PyObject *self, void *Py_UNUSED(closure))
-{
-    lnfq_packet *packet = packet_cast(self);
-
-    return lnfq_view_new(packet->queue->handle->state, packet->slot,
-                         lnfq_index_value(&packet->index, packet->bytes, NFQA_PAYLOAD),
-                         packet->index.length[NFQA_PAYLOAD]);
-}
-
-static PyObject *
-packet_get_skb_info(PyObject *self, void *Py_UNUSED(closure))
-{
-    lnfq_packet *packet = packet_cast(self);
-
-    return lnfq_enum_member(packet->queue->handle->state, LNFQ_ENUM_SKB_INFO,
-                            lnfq_index_u32(&packet->index, packet->bytes, NFQA_SKB_INFO));
-}
-
-static PyObject *
-packet_get_original_length(PyObject *self, void *Py_UNUSED(closure))
-{
-    const lnfq_packet *packet = packet_cast(self);
-
-    return PyLong_FromUnsignedLong(lnfq_index_original_length(&packet->index, packet->bytes));
-}
-
-static PyObject *
-packet_get_truncated(PyObject *self, void *Py_UNUSED(closure))
-{
-    const lnfq_packet *packet = packet_cast(self);
-
-    return PyBool_FromLong(lnfq_index_truncated(&packet->index, packet->bytes));
-}
-
-static PyObject *
-packet_get_bytes_or_none(PyObject *self, void *closure)
-{
-    return packet_bytes_or_none(packet_cast(self), (unsigned int)(uintptr_t)closure);
-}
-
-static PyObject *
-packet_get_secctx(PyObject *self, void *Py_UNUSED(closure))
-{
-    const lnfq_packet *packet = packet_cast(self);
-    size_t size = packet->index.length[NFQA_SECCTX];
-    const char *context =
-        (const char *)lnfq_index_value(&packet->index, packet->bytes, NFQA_SECCTX);
-
-    if (!packet_has(packet, NFQA_SECCTX)) {
-        Py_RETURN_NONE;
-    }
-    /* SELinux counts the end of the string. */
-    if (size > 0 && context[size - 1] == '\0') {
-        size -= 1;
-    }
-    return PyBytes_FromStringAndSize(context, (Py_ssize_t)size);
-}
-
-static PyObject *
-packet_get_vlan(PyObject *self, void *Py_UNUSED(closure))
-{
-    const lnfq_packet *packet = packet_cast(self);
-    struct lnfq_vlan vlan;
-
-    if (!packet_has(packet, NFQA_VLAN)) {
-        Py_RETURN_NONE;
-    }
-    lnfq_index_vlan(&packet->index, packet->bytes, &vlan);
-
-    PyObject *const values[] = {optional_number(vlan.proto), optional_number(vlan.tci)};
-
-    return lnfq_tuple_make(packet->queue->handle->state, LNFQ_TUPLE_VLAN, values,
-                           Py_ARRAY_LENGTH(values));
-}
-
-static PyObject *
-labels_or_none(const struct lnfq_conntrack *conntrack)
-{
-    if (!conntrack->has_labels) {
-        Py_RETURN_NONE;
-    }
-    return PyBytes_FromStringAndSize((const char *)conntrack->labels, LNFQ_LABELS_SIZE);
-}
-
-static PyObject *
-packet_get_conntrack(PyObject *self, void *Py_UNUSED(closure))
-{
-    const lnfq_packet *packet = packet_cast(self);
-    struct lnfq_conntrack conntrack;
-
-    if (!packet_has(packet, NFQA_CT)) {
-        Py_RETURN_NONE;
-    }
-    lnfq_index_conntrack(&packet->index, packet->bytes, &conntrack);
-
-    PyObject *const values[] = {
-        optional_number(conntrack.id),         optional_number(conntrack.status),
-        optional_number(conntrack.mark),       labels_or_none(&conntrack),
-        optional_number(conntrack.zone),       optional_number(conntrack.timeout),
-        packet_bytes_or_none(packet, NFQA_CT),
-    };
-
-    return lnfq_tuple_make(packet->queue->handle->state, LNFQ_TUPLE_CONNTRACK, values,
-                           Py_ARRAY_LENGTH(values));
-}
-
 /* ---- the names of devices ---- */
 
 static PyObject *
 packet_name(PyObject *self, unsigned int attribute, const char *call)
 {
-    const lnfq_packet *packet = packet_cast(self);
+    lnfq_packet *packet = packet_cast(self);
+    uint32_t index;
 
-    return lnfq_name_find(packet->queue->handle,
-                          lnfq_index_u32(&packet->index, packet->bytes, attribute), call);
+    Py_BEGIN_CRITICAL_SECTION(self);
+    index = number_of(packet, attribute);
+    Py_END_CRITICAL_SECTION();
+    return lnfq_name_find(packet->queue->handle, index, call);
 }
 
 #define NAME_DOC(name, what, attribute)                                                          \
@@ -785,7 +820,7 @@ PyDoc_STRVAR(packet_hw_doc,
 static PyObject *
 packet_get_packet_hw(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_hw_addr(packet_cast(self));
+    return packet_read(self, read_hw_addr, NFQA_HWADDR);
 }
 
 PyDoc_STRVAR(nfmark_doc,
@@ -799,7 +834,7 @@ PyDoc_STRVAR(nfmark_doc,
 static PyObject *
 packet_get_nfmark(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_u32(packet_cast(self), NFQA_MARK);
+    return packet_read(self, read_u32, NFQA_MARK);
 }
 
 PyDoc_STRVAR(timestamp_doc,
@@ -815,12 +850,7 @@ PyDoc_STRVAR(timestamp_doc,
 static PyObject *
 packet_get_timestamp(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    uint64_t seconds, microseconds;
-
-    if (!packet_time(packet_cast(self), &seconds, &microseconds)) {
-        Py_RETURN_NONE;
-    }
-    return Py_BuildValue("(KK)", (unsigned long long)seconds, (unsigned long long)microseconds);
+    return packet_read(self, read_time_pair, NFQA_TIMESTAMP);
 }
 
 PyDoc_STRVAR(indev_doc, "get_indev($self, /)\n"
@@ -833,7 +863,7 @@ PyDoc_STRVAR(indev_doc, "get_indev($self, /)\n"
 static PyObject *
 packet_get_indev(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_u32(packet_cast(self), NFQA_IFINDEX_INDEV);
+    return packet_read(self, read_u32, NFQA_IFINDEX_INDEV);
 }
 
 PyDoc_STRVAR(physindev_doc,
@@ -847,7 +877,7 @@ PyDoc_STRVAR(physindev_doc,
 static PyObject *
 packet_get_physindev(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_u32(packet_cast(self), NFQA_IFINDEX_PHYSINDEV);
+    return packet_read(self, read_u32, NFQA_IFINDEX_PHYSINDEV);
 }
 
 PyDoc_STRVAR(outdev_doc, "get_outdev($self, /)\n"
@@ -860,7 +890,7 @@ PyDoc_STRVAR(outdev_doc, "get_outdev($self, /)\n"
 static PyObject *
 packet_get_outdev(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_u32(packet_cast(self), NFQA_IFINDEX_OUTDEV);
+    return packet_read(self, read_u32, NFQA_IFINDEX_OUTDEV);
 }
 
 PyDoc_STRVAR(physoutdev_doc,
@@ -874,7 +904,7 @@ PyDoc_STRVAR(physoutdev_doc,
 static PyObject *
 packet_get_physoutdev(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_u32(packet_cast(self), NFQA_IFINDEX_PHYSOUTDEV);
+    return packet_read(self, read_u32, NFQA_IFINDEX_PHYSOUTDEV);
 }
 
 PyDoc_STRVAR(payload_doc,
@@ -889,11 +919,7 @@ PyDoc_STRVAR(payload_doc,
 static PyObject *
 packet_get_payload(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    const lnfq_packet *packet = packet_cast(self);
-
-    return PyBytes_FromStringAndSize(
-        (const char *)lnfq_index_value(&packet->index, packet->bytes, NFQA_PAYLOAD),
-        packet->index.length[NFQA_PAYLOAD]);
+    return packet_read(self, read_bytes, NFQA_PAYLOAD);
 }
 
 PyDoc_STRVAR(uid_doc,
@@ -908,7 +934,7 @@ PyDoc_STRVAR(uid_doc,
 static PyObject *
 packet_get_uid(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_u32_or_none(packet_cast(self), NFQA_UID);
+    return packet_read(self, read_u32_or_none, NFQA_UID);
 }
 
 PyDoc_STRVAR(gid_doc,
@@ -923,7 +949,7 @@ PyDoc_STRVAR(gid_doc,
 static PyObject *
 packet_get_gid(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_u32_or_none(packet_cast(self), NFQA_GID);
+    return packet_read(self, read_u32_or_none, NFQA_GID);
 }
 
 /* ---- type ---- */
@@ -932,10 +958,13 @@ static PyObject *
 packet_repr(PyObject *self)
 {
     const lnfq_packet *packet = packet_cast(self);
+    uint32_t length;
 
+    Py_BEGIN_CRITICAL_SECTION(self);
+    length = lnfq_index_original_length(&packet->index, packet->bytes);
+    Py_END_CRITICAL_SECTION();
     return PyUnicode_FromFormat("<%s %u of queue %u, %u bytes>", Py_TYPE(self)->tp_name,
-                                packet->index.id, packet->queue->number,
-                                lnfq_index_original_length(&packet->index, packet->bytes));
+                                packet->index.id, packet->queue->number, length);
 }
 
 static PyMethodDef packet_methods[] = {
@@ -965,6 +994,9 @@ static PyMethodDef packet_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* A closure, which can't be const. */
+#define ATTRIBUTE(read, number) &(struct attribute){read, number}
+
 static PyGetSetDef packet_attributes[] = {
     {"id", packet_get_id, NULL,
      "The packet's number in its queue, an int of 32 bits that counts from 1 and wraps.\n\n"
@@ -980,71 +1012,74 @@ static PyGetSetDef packet_attributes[] = {
      "The EtherType, an int in host byte order (0x0800: IPv4, 0x86dd: IPv6).\n\n"
      "Kernel: NFQA_PACKET_HDR.",
      NULL},
-    {"hw_addr", packet_get_hw_addr, NULL,
-     "The sender's hardware address as bytes, b\"\" if unknown; see get_packet_hw.", NULL},
-    {"mark", packet_get_u32, NULL, "The netfilter mark, an int, 0 if it has none.",
-     (void *)NFQA_MARK},
-    {"timestamp", packet_get_time, NULL,
-     "When it arrived, a float of seconds since the epoch, or None; see get_timestamp.", NULL},
-    {"indev", packet_get_u32, NULL, "Index of the receiving device, 0 if unknown.",
-     (void *)NFQA_IFINDEX_INDEV},
-    {"physindev", packet_get_u32, NULL, "Index of the receiving bridge port, 0 if unknown.",
-     (void *)NFQA_IFINDEX_PHYSINDEV},
-    {"outdev", packet_get_u32, NULL, "Index of the sending device, 0 if unknown.",
-     (void *)NFQA_IFINDEX_OUTDEV},
-    {"physoutdev", packet_get_u32, NULL, "Index of the sending bridge port, 0 if unknown.",
-     (void *)NFQA_IFINDEX_PHYSOUTDEV},
-    {"payload", packet_get_view, NULL,
+    {"hw_addr", packet_get, NULL,
+     "The sender's hardware address as bytes, b\"\" if unknown; see get_packet_hw.",
+     ATTRIBUTE(read_hw_addr, NFQA_HWADDR)},
+    {"mark", packet_get, NULL, "The netfilter mark, an int, 0 if it has none.",
+     ATTRIBUTE(read_u32, NFQA_MARK)},
+    {"timestamp", packet_get, NULL,
+     "When it arrived, a float of seconds since the epoch, or None; see get_timestamp.",
+     ATTRIBUTE(read_time, NFQA_TIMESTAMP)},
+    {"indev", packet_get, NULL, "Index of the receiving device, 0 if unknown.",
+     ATTRIBUTE(read_u32, NFQA_IFINDEX_INDEV)},
+    {"physindev", packet_get, NULL, "Index of the receiving bridge port, 0 if unknown.",
+     ATTRIBUTE(read_u32, NFQA_IFINDEX_PHYSINDEV)},
+    {"outdev", packet_get, NULL, "Index of the sending device, 0 if unknown.",
+     ATTRIBUTE(read_u32, NFQA_IFINDEX_OUTDEV)},
+    {"physoutdev", packet_get, NULL, "Index of the sending bridge port, 0 if unknown.",
+     ATTRIBUTE(read_u32, NFQA_IFINDEX_PHYSOUTDEV)},
+    {"payload", packet_get, NULL,
      "The packet from its network header on, a read-only memoryview without a copy.\n\n"
      "It holds the bytes, not the packet: a packet of which only views are left gets its\n"
      "queue's default verdict. Inside the callback of handle_packet(buffer) it looks into that\n"
      "buffer. Kernel: NFQA_PAYLOAD.",
-     NULL},
-    {"uid", packet_get_u32_or_none, NULL, "User id of the sender, or None; see get_uid.",
-     (void *)NFQA_UID},
-    {"gid", packet_get_u32_or_none, NULL, "Group id of the sender, or None; see get_gid.",
-     (void *)NFQA_GID},
-    {"skb_info", packet_get_skb_info, NULL,
+     ATTRIBUTE(read_view, NFQA_PAYLOAD)},
+    {"uid", packet_get, NULL, "User id of the sender, or None; see get_uid.",
+     ATTRIBUTE(read_u32_or_none, NFQA_UID)},
+    {"gid", packet_get, NULL, "Group id of the sender, or None; see get_gid.",
+     ATTRIBUTE(read_u32_or_none, NFQA_GID)},
+    {"skb_info", packet_get, NULL,
      "An SkbInfo: checksum not ready, segmentation offload, checksum not verified.\n\n"
      "Kernel: NFQA_SKB_INFO.",
-     NULL},
-    {"original_length", packet_get_original_length, NULL,
+     ATTRIBUTE(read_skb_info, NFQA_SKB_INFO)},
+    {"original_length", packet_get, NULL,
      "The packet's length in bytes before the copy range or a short buffer cut it.\n\n"
      "Kernel: NFQA_CAP_LEN.",
-     NULL},
-    {"truncated", packet_get_truncated, NULL,
-     "Whether the payload is shorter than the packet, or the message was cut. A bool.", NULL},
-    {"priority", packet_get_u32, NULL,
+     ATTRIBUTE(read_original_length, NFQA_CAP_LEN)},
+    {"truncated", packet_get, NULL,
+     "Whether the payload is shorter than the packet, or the message was cut. A bool.",
+     ATTRIBUTE(read_truncated, NFQA_CAP_LEN)},
+    {"priority", packet_get, NULL,
      "The packet's priority, an int, 0 if it has none.\n\n"
      "SO_PRIORITY or the CLASSIFY target set it. Kernel: NFQA_PRIORITY, Linux 5.18.",
-     (void *)LNFQ_NFQA_PRIORITY},
-    {"cgroup_classid", packet_get_u32, NULL,
+     ATTRIBUTE(read_u32, LNFQ_NFQA_PRIORITY)},
+    {"cgroup_classid", packet_get, NULL,
      "The net_cls class of the sending socket's control group, an int, 0 if it has none.\n\n"
      "Kernel: NFQA_CGROUP_CLASSID, Linux 6.4.",
-     (void *)LNFQ_NFQA_CGROUP_CLASSID},
-    {"secctx", packet_get_secctx, NULL,
+     ATTRIBUTE(read_u32, LNFQ_NFQA_CGROUP_CLASSID)},
+    {"secctx", packet_get, NULL,
      "The packet's security context as bytes, or None.\n\n"
      "Needs NFQA_CFG_F_SECCTX, and a rule that sets the packet's secmark. Kernel:\n"
      "NFQA_SECCTX; nfq_get_secctx(3).",
-     NULL},
-    {"vlan", packet_get_vlan, NULL,
+     ATTRIBUTE(read_secctx, NFQA_SECCTX)},
+    {"vlan", packet_get, NULL,
      "A Vlan (proto, tci): the VLAN tag of a packet on a bridge, or None.\n\n"
      "Kernel: NFQA_VLAN.",
-     NULL},
-    {"l2_header", packet_get_bytes_or_none, NULL,
+     ATTRIBUTE(read_vlan, NFQA_VLAN)},
+    {"l2_header", packet_get, NULL,
      "The link-layer header of a packet on a bridge as bytes, 14 of them for Ethernet, or\n"
      "None.\n\n"
      "Kernel: NFQA_L2HDR.",
-     (void *)NFQA_L2HDR},
-    {"conntrack", packet_get_conntrack, NULL,
+     ATTRIBUTE(read_bytes_or_none, NFQA_L2HDR)},
+    {"conntrack", packet_get, NULL,
      "A Conntrack, the packet's entry in the connection tracking table, or None.\n\n"
      "Needs NFQA_CFG_F_CONNTRACK. Kernel: NFQA_CT.",
-     NULL},
-    {"ct_info", packet_get_u32_or_none, NULL,
+     ATTRIBUTE(read_conntrack, NFQA_CT)},
+    {"ct_info", packet_get, NULL,
      "How the packet relates to its connection, an int (enum ip_conntrack_info: 0\n"
      "established, 1 related, 2 new, 3 more in the reply direction), or None.\n\n"
      "Needs NFQA_CFG_F_CONNTRACK. Kernel: NFQA_CT_INFO.",
-     (void *)NFQA_CT_INFO},
+     ATTRIBUTE(read_u32_or_none, NFQA_CT_INFO)},
     {"verdict", packet_get_verdict, NULL,
      "The Verdict that was set or executed, or None; an int for NF_QUEUE_NR(number).", NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -94,7 +94,7 @@ batch_prepare(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
         batch->slot_size = size;
     }
     for (unsigned int i = 0; i < count; i++) {
-        if (batch->slots[i] == NULL || Py_REFCNT(batch->slots[i]) > 1) {
+        if (batch->slots[i] == NULL || !lnfq_reference_sole((PyObject *)batch->slots[i])) {
             lnfq_slot *slot = lnfq_slot_new(handle->state, size);
 
             if (slot == NULL) {

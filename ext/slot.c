@@ -2,7 +2,8 @@
 /*
  * A slot owns the bytes that packets and views look into: bytes of its own, or a caller's buffer
  * that it holds. Whoever looks into it holds a reference; when the last one goes, so do the bytes.
- * Not visible from Python. A slot never changes once a second user can see it; no lock. The garbage
+ * Not visible from Python. A slot never changes once a second user can see it; no lock, but its
+ * own critical section for its beginning to be tracked. The garbage
  * collector tracks a slot that holds a caller's buffer once there is a view of it, since that
  * buffer may hold the view.
  */
@@ -16,6 +17,7 @@ lnfq_slot_new(lnfq_state *state, size_t size)
     if (slot != NULL) {
         slot->bytes = slot->own;
         slot->borrowed.obj = NULL;
+        lnfq_reference_share((PyObject *)slot);
     }
     return slot;
 }
@@ -43,11 +45,21 @@ lnfq_slot_borrow(lnfq_handle *handle, PyObject *buffer)
 void
 lnfq_slot_give_back(lnfq_handle *handle, lnfq_slot *slot)
 {
-    if (Py_REFCNT(slot) == 1 && !PyObject_GC_IsTracked((PyObject *)slot)) {
+    if (lnfq_reference_sole((PyObject *)slot) && !PyObject_GC_IsTracked((PyObject *)slot)) {
         PyBuffer_Release(&slot->borrowed);
         slot = atomic_exchange(&handle->spare_slot, slot);
     }
     Py_XDECREF(slot);
+}
+
+void
+lnfq_slot_track(lnfq_slot *slot)
+{
+    Py_BEGIN_CRITICAL_SECTION(slot);
+    if (slot->borrowed.obj != NULL && !PyObject_GC_IsTracked((PyObject *)slot)) {
+        PyObject_GC_Track(slot);
+    }
+    Py_END_CRITICAL_SECTION();
 }
 
 static int

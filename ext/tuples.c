@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Results as named tuples of libnetfilterqueue.tuples. That module needs this one's constants, so
- * it is imported when the first tuple is made. The types belong to the module's state.
+ * it is imported when the first tuple is made. The types belong to the module's state and, once
+ * there, do not change; no lock.
  */
 #include "nfq.h"
 
@@ -16,14 +17,16 @@ static const char *const tuples[LNFQ_TUPLES] = {
 static PyObject *
 get_type(lnfq_state *state, enum lnfq_tuple which)
 {
-    if (state->tuples[which] == NULL) {
-        PyObject *module = PyImport_ImportModule("libnetfilterqueue.tuples");
-        PyObject *type = module ? PyObject_GetAttrString(module, tuples[which]) : NULL;
+    PyObject *type = atomic_load(&state->tuples[which]);
 
+    if (type == NULL) {
+        PyObject *module = PyImport_ImportModule("libnetfilterqueue.tuples");
+
+        type = module ? PyObject_GetAttrString(module, tuples[which]) : NULL;
         Py_XDECREF(module);
-        Py_XSETREF(state->tuples[which], type);
+        type = lnfq_module_share(&state->tuples[which], type);
     }
-    return state->tuples[which];
+    return type;
 }
 
 PyObject *

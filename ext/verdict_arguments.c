@@ -22,7 +22,7 @@ as_bytes(PyObject *object, const char *what)
 }
 
 int
-lnfq_parse_payload(const lnfq_packet *packet, PyObject *object, const char *what,
+lnfq_parse_payload(lnfq_packet *packet, PyObject *object, const char *what,
                    struct lnfq_verdict *verdict)
 {
     PyObject *bytes;
@@ -37,7 +37,7 @@ lnfq_parse_payload(const lnfq_packet *packet, PyObject *object, const char *what
         PyErr_Format(PyExc_ValueError, "%s must have 1..%d bytes, not %zd", what, LNFQ_PAYLOAD_MAX,
                      size);
     }
-    else if (lnfq_index_truncated(&packet->index, packet->bytes)) {
+    else if (lnfq_packet_truncated(packet)) {
         PyErr_Format(PyExc_ValueError,
                      "%s: packet %u is truncated, and the kernel would cut it to this", what,
                      packet->index.id);

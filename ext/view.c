@@ -25,10 +25,9 @@ lnfq_view_new(lnfq_state *state, lnfq_slot *slot, const unsigned char *start, si
     view->slot = (lnfq_slot *)Py_NewRef((PyObject *)slot);
     view->start = start;
     view->length = length;
+    lnfq_reference_share((PyObject *)view);
     PyObject_GC_Track(view);
-    if (slot->borrowed.obj != NULL && !PyObject_GC_IsTracked((PyObject *)slot)) {
-        PyObject_GC_Track(slot);
-    }
+    lnfq_slot_track(slot);
     memory = PyMemoryView_FromObject((PyObject *)view);
     Py_DECREF(view);
     return memory;
