@@ -39,6 +39,9 @@ COMPILER = os.environ.get("CC", "cc")
 LIBRARIES = ("libnetfilter_queue", "libnfnetlink", "libmnl")
 PACKAGES = ("NetfilterQueue", "fnfqueue", "gevent", "uvloop")
 
+# An interpreter without the GIL, into whose packages this one is installed.
+FREE_THREADED = os.environ.get("FREE_THREADED", "python3t")
+
 LIMIT = "C, batch verdict"
 CPU = Metric("cpu", "us of CPU a packet")
 RATE = Metric("rate", "packets/s", 0, spread=False)
@@ -181,6 +184,23 @@ def sized(scale: Scale, size: int, fewer: int) -> Table:
     return Table(f"{size:,}-byte packets, accepted", (CPU, RATE), rows)
 
 
+def threads(scale: Scale) -> Table:
+    """Whether threads run beside each other: in free-threaded Python, all processors at work."""
+    one = "one queue, one thread"
+
+    def start(loop: str, queues: int) -> Callable[[], Subject]:
+        command = [FREE_THREADED, *python(loop, "drop")[1:]]
+        packets = scale.packets * queues
+        everywhere = contextlib.nullcontext()
+        return lambda: Burst(command, packets, 64, accepted=False, queues=queues, place=everywhere)
+
+    rows = [
+        Row(one, start("process", 1), (FREE_THREADED,)),
+        Row("two queues, two threads", start("two_threads", 2), (FREE_THREADED,)),
+    ]
+    return Table("free-threaded Python, dropped", (RATE, CPU), rows, limit=one)
+
+
 def pending(scale: Scale) -> Table:
     """Packets that wait for their verdict meanwhile."""
     rows = [Row(LIMIT, lambda: Burst(c("batch_verdict"), scale.packets, 64))]
@@ -262,6 +282,7 @@ def tables(scale: Scale) -> list[Table]:
         sized(scale, 1400, 2),
         sized(scale, 65_531, 20),
         pending(scale),
+        threads(scale),
         *latency(scale),
         *throughput(scale),
         dispatch(),
@@ -305,7 +326,8 @@ class Progress:
 def missing(row: Row) -> str | None:
     """What a row needs and is not there."""
     for name in row.needs:
-        if shutil.which(name) is None and importlib.util.find_spec(name) is None:
+        found = shutil.which(name) or ("/" not in name and importlib.util.find_spec(name))
+        if not found:
             return f"{name} is not installed"
     return None
 

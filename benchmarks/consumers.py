@@ -12,6 +12,7 @@ import importlib
 import os
 import socket
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -121,11 +122,11 @@ def enlarge(descriptor: int) -> None:
         sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
 
 
-def bound(callback: Callback, flags: int) -> nfq.NetfilterQueueHandle:
+def bound(callback: Callback, flags: int, number: int = QUEUE) -> nfq.NetfilterQueueHandle:
     """A handle with its queue."""
     handle = nfq.open()
     enlarge(handle.fd())
-    handle.create_queue(QUEUE, callback, mode=nfq.NFQNL_COPY_PACKET, maxlen=MAXLEN, flags=flags)
+    handle.create_queue(number, callback, mode=nfq.NFQNL_COPY_PACKET, maxlen=MAXLEN, flags=flags)
     return handle
 
 
@@ -135,6 +136,19 @@ def process(callback: Callback, flags: int) -> None:
     say_ready()
     while True:
         handle.process(timeout=None)
+
+
+def two_threads(callback: Callback, flags: int) -> None:
+    """Our own loop twice, each with a queue of its own."""
+    handles = [bound(callback, flags, number) for number in (QUEUE, QUEUE + 1)]
+
+    def loop(handle: nfq.NetfilterQueueHandle) -> None:
+        while True:
+            handle.process(timeout=None)
+
+    threading.Thread(target=loop, args=(handles[1],), daemon=True).start()
+    say_ready()
+    loop(handles[0])
 
 
 def manual(callback: Callback, flags: int) -> None:
@@ -262,6 +276,7 @@ LOOPS = {
     f.__name__: f
     for f in (
         process,
+        two_threads,
         manual,
         asyncio_attached,
         asyncio_stream,

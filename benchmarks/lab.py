@@ -67,20 +67,20 @@ def processors(*, ours: bool) -> Iterator[None]:
 
 
 class QueueState(NamedTuple):
-    """What the kernel tells of the queue."""
+    """What the kernel tells of the consumer's queues."""
 
     waiting: int
     dropped: int  # for want of room, in the queue or in the receive buffer
-    sequence: int  # the last packet's id
+    sequence: int  # how many packets have been queued
 
 
 class Consumer:
     """A consumer's process in the calling thread's namespace, its queue bound."""
 
-    def __init__(self, command: list[str], *, beside_us: bool = False) -> None:
+    def __init__(self, command: list[str], place: contextlib.AbstractContextManager[None]) -> None:
         # Whatever ends this program ends the consumer.
         command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
-        with processors(ours=beside_us):
+        with place:
             self._process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
@@ -108,11 +108,16 @@ class Consumer:
 
     @property
     def state(self) -> QueueState:
-        """What the kernel tells of the queue now. Looking at it takes no lock of the queue's."""
-        fields = os.pread(self._table, 4096, 0).split()
-        if len(fields) < 8:
+        """What the kernel tells of them now. Looking at it takes no lock of the queues'."""
+        lines = os.pread(self._table, 4096, 0).splitlines()
+        if not lines:
             raise self._died()
-        return QueueState(int(fields[2]), int(fields[5]) + int(fields[6]), int(fields[7]))
+        queues = [[int(field) for field in line.split()] for line in lines]
+        return QueueState(
+            waiting=sum(queue[2] for queue in queues),
+            dropped=sum(queue[5] + queue[6] for queue in queues),
+            sequence=sum(queue[7] for queue in queues),
+        )
 
     def await_waiting(self, count: int) -> None:
         """Returns once only so many packets wait for their verdict."""
@@ -151,23 +156,29 @@ class Consumer:
 
 
 class Datagrams:
-    """UDP over loopback in the calling thread's namespace, through queue 1 on its way out.
+    """UDP over loopback in the calling thread's namespace, through a queue on its way out.
 
-    Accepted ones are delivered to a socket that has room for all, and is read between rounds.
+    Accepted datagrams are delivered to a socket that has room
+    for all, and is read between rounds.
     """
 
-    def __init__(self, size: int) -> None:
-        netns.queue_rule()
+    def __init__(self, size: int, queues: int = 1) -> None:
         self._data = bytes(size - UDP_HEADERS)
         self._receiver = self._socket(netns.PORT)
         self._receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, SOCKET_BUFFER)
         # Unlike settimeout() it costs no system call.
         seconds = int(TIMEOUT).to_bytes(8, "little") + bytes(8)
         self._receiver.setsockopt(socket.SOL_SOCKET, SO_RCVTIMEO, seconds)
-        self._sender = self._socket(netns.QUEUED_PORT)
+        self._senders = [self._sender(number) for number in range(1, queues + 1)]
+
+    def _sender(self, queue: int) -> socket.socket:
+        port = netns.QUEUED_PORT - queue
+        netns.queue_rule(queue, f"-p udp --sport {port}")
+        sender = self._socket(port)
         # What waits in the queue counts as not yet sent.
-        self._sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER)
-        self._sender.connect(("127.0.0.1", netns.PORT))
+        sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SOCKET_BUFFER)
+        sender.connect(("127.0.0.1", netns.PORT))
+        return sender
 
     @staticmethod
     def _socket(port: int) -> socket.socket:
@@ -176,10 +187,11 @@ class Datagrams:
         return sock
 
     def send(self, count: int) -> None:
-        """Sends so many."""
-        send, data = self._sender.send, self._data
-        for _ in range(count):
-            send(data)
+        """Sends so many, each queue its part."""
+        for sender in self._senders:
+            send, data = sender.send, self._data
+            for _ in range(count // len(self._senders)):
+                send(data)
 
     def arrived(self) -> int:
         """How many have arrived since the last look."""
@@ -193,28 +205,37 @@ class Datagrams:
     def round_trip(self) -> int:
         """Nanoseconds from sending one to having it."""
         start = time.perf_counter_ns()
-        self._sender.send(self._data)
+        self._senders[0].send(self._data)
         self._receiver.recv(1)
         return time.perf_counter_ns() - start
 
     def close(self) -> None:
         """Closes the sockets."""
-        self._sender.close()
-        self._receiver.close()
+        for sock in (self._receiver, *self._senders):
+            sock.close()
 
 
 class Burst:
     """A consumer that is held until all packets of a round are queued."""
 
     def __init__(
-        self, command: list[str], packets: int, size: int, *, held: int = 0, accepted: bool = True
+        self,
+        command: list[str],
+        packets: int,
+        size: int,
+        *,
+        held: int = 0,
+        accepted: bool = True,
+        queues: int = 1,
+        place: contextlib.AbstractContextManager[None] | None = None,
     ) -> None:
         self._packets, self._accepted = packets, accepted
         with contextlib.ExitStack() as stack:
             namespace = stack.enter_context(contextlib.closing(netns.Namespace()))
             with namespace:
-                self._datagrams = stack.enter_context(contextlib.closing(Datagrams(size)))
-                self._consumer = stack.enter_context(contextlib.closing(Consumer(command)))
+                self._datagrams = stack.enter_context(contextlib.closing(Datagrams(size, queues)))
+                consumer = Consumer(command, place or processors(ours=False))
+                self._consumer = stack.enter_context(contextlib.closing(consumer))
             self._datagrams.send(held)
             self._close = stack.pop_all().close
 
@@ -263,7 +284,7 @@ class PingPong:
             namespace = stack.enter_context(contextlib.closing(netns.Namespace()))
             with namespace:
                 self._datagrams = stack.enter_context(contextlib.closing(Datagrams(64)))
-                consumer = Consumer(command, beside_us=one_processor)
+                consumer = Consumer(command, processors(ours=one_processor))
                 stack.enter_context(contextlib.closing(consumer))
             self._close = stack.pop_all().close
 
@@ -291,7 +312,9 @@ class Stream:
                 netns.veth("near", "far", self._far)
                 netns.run("ip address add 192.0.2.1/24 dev near")
                 netns.queue_rule(match=f"-p tcp --dport {netns.PORT}")
-                self._consumer = stack.enter_context(contextlib.closing(Consumer(command)))
+                self._consumer = stack.enter_context(
+                    contextlib.closing(Consumer(command, processors(ours=False)))
+                )
             with self._far:
                 netns.run("ip address add 192.0.2.2/24 dev far")
                 listener = socket.create_server(("192.0.2.2", netns.PORT))
