@@ -484,7 +484,7 @@ def test_everything_at_once(handle: Handle, udp: UdpPair) -> None:
 def dropped_by_the_queue(number: int) -> int | None:
     """How many packets found the queue full; None where the kernel hides it."""
     try:
-        lines = Path("/proc/self/net/netfilter/nfnetlink_queue").read_text().splitlines()
+        lines = Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_text().splitlines()
     except PermissionError:
         return None
     return {int(line.split()[0]): int(line.split()[5]) for line in lines}[number]

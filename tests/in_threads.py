@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A plugin of pytest's that runs each test in several threads at once: -p in_threads --threads N.
+
+Each thread has a network namespace, a handle and a pair of sockets of its own. Left out is what
+needs the main thread or the process for itself: tests with fixtures that are not among these,
+asynchronous ones, and those of `ALONE`.
+"""
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+from netns import UdpPair, background, private_namespace, queue_rule
+
+import libnetfilterqueue as nfq
+
+SECONDS = 60.0  # for all threads; they wait for each other, and for sanitizers
+
+ALONE = frozenset(
+    {
+        # They look at the process's memory, descriptors and children, or take all processors.
+        "test_fork",
+        "test_kept",
+        "test_threads",
+        "test_no_such_path",
+        "test_no_namespace",
+        "test_negative_descriptor",
+        "test_wrong_type",
+        "test_balance_over_processes",
+        "test_number_is_free_once_its_queue_is_destroyed",
+        # Warnings, signal handlers and hooks are the process's.
+        "test_dropped_open_handle",
+        "test_cycles_are_collected",
+        "test_reference_cycle",
+        "test_signal_handler_raises",
+        "test_signal_handler_returns",
+        # A parameter of theirs is a fixture's.
+        "test_rewritten_tcp",
+        "test_rewritten_segments",
+        "test_unchanged_copy",
+    }
+)
+
+
+@contextlib.contextmanager
+def udp() -> Iterator[UdpPair]:
+    """What the fixture of that name gives."""
+    queue_rule(1)
+    with UdpPair() as pair:
+        yield pair
+
+
+FIXTURES: dict[str, Callable[[], AbstractContextManager[Any]]] = {"udp": udp, "handle": nfq.open}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--threads", type=int, default=4, help="how many threads run each test")
+
+
+def arguments_of(item: pytest.Function) -> dict[str, object] | None:
+    """The arguments of a test that are not made for each thread; None if it has to be left out."""
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    names = inspect.signature(item.obj).parameters
+    fit = all(name in parameters or name in FIXTURES or name == "netns" for name in names)
+    if ALONE & {item.path.stem, item.originalname} or not fit:
+        return None
+    if inspect.iscoroutinefunction(item.obj):
+        return None
+    return {name: parameters[name] for name in names if name in parameters}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves tests out."""
+    fit = [
+        item
+        for item in items
+        if isinstance(item, pytest.Function) and arguments_of(item) is not None
+    ]
+    config.hook.pytest_deselected(items=[item for item in items if item not in fit])
+    items[:] = fit
+
+
+def run(item: pytest.Function, barrier: threading.Barrier) -> None:
+    """Runs a test in the calling thread, when the others do."""
+    arguments = arguments_of(item)
+    assert arguments is not None
+    with private_namespace() as namespace, contextlib.ExitStack() as stack:
+        for name in inspect.signature(item.obj).parameters:
+            if name == "netns":
+                arguments[name] = namespace
+            elif name in FIXTURES:
+                arguments[name] = stack.enter_context(FIXTURES[name]())
+        barrier.wait(SECONDS)
+        item.obj(**arguments)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
+    """Runs it in threads, and raises what the first of them that failed has raised."""
+    count = pyfuncitem.config.getoption("threads")
+    barrier = threading.Barrier(count)
+    for future in [background(run, pyfuncitem, barrier) for _ in range(count)]:
+        future.result(SECONDS)
+    return True
