@@ -52,8 +52,8 @@ explain(int error)
     case ENOENT:
         return "the kernel has no such packet any more";
     case EPERM:
-        return "CAP_NET_ADMIN is needed in the network namespace; the packet waits, as do all whose "
-               "verdicts were sent with it";
+        return "CAP_NET_ADMIN is needed in the network namespace; the packet waits, and so do all "
+               "whose verdicts were sent with it";
     case ENODEV:
         return "the kernel has no such queue any more";
     default:

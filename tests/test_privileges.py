@@ -2,13 +2,30 @@
 """What needs CAP_NET_ADMIN, and what happens to a program that has lost it."""
 
 import errno
+import re
+import signal
 import socket
 import struct
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from netns import PORT, TIMEOUT, UdpPair, background, queue_rule, without_net_admin
+from capabilities import effective, only
+from netns import (
+    CAP_NET_ADMIN,
+    PORT,
+    QUEUED_PORT,
+    TIMEOUT,
+    UdpPair,
+    background,
+    iptables,
+    queue_rule,
+    without_net_admin,
+)
 from played_kernel import (
     MSG_VERDICT,
     NFQA_VERDICT_HDR,
@@ -18,10 +35,13 @@ from played_kernel import (
     message,
     packet_message,
 )
+from programs import QUEUE, Program, running
 from queues import Handle, Packet, Queue, accept, keeping, process_until
 
 import libnetfilterqueue as nfq
 
+CAPABILITIES = Path(__file__).with_name("capabilities.py")
+PRIVILEGED = Path(__file__).with_name("privileged.py")
 COPY = nfq.NFQNL_COPY_PACKET
 VERDICT_HEADER = attribute(NFQA_VERDICT_HDR, struct.pack("!II", nfq.NF_ACCEPT, 7))
 OTHER_PORT = 9997  # where datagrams come from that pass through queue 2
@@ -314,3 +334,108 @@ def test_close(handle: Handle, udp: UdpPair) -> None:
         udp.send(b"next")
         process_until(other, lambda: other.stats().packets)
         assert udp.arrivals() == [b"next"]
+
+
+# Programs
+
+
+@pytest.fixture
+def queued(udp: UdpPair) -> UdpPair:
+    """Datagrams that pass through the queue of an example."""
+    queue_rule(QUEUE, match=f"-p udp --sport {QUEUED_PORT}", table="mangle")
+    iptables("-t raw -F")
+    return udp
+
+
+def passes(program: Program, udp: UdpPair) -> bool:
+    """Whether the program sees a datagram and lets it pass."""
+
+    def send() -> None:
+        assert program.process.poll() is None, program.output
+        udp.send(b"data")
+        time.sleep(0.01)
+
+    return udp.arrives(b"data", send) and "Received:" in program.output
+
+
+@pytest.mark.parametrize("name", ["readme_loop.py", "gevent_monkey.py"])
+def test_nothing_else_is_needed(tmp_path: Path, queued: UdpPair, name: str) -> None:
+    """CAP_NET_ADMIN alone is enough, given as systemd does, with no_new_privs."""
+    with running(tmp_path, name, under=only("net_admin")) as program:
+        assert passes(program, queued)
+        assert effective(program.process.pid) == 1 << CAP_NET_ADMIN
+        program.end(signal.SIGTERM)
+
+
+def test_everything_else_is_not_enough(tmp_path: Path) -> None:
+    """All capabilities but that one: PermissionError that names it."""
+    under = ["setpriv", "--bounding-set", "-net_admin"]
+    with running(tmp_path, "readme_loop.py", under=under) as program:
+        assert program.process.wait(TIMEOUT) == 1
+        assert re.search("PermissionError: .*CAP_NET_ADMIN", program.output)
+
+
+def test_file_capability(tmp_path: Path, queued: UdpPair) -> None:
+    """An interpreter whose file has the capability gives it to whoever runs it."""
+    directory = tmp_path / "mounted"
+    directory.mkdir()
+    under = ["unshare", "--mount", sys.executable, CAPABILITIES, directory]
+    with running(tmp_path, "readme_loop.py", under=under) as program:
+        assert passes(program, queued)
+        assert effective(program.process.pid) == 1 << CAP_NET_ADMIN
+        program.end(signal.SIGTERM)
+
+
+def test_file_capability_without_new_privileges(tmp_path: Path) -> None:
+    """Under no_new_privs files give none."""
+    directory = tmp_path / "mounted"
+    directory.mkdir()
+    under = ["unshare", "--mount", "setpriv", "--no-new-privs"]
+    under += [sys.executable, str(CAPABILITIES), str(directory)]
+    with running(tmp_path, "readme_loop.py", under=under) as program:
+        assert program.process.wait(TIMEOUT) == 1
+        assert re.search("PermissionError: .*CAP_NET_ADMIN", program.output)
+
+
+def attempt(*arguments: object, under: Sequence[str] = (), fds: Sequence[int] = ()) -> str:
+    """How it went for the program that tries one thing."""
+    command = [*under, sys.executable, PRIVILEGED, *arguments]
+    done = subprocess.run(
+        [str(word) for word in command],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=TIMEOUT,
+        pass_fds=fds,
+    )
+    return done.stdout.strip()
+
+
+def test_descriptor_of_a_privileged_program(handle: Handle) -> None:
+    """A program without the capability can't bind queues on a socket of one that has it."""
+    fd = handle.fd()
+    assert attempt("adopt", fd, under=only("net_admin"), fds=[fd]) == "bound"
+    refused = attempt("adopt", fd, under=only(), fds=[fd])
+    assert re.match("PermissionError: .*CAP_NET_ADMIN", refused)
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_descriptor_of_an_unprivileged_program(privileged: bool) -> None:
+    """A socket received from a program that lacked the capability doesn't bind here either."""
+    ours, theirs = socket.socketpair()
+    under = only("net_admin") if privileged else only()
+    with ours, theirs:
+        attempt("hand", theirs.fileno(), under=under, fds=[theirs.fileno()])
+        _, (fd,), _, _ = socket.recv_fds(ours, 100, 1)
+    with socket.socket(fileno=fd) as sock, nfq.open(fd=sock) as handle:
+        if privileged:
+            handle.create_queue(1, accept)
+        else:
+            with pytest.raises(PermissionError, match=r"CAP_NET_ADMIN.* when .* opened"):
+                handle.create_queue(1, accept)
+
+
+def test_user_namespace() -> None:
+    """Root of a user namespace needs a network namespace that belongs to it."""
+    assert re.match("PermissionError: .*CAP_NET_ADMIN", attempt("bind", under=["unshare", "-r"]))
+    assert attempt("packets", under=["unshare", "-rn"]) == "[b'data']"
