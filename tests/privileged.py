@@ -3,6 +3,7 @@
 
     privileged.py bind         creates queue 1
     privileged.py adopt FD     creates queue 1 on a netlink socket that it has inherited
+    privileged.py elsewhere    opens a handle as if in another network namespace
     privileged.py hand FD      opens a handle and hands its socket over by that UNIX socket
     privileged.py packets      sends a datagram through queue 1 of its own network namespace
     privileged.py setuid UID   becomes that user between two packets
@@ -36,6 +37,11 @@ def adopt(fd: str) -> str:
         return create_queue(handle)
 
 
+def elsewhere() -> str:
+    nfq.open(netns="/proc/self/ns/net").close()
+    return "opened"
+
+
 def hand(fd: str) -> str:
     with nfq.open() as handle, socket.socket(fileno=int(fd)) as receiver:
         socket.send_fds(receiver, [b"socket"], [handle.fd()])
@@ -67,7 +73,7 @@ def setuid(uid: str) -> str:
 
 
 ACTIONS: dict[str, Callable[..., str]] = {
-    action.__name__: action for action in (bind, adopt, hand, packets, setuid)
+    action.__name__: action for action in (bind, adopt, elsewhere, hand, packets, setuid)
 }
 
 if __name__ == "__main__":

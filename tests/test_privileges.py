@@ -435,6 +435,13 @@ def test_descriptor_of_an_unprivileged_program(privileged: bool) -> None:
                 handle.create_queue(1, accept)
 
 
+def test_another_network_namespace() -> None:
+    """To enter one needs CAP_SYS_ADMIN, and the error says so."""
+    assert attempt("elsewhere", under=only("sys_admin")) == "opened"
+    refused = attempt("elsewhere", under=only("net_admin"))
+    assert re.match("PermissionError: .*CAP_SYS_ADMIN", refused)
+
+
 def test_user_namespace() -> None:
     """Root of a user namespace needs a network namespace that belongs to it."""
     assert re.match("PermissionError: .*CAP_NET_ADMIN", attempt("bind", under=["unshare", "-r"]))
