@@ -11,7 +11,7 @@ from pathlib import Path
 import dns.message
 import pytest
 from nameserver import ADDRESSES, PORT, addresses, ask, send, serving
-from netns import CAP_NET_ADMIN, iptables
+from netns import CAP_NET_ADMIN, Namespace, iptables
 from programs import EXAMPLES
 from systemd import Systemd
 
@@ -23,13 +23,21 @@ FAMILY = socket.AF_INET
 EXPOSURE = 15  # tenths, of 100, that `systemd-analyze security` may count
 
 
-@pytest.fixture
-def systemd(tmp_path: Path) -> Iterator[Systemd]:
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[Namespace]:
+    """The network namespace of the service, for all tests: emulated machines are slow."""
+    with contextlib.closing(Namespace()) as namespace:
+        yield namespace
+
+
+@pytest.fixture(scope="module")
+def systemd(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systemd]:
     """A systemd that knows the unit, and has what it starts."""
-    units = tmp_path / "units"
-    units.mkdir()
+    units = tmp_path_factory.mktemp("units")
     shutil.copy(UNIT, units)
-    with Systemd(units) as systemd:
+    with namespace:
+        systemd = Systemd(units)
+    with systemd:
         shutil.copy(EXAMPLES / "dns_filter.py", systemd.path("/opt/dns-filter"))
         systemd.path("/opt/dns-filter/blocked").write_text("blocked.example\n")
         yield systemd
@@ -49,6 +57,14 @@ def is_bound() -> bool:
     return False
 
 
+@pytest.fixture
+def inside(namespace: Namespace) -> Iterator[None]:
+    """The test is where the service is."""
+    with namespace:
+        yield
+
+
+@pytest.mark.usefixtures("inside")
 def test_filter(systemd: Systemd) -> None:
     """It filters, as another user with one capability, and ends when it is told to."""
     iptables(f"-A OUTPUT -p udp --dport {PORT} -j NFQUEUE --queue-num 1")
