@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """examples/separated.py: a process without privileges decides, by way of one that has them."""
 
+import importlib
 import signal
+import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -95,13 +97,25 @@ REFUSED = {
 }
 
 
+PassVerdicts = Callable[[int, socket.socket, socket.socket], None]
+
+
 @pytest.fixture
-def is_about(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, bytes], bool]:
+def pass_verdicts(monkeypatch: pytest.MonkeyPatch) -> PassVerdicts:
+    """What the example does with what comes from the process without privileges."""
     monkeypatch.syspath_prepend(EXAMPLES)
-    return cast("Callable[[int, bytes], bool]", __import__("separated").is_about)
+    return cast("PassVerdicts", importlib.import_module("separated").pass_verdicts)
 
 
-@pytest.mark.parametrize("name", [*PASSED, *REFUSED])
-def test_what_is_passed_on(is_about: Callable[[int, bytes], bool], name: str) -> None:
-    """Messages of that queue are, and nothing else a netlink socket can carry."""
-    assert is_about(QUEUE, {**PASSED, **REFUSED}[name]) == (name in PASSED)
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_passed_on(pass_verdicts: PassVerdicts, name: str) -> None:
+    """Messages of that queue are; anything else is not, and ends it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    kernel, passed = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs, kernel, passed:
+        for datagram in (*PASSED.values(), REFUSED[name], GOOD):
+            theirs.send(datagram)
+        pass_verdicts(QUEUE, kernel, ours)
+        kernel.send(b"the end")
+        assert [passed.recv(1000) for _ in PASSED] == list(PASSED.values())
+        assert passed.recv(1000) == b"the end"
