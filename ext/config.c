@@ -194,6 +194,7 @@ lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_confi
 {
     _Alignas(
         struct nlmsghdr) unsigned char bytes[2 * LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
+    const struct nlmsghdr *first = (const void *)bytes;
     struct lnfq_awaited awaited = {0};
     bool repeated = false;
     int error = EAGAIN;
@@ -210,6 +211,7 @@ lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_confi
         awaited.seq = ++handle->seq;
         awaited.answered = false;
         size += lnfq_request_put_config(bytes + size, queue, awaited.seq, true, config);
+        awaited.first_seq = first->nlmsg_seq;
         error = confirm(attempt(handle, &awaited, bytes, size), repeated, config);
         repeated = true;
     }
@@ -245,7 +247,8 @@ lift_fences(lnfq_handle *handle, uint32_t marker)
     }
 }
 
-/* A packet whose verdict was refused is still there, unless that is the reason. */
+/* A packet whose verdict was refused is still there, unless that is the reason. A sender without
+ * CAP_NET_ADMIN is told of the datagram's first verdict only; others may be other queues'. */
 static void
 note_refusal(lnfq_handle *handle, const struct lnfq_answer *answer)
 {
@@ -254,17 +257,25 @@ note_refusal(lnfq_handle *handle, const struct lnfq_answer *answer)
     for (size_t i = 0; answer->error != ENOENT && i < handle->queue_count; i++) {
         lnfq_queue *queue = handle->queues[i];
 
-        if (!answer->named || queue->number == answer->queue) {
+        if (!answer->named || answer->error == EPERM || queue->number == answer->queue) {
             queue->pending.refused = true;
         }
     }
+}
+
+/* The kernel answers a sender without CAP_NET_ADMIN once, for the first message of a datagram. */
+static bool
+answers(const struct lnfq_answer *answer, const struct lnfq_awaited *awaited)
+{
+    return answer->seq == awaited->seq
+           || (answer->error == EPERM && answer->seq == awaited->first_seq);
 }
 
 static void
 answer_awaited(lnfq_handle *handle, const struct lnfq_answer *answer)
 {
     for (struct lnfq_awaited *awaited = handle->awaited; awaited != NULL; awaited = awaited->next) {
-        if (awaited->seq == answer->seq) {
+        if (answers(answer, awaited)) {
             awaited->answered = true;
             awaited->error = answer->error;
         }
@@ -328,7 +339,9 @@ explain_permission(lnfq_handle *handle, uint16_t queue, char remedy[LNFQ_REMEDY_
     uint32_t port;
 
     if (!permitted(handle)) {
-        snprintf(remedy, LNFQ_REMEDY_SIZE, "CAP_NET_ADMIN is needed in the network namespace");
+        snprintf(remedy, LNFQ_REMEDY_SIZE,
+                 "CAP_NET_ADMIN is needed in the network namespace, now and when the handle was "
+                 "opened");
     }
     else if (lnfq_netns_is_ours(handle->fd) && lnfq_status_owner(queue, &port)) {
         snprintf(remedy, LNFQ_REMEDY_SIZE,

@@ -1117,8 +1117,9 @@ static PyGetSetDef handle_attributes[] = {
      "It is called by process, handle_packet or close, whichever reads the report. ENOENT is\n"
      "the most frequent reason: the kernel has dropped the packet meanwhile, for example with\n"
      "its device, or another verdict released it. EPERM: CAP_NET_ADMIN is gone, and the packet\n"
-     "waits. For a batch verdict the id is the last that it is about. The number is None on\n"
-     "an adopted socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.",
+     "waits; the kernel tells of the first only of the verdicts that were sent together. For a\n"
+     "batch verdict the id is the last that it is about. The number is None on an adopted\n"
+     "socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.",
      (void *)offsetof(lnfq_handle, on_verdict_error)},
     {"rcvbuf", lnfq_handle_get_rcvbuf, lnfq_handle_set_rcvbuf,
      "The socket's receive buffer in bytes, as the kernel counts them: an int.\n\n"

@@ -241,6 +241,7 @@ struct lnfq_name {
 struct lnfq_awaited {
     struct lnfq_awaited *next;
     uint32_t seq;
+    uint32_t first_seq; /* of the message that its datagram starts with */
     bool answered;
     int error;
 };

@@ -689,6 +689,14 @@ queue_set_verdict_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     Py_RETURN_NONE;
 }
 
+static const char *
+destroy_remedy(int error)
+{
+    return error == EPERM ? "CAP_NET_ADMIN is needed in the network namespace; closing the handle "
+                            "frees the number"
+                          : "";
+}
+
 PyDoc_STRVAR(destroy_doc,
              "destroy($self, /)\n"
              "--\n"
@@ -716,7 +724,7 @@ queue_destroy(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     error = lnfq_queue_destroy(queue);
     if (error != 0) {
-        lnfq_error_raise(error, "", "destroy() of queue %u", queue->number);
+        lnfq_error_raise(error, destroy_remedy(error), "destroy() of queue %u", queue->number);
         return NULL;
     }
     Py_RETURN_NONE;

@@ -52,7 +52,8 @@ explain(int error)
     case ENOENT:
         return "the kernel has no such packet any more";
     case EPERM:
-        return "CAP_NET_ADMIN is needed in the network namespace, and the packet waits";
+        return "CAP_NET_ADMIN is needed in the network namespace; the packet waits, and so do all "
+               "whose verdicts were sent with it";
     case ENODEV:
         return "the kernel has no such queue any more";
     default:

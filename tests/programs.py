@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from netns import TIMEOUT
@@ -20,12 +20,14 @@ QUEUE = 7
 class Program:
     """An example that runs on a queue, and what it has printed."""
 
-    def __init__(self, directory: Path, name: str, *arguments: object) -> None:
+    def __init__(
+        self, directory: Path, name: str, *arguments: object, under: Sequence[object] = ()
+    ) -> None:
         self._output = directory / "output"
         command = [sys.executable, "-W", "always::ResourceWarning", EXAMPLES / name, QUEUE]
         with self._output.open("w") as file:
             self.process = subprocess.Popen(
-                [str(word) for word in (*command, *arguments)],
+                [str(word) for word in (*under, *command, *arguments)],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -60,9 +62,14 @@ class Program:
 
 
 @contextlib.contextmanager
-def running(directory: Path, name: str, *arguments: object) -> Iterator[Program]:
-    """The example runs for the length of the block, unless it has ended before."""
-    program = Program(directory, name, *arguments)
+def running(
+    directory: Path, name: str, *arguments: object, under: Sequence[object] = ()
+) -> Iterator[Program]:
+    """The example runs for the length of the block, unless it has ended before.
+
+    `under` is a command that runs the command which is appended to it.
+    """
+    program = Program(directory, name, *arguments, under=under)
     try:
         yield program
     finally:

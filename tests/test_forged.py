@@ -132,6 +132,18 @@ def test_forged_answers(handle: Handle, udp: UdpPair, forge: Forge, queue: Queue
     assert udp.arrivals() == [b"data"]
 
 
+@pytest.mark.usefixtures("queue")
+def test_seen_by_recvfrom(handle: Handle, udp: UdpPair, forge: Forge) -> None:
+    """A loop of one's own can tell: the kernel's address is port 0 and no groups."""
+    udp.send(b"data")
+    forge(FORGED["packet"])
+    with netlink_socket(handle) as sock:
+        assert sock.recvfrom(4096)[1] == (0, 0)
+        data, (port, groups) = sock.recvfrom(4096)
+    assert (data, groups) == (FORGED["packet"], 0)
+    assert port != 0
+
+
 def test_only_the_privileged_forge(forge: Forge) -> None:
     """Without CAP_NET_ADMIN the kernel lets nobody send to another netlink socket."""
     with without_net_admin(), pytest.raises(PermissionError):

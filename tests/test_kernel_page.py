@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/kernel.md names all that there is, and nothing that isn't there."""
+"""docs/kernel.md names all that there is; neither it nor others name tests that aren't there."""
 
 import enum
 import inspect
@@ -13,7 +13,8 @@ import pytest
 import libnetfilterqueue as nfq
 
 TESTS = Path(__file__).parent
-PAGE = (TESTS.parent / "docs" / "kernel.md").read_text()
+PAGES = [TESTS.parent / name for name in ("docs/kernel.md", "docs/privileges.md", "SECURITY.md")]
+PAGE = PAGES[0].read_text()
 SPANS = re.findall(r"`([^`]+)`", PAGE)
 TEST = re.compile(r"`((?:vm/)?test_\w+\.py)::(test_\w+)`")
 
@@ -60,7 +61,10 @@ def test_rows(table: str) -> None:
         assert TEST.search(row.rsplit(" | ", 1)[1])
 
 
-@pytest.mark.parametrize(("file", "name"), sorted(set(TEST.findall(PAGE))))
-def test_tests(file: str, name: str) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tests(page: Path) -> None:
     """Each test is there."""
-    assert re.search(rf"^def {name}\(", (TESTS / file).read_text(), re.MULTILINE)
+    tests = sorted(set(TEST.findall(page.read_text())))
+    assert len(tests) >= 10
+    for file, name in tests:
+        assert re.search(rf"^def {name}\(", (TESTS / file).read_text(), re.MULTILINE), (file, name)
