@@ -158,10 +158,9 @@ get_writable(PyObject *object, Py_buffer *view)
     }
     /* As for the standard library's own functions, a buffer of another kind is a wrong type. */
     if (PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_BufferError)) {
-        PyErr_Format(PyExc_TypeError,
-                     "update_checksums(): buffer must be a writable, C-contiguous bytes-like "
-                     "object, not %.200s",
-                     Py_TYPE(object)->tp_name);
+        lnfq_refuse(
+            PyExc_TypeError, object,
+            "update_checksums(): buffer must be a writable, C-contiguous bytes-like object");
     }
     return -1;
 }

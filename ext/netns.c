@@ -80,13 +80,16 @@ open_path(PyObject *object)
     int fd;
 
     if (!PyUnicode_FSConverter(object, &path)) {
+        if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+            lnfq_refuse(PyExc_ValueError, object, "open(): netns must be a path");
+        }
         return -1;
     }
     Py_BEGIN_ALLOW_THREADS
     fd = open(PyBytes_AS_STRING(path), O_RDONLY | O_CLOEXEC);
     Py_END_ALLOW_THREADS
     if (fd < 0) {
-        lnfq_error_raise(errno, "", "open(): netns '%s'", PyBytes_AS_STRING(path));
+        lnfq_error_raise(errno, "", "open(): netns '%.200s'", PyBytes_AS_STRING(path));
     }
     Py_DECREF(path);
     return fd;

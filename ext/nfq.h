@@ -88,6 +88,11 @@ int lnfq_parse_arguments(const char *call, const char *const *names, Py_ssize_t 
                          Py_ssize_t positional, PyObject *const *args, Py_ssize_t nargs,
                          PyObject *kwnames, PyObject **values);
 
+/* Raises `error`, a TypeError or the like unless it is ValueError: the rule that the format says,
+ * and which value breaks it. */
+void lnfq_refuse(PyObject *error, PyObject *object, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* Reads an int in lowest..highest. Returns 0, or -1 with TypeError or ValueError naming `what`. */
 int lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t highest,
                    int64_t *value);
