@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, cast
 
 from netns import TIMEOUT
 from played_kernel import NFQA_L2HDR, NLMSG_NOOP, attribute, message, packet_message
-from queues import Handle, Packet, Queue, accept
+from queues import Handle, Packet, Queue
 
 import libnetfilterqueue as nfq
 
@@ -57,6 +57,10 @@ class Member(NamedTuple):
             setattr(subject, self.name, *args)
             return None
         return getattr(subject, self.name)(*args, **kwargs)
+
+    def right(self) -> dict[str, object]:
+        """Arguments that it takes, all of them."""
+        return {parameter.name: domain(parameter).right() for parameter in self.parameters}
 
     def arguments(
         self, values: Mapping[str, object]
@@ -96,7 +100,8 @@ def _signature(function: Callable[..., object], bound: bool) -> inspect.Signatur
     return signature.replace(parameters=parameters[1:] if bound else parameters)
 
 
-def _public(name: str) -> bool:
+def is_public(name: str) -> bool:
+    """Whether users are meant to use a name of the package."""
     return not name.startswith("_") or name in PROTOCOL
 
 
@@ -107,7 +112,7 @@ PROTOCOL = {
 
 def members_of_class(cls: type) -> Iterator[Member]:
     """What a class and its bases in the package have."""
-    for name in filter(_public, dir(cls)):
+    for name in filter(is_public, dir(cls)):
         value = inspect.getattr_static(cls, name)
         if isinstance(value, property):
             yield Member(cls.__name__, name, "read", inspect.Signature())
@@ -137,7 +142,7 @@ def _stub() -> dict[str, Any]:
     return {
         name: value
         for name, value in names.items()
-        if getattr(value, "__module__", None) == "stub" and _public(name)
+        if getattr(value, "__module__", None) == "stub" and is_public(name)
     }
 
 
@@ -189,10 +194,6 @@ class Objects(NamedTuple):
     def call(self, member: Member, *args: object, **kwargs: object) -> object:
         return member.call(self.subject(member), *args, **kwargs)
 
-    def right(self, member: Member) -> dict[str, object]:
-        """Arguments that the member takes, all of them."""
-        return {parameter.name: domain(parameter).right() for parameter in member.parameters}
-
 
 def kept_packet(handle: Handle, queue: Queue, kept: list[Packet], number: int) -> Objects:
     """A packet of the queue, whose callback puts it into `kept`."""
@@ -212,15 +213,38 @@ class Unshowable:
 
 
 class Index:
-    """An int where one is asked for. What it does then is the test's."""
+    """Is an int where one is asked for."""
 
-    def __init__(self, value: int, effect: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, value: int) -> None:
         self._value = value
-        self._effect = effect
 
     def __index__(self) -> int:
-        self._effect()
         return self._value
+
+
+class Acting:
+    """Is whatever it is asked for: the value, once it has done something."""
+
+    def __init__(self, value: Any, act: Callable[[], object]) -> None:
+        self._value = value
+        self._act = act
+
+    def __index__(self) -> int:
+        self._act()
+        return int(self._value)
+
+    def __bool__(self) -> bool:
+        self._act()
+        return bool(self._value)
+
+    def __fspath__(self) -> str:
+        self._act()
+        return "/no/such/path"
+
+    def fileno(self) -> int:
+        """An open descriptor."""
+        self._act()
+        return 0
 
 
 Due = type[Exception] | tuple[type[Exception], ...] | None
@@ -295,7 +319,7 @@ def sized_buffer(least: int, most: int, right: bytes) -> Domain:
 
 
 NOOP = message(NLMSG_NOOP)
-IP_PACKET = bytes.fromhex("4500001400000000400600000a0000010a000002")
+IP_PACKET = bytes.fromhex("4500001400000000403b00000a0000010a000002")
 
 
 def _message_due(value: Any) -> Due:
@@ -340,6 +364,10 @@ def _timeout_due(value: Any) -> Due:
     return ValueError if math.isnan(seconds) or seconds < 0 else None
 
 
+def ignore(*_: object) -> None:
+    """A callback or hook that does nothing."""
+
+
 def _callable_due(value: object) -> Due:
     return None if callable(value) else TypeError
 
@@ -368,7 +396,7 @@ KINDS: dict[str, Callable[[str], Domain]] = {
     "SupportsIndex": NUMBERS.__getitem__,
     "int": NUMBERS.__getitem__,
     "bool": lambda _: Domain(lambda: True, lambda _: None),
-    "Callable": lambda _: Domain(lambda: accept, _callable_due),
+    "Callable": lambda _: Domain(lambda: ignore, _callable_due),
     "ReadableBuffer": lambda name: (
         BUFFERS[name] if name in BUFFERS else Domain(lambda: NOOP, _message_due)
     ),
