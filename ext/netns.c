@@ -115,10 +115,18 @@ copy_descriptor(PyObject *object)
 int
 lnfq_netns_descriptor(PyObject *object)
 {
-    if (PyUnicode_Check(object) || PyBytes_Check(object)
-        || PyObject_HasAttrString((PyObject *)Py_TYPE(object), "__fspath__")) {
-        return open_path(object);
+    PyObject *path = PyOS_FSPath(object);
+    int fd;
+
+    if (path != NULL) {
+        fd = open_path(path);
+        Py_DECREF(path);
+        return fd;
     }
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+        return -1;
+    }
+    PyErr_Clear(); /* it is no path */
     return copy_descriptor(object);
 }
 
