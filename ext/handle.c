@@ -486,6 +486,9 @@ close_forked(lnfq_handle *handle)
 {
     handle->closed = true;
     close_descriptors(handle);
+    while (handle->queue_count > 0) {
+        lnfq_queue_abandon(handle->queues[handle->queue_count - 1]);
+    }
 }
 
 /* Takes a hook out, so that it is called once at most. */

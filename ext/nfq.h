@@ -394,6 +394,9 @@ PyObject *lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *call
  */
 int lnfq_queue_destroy(lnfq_queue *queue);
 
+/* In a child of fork: the handle, and so its callback, let it go; the parent's stays as it is. */
+void lnfq_queue_abandon(lnfq_queue *queue);
+
 /* With the lock: whether a message with that id, received in that epoch, is this binding's.
  * `foreign` says that it was not this handle that received it. If so, it counts as received. */
 bool lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign);
