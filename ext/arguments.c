@@ -25,10 +25,11 @@ show(PyObject *object)
 void
 lnfq_refuse(PyObject *error, PyObject *object, const char *format, ...)
 {
-    PyObject *shown = show(object);
-    PyObject *rule = NULL;
+    PyObject *shown, *rule = NULL;
     va_list values;
 
+    PyErr_Clear(); /* Python code must not run with an exception set */
+    shown = show(object);
     if (shown != NULL) {
         va_start(values, format);
         rule = PyUnicode_FromFormatV(format, values);
