@@ -8,6 +8,7 @@ nothing about its range yet is a KeyError.
 import __future__
 
 import ast
+import asyncio
 import inspect
 import math
 import operator
@@ -23,6 +24,7 @@ from played_kernel import NFQA_L2HDR, NLMSG_NOOP, attribute, message, packet_mes
 from queues import Handle, Packet, Queue
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue import aio, green
 
 U16, U32, INT_MAX = (1 << 16) - 1, (1 << 32) - 1, (1 << 31) - 1
 L2_HEADER = bytes(range(14))
@@ -387,8 +389,8 @@ def _netns_due(value: object) -> Due:
     return OSError if hasattr(value, "fileno") else _descriptor_due(value)
 
 
-def _instance(*kinds: type) -> Callable[[object], Due]:
-    return lambda value: None if isinstance(value, kinds) else TypeError
+def _instance(kind: type) -> Domain:
+    return Domain(lambda: None, lambda value: None if isinstance(value, kind) else TypeError)
 
 
 # By the beginnings of annotations, without None.
@@ -405,6 +407,13 @@ KINDS: dict[str, Callable[[str], Domain]] = {
     "_Float": lambda _: Domain(lambda: 0, _timeout_due),
     "StrOrBytesPath": lambda _: Domain(lambda: None, _netns_due),
     "FileDescriptorLike": lambda _: Domain(lambda: None, _descriptor_due),
+    # The adapters'; the tests have the right ones.
+    "str | bytes | os.PathLike": lambda _: Domain(lambda: None, _netns_due),
+    "libnetfilterqueue.NetfilterQueueHandle": lambda _: _instance(nfq.NetfilterQueueHandle),
+    "asyncio.events.AbstractEventLoop": lambda _: _instance(asyncio.AbstractEventLoop),
+    "libnetfilterqueue.aio._packets.PacketStream": lambda _: _instance(aio.PacketStream),
+    "libnetfilterqueue.green._packets.PacketStream": lambda _: _instance(green.PacketStream),
+    "collections.abc.Callable": lambda _: Domain(lambda: ignore, _callable_due),
     "object": lambda _: Domain(lambda: None, lambda _: None),
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Bad callers: whatever a public member is given, a refusal says so and has changed nothing."""
 
+import asyncio
 import contextlib
 import copy
 import functools
@@ -11,6 +12,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any, SupportsIndex
 
 import pytest
@@ -22,7 +24,9 @@ from callers import (
     Index,
     Member,
     Objects,
+    adapter_members,
     domain,
+    ignore,
     is_buffer,
     is_public,
     kept_packet,
@@ -43,11 +47,11 @@ from misuse import (
     real_objects,
 )
 from played_kernel import PlayedKernel, SentVerdict
-from queues import Packet
+from queues import Handle, Packet
 from test_fork import in_child
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue import _ext, constants
+from libnetfilterqueue import _ext, aio, constants, green
 
 EXAMPLES = settings(
     max_examples=25,
@@ -381,3 +385,93 @@ def test_forked() -> None:
         assert in_child(child) == 0
         objects.packet.accept()
         assert objects.handle.stats().verdicts == 1
+
+
+# The adapters
+
+
+ADAPTERS: dict[str, ModuleType] = {"aio": aio, "green": green}
+ADAPTER_PARAMETERS = [
+    pytest.param(name, member, parameter.name, id=f"{name}.{member} {parameter.name}")
+    for name, adapter in ADAPTERS.items()
+    for member in adapter_members(adapter)
+    for parameter in member.parameters
+]
+
+
+def call_adapter(member: Member, handle: Handle, stream: Any, changed: dict[str, object]) -> Any:
+    """Calls it on the stream, or the stream's module, with one argument changed."""
+    subject = stream if member.owner else ADAPTERS[type(stream).__module__.split(".")[1]]
+    right = {"handle": handle, "stream": stream, "limit": 1024}
+    arguments = {name: right.get(name, value) for name, value in member.right().items()}
+    positional, named = member.arguments(arguments | changed)
+    return member.call(subject, *positional, **named)
+
+
+def check_free(handle: Handle, stream: Any) -> None:
+    """Nothing has been attached, nor has anything been closed."""
+    assert (handle.on_held, handle.on_close, handle.autoflush) == (None, None, True)
+    assert not (handle.closed or stream.closed)
+
+
+def in_asyncio(member: Member, changed: dict[str, object]) -> None:
+    async def body() -> None:
+        with nfq.open() as handle:
+            async with aio.open_queue(1) as stream:
+                try:
+                    result = call_adapter(member, handle, stream, changed)
+                    if isinstance(result, aio.PacketStream):
+                        await result.__aenter__()
+                    else:
+                        await result
+                finally:
+                    check_free(handle, stream)
+
+    asyncio.run(body())
+
+
+def in_gevent(member: Member, changed: dict[str, object]) -> None:
+    with nfq.open() as handle, green.open_queue(1) as stream:
+        try:
+            result = call_adapter(member, handle, stream, changed)
+            if isinstance(result, green.PacketStream):
+                result.__enter__()
+        finally:
+            check_free(handle, stream)
+
+
+CALLS = {"aio": in_asyncio, "green": in_gevent}
+
+
+@pytest.mark.parametrize(("adapter", "member", "name"), ADAPTER_PARAMETERS)
+def test_bad_argument_of_adapter(adapter: str, member: Member, name: str) -> None:
+    """A bad argument of an adapter's call: as in the core, and nothing is attached or bound."""
+    (parameter,) = [each for each in member.parameters if each.name == name]
+
+    @settings(EXAMPLES, max_examples=10)
+    @given(VALUES)
+    def check(drawn: object) -> None:
+        value = drawn.make() if isinstance(drawn, Special) else drawn
+        due = domain(parameter).due(value)
+        assume(due is not None)
+        assert due is not None
+        error = error_of(lambda: CALLS[adapter](member, {name: value}))
+        assert isinstance(error, due), repr(error)
+        assert name in str(error)
+        assert tells(error, value)
+        assert len(str(error)) < 300
+
+    check()
+    with nfq.open() as handle:
+        handle.create_queue(9, ignore)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_attach_closed_handle(adapter: str) -> None:
+    """A closed handle can't be attached, says the call itself."""
+    handle = nfq.open()
+    handle.close()
+    member = next(each for each in adapter_members(ADAPTERS[adapter]) if each.name == "attach")
+    error = error_of(lambda: CALLS[adapter](member, {"handle": handle}))
+    assert type(error) is ValueError
+    assert str(error) == "attach(): the handle is closed"
