@@ -19,7 +19,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, cast
 
-from netns import TIMEOUT
 from played_kernel import NFQA_L2HDR, NLMSG_NOOP, attribute, message, packet_message
 from queues import Handle, Packet, Queue
 
@@ -351,7 +350,8 @@ BUFFERS = {
 def _vlan_due(value: object) -> Due:
     if not isinstance(value, tuple) or len(value) != 2:
         return TypeError
-    return next(filter(None, map(number(0, U16).due, value)), None)
+    first, second = map(number(0, U16).due, value)
+    return first or second
 
 
 def _timeout_due(value: Any) -> Due:
