@@ -158,9 +158,10 @@ get_writable(PyObject *object, Py_buffer *view)
     }
     /* As for the standard library's own functions, a buffer of another kind is a wrong type. */
     if (PyErr_ExceptionMatches(PyExc_TypeError) || PyErr_ExceptionMatches(PyExc_BufferError)) {
-        lnfq_refuse(
-            PyExc_TypeError, object,
-            "update_checksums(): buffer must be a writable, C-contiguous bytes-like object");
+        PyErr_Format(PyExc_TypeError,
+                     "update_checksums(): buffer must be a writable, C-contiguous bytes-like "
+                     "object, not %.200s",
+                     Py_TYPE(object)->tp_name);
     }
     return -1;
 }
