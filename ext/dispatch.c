@@ -277,7 +277,7 @@ dispatch_message(struct dispatch *dispatch, const unsigned char *bytes, size_t l
         dispatch->blank = packet;
     }
     if (wrong != NULL) {
-        PyErr_SetString(dispatch->handle->state->malformed_error, wrong);
+        PyErr_Format(dispatch->handle->state->malformed_error, "%s: %s", dispatch->call, wrong);
         lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
         return 0;
     }

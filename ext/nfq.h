@@ -95,6 +95,11 @@ int lnfq_parse_arguments(const char *call, const char *const *names, Py_ssize_t 
                          Py_ssize_t positional, PyObject *const *args, Py_ssize_t nargs,
                          PyObject *kwnames, PyObject **values);
 
+/* Raises `error`, a TypeError or the like unless it is ValueError: the rule that the format says,
+ * and which value breaks it. */
+void lnfq_refuse(PyObject *error, PyObject *object, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* Reads an int in lowest..highest. Returns 0, or -1 with TypeError or ValueError naming `what`. */
 int lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t highest,
                    int64_t *value);
@@ -399,6 +404,9 @@ PyObject *lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *call
  * or an errno; the queue is destroyed in any case. The caller holds a reference.
  */
 int lnfq_queue_destroy(lnfq_queue *queue);
+
+/* In a child of fork: the handle, and so its callback, let it go; the parent's stays as it is. */
+void lnfq_queue_abandon(lnfq_queue *queue);
 
 /* With the lock: whether a message with that id, received in that epoch, is this binding's.
  * `foreign` says that it was not this handle that received it. If so, it counts as received. */

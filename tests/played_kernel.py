@@ -138,7 +138,8 @@ class PlayedKernel:
             for request in self._receive():
                 (flags,) = struct.unpack_from("=H", request, 6)
                 if flags & NLM_F_ACK:
-                    self.socket.send(error_message(error, request))
+                    with contextlib.suppress(ConnectionRefusedError):  # the handle is closed
+                        self.socket.send(error_message(error, request))
 
     def _receive(self) -> list[bytes]:
         requests: list[bytes] = []
