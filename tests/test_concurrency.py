@@ -7,14 +7,13 @@ arrive was lost or is stuck.
 
 import contextlib
 import random
-import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
 import pytest
-from netns import QUEUED_PORT, TIMEOUT, UdpPair, queue_rule
+from netns import TIMEOUT, UdpPair, queue_rule, short_turns
 from queues import ROUNDS, Handle, Packet, Queue, accept, data_of
 
 import libnetfilterqueue as nfq
@@ -29,11 +28,8 @@ Call = Callable[[Handle, Queue], object]
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
     """Threads in the test's namespace, which take turns as often as they can."""
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    with ThreadPoolExecutor(8) as pool:
+    with short_turns(), ThreadPoolExecutor(8) as pool:
         yield pool
-    sys.setswitchinterval(interval)
 
 
 def create_queue(handle: Handle, callback: Callable[[Packet], object], number: int = 1) -> Queue:
@@ -46,11 +42,15 @@ def create_queue(handle: Handle, callback: Callable[[Packet], object], number: i
     )
 
 
+def process_for_ever(handle: Handle) -> None:
+    while True:
+        handle.process(timeout=None)
+
+
 def serve(handle: Handle) -> None:
     """Waits and dispatches until the handle is closed."""
     with pytest.raises(ValueError, match="closed"):
-        while True:
-            handle.process(timeout=None)
+        process_for_ever(handle)
 
 
 @contextlib.contextmanager
@@ -319,8 +319,6 @@ def test_dropped_in_other_threads(handle: Handle, udp: UdpPair, pool: ThreadPool
 class Disorder:
     """A handle, and threads that do at random what can be done with it and its packets."""
 
-    ENDED = r"closed|destroyed"
-
     def __init__(self, handle: Handle, udp: UdpPair) -> None:
         self._handle, self._udp = handle, udp
         self._kept: Kept = SimpleQueue()
@@ -333,8 +331,8 @@ class Disorder:
         """Takes steps in an order that the seed determines."""
         chance = random.Random(seed)
         actions = [
-            *[self._send] * 4,
-            *[self._accept, self._drop] * 2,
+            *[self._send] * 8,
+            *[self._accept, self._drop] * 3,
             *(self._accept_batch, self._configure, self._replace, self._churn),
             *(self._flush, self._hold, self._process, self._look),
         ]
@@ -425,7 +423,7 @@ def test_everything_at_once(pool: ThreadPoolExecutor) -> None:
             disorder = Disorder(handle, udp)
 
             def run(thread: int, number: int = number, disorder: Disorder = disorder) -> None:
-                disorder.run(f"{number}.{thread}", 20)
+                disorder.run(f"{number}.{thread}", 40)
                 if thread == number % 3:
                     disorder.close()
 
