@@ -79,7 +79,7 @@ def test_resumed_in_any_order(udp: UdpPair, end: Callable[[Handle], object]) -> 
 
 @pytest.mark.parametrize("collected", [False, True])
 def test_dropped_in_a_callback(udp: UdpPair, collected: bool) -> None:
-    """A greenlet that is dropped while its callback is suspended ends there, and its packet passes."""
+    """A greenlet that is dropped while its callback is suspended ends there; its packet passes."""
     ended: list[int] = []
 
     def callback(packet: Packet) -> None:
