@@ -25,6 +25,8 @@ from queues import ROUNDS, Handle, Packet, Queue, accept, netlink_socket
 
 import libnetfilterqueue as nfq
 
+pytestmark = pytest.mark.usefixtures("little_garbage")
+
 COPY = nfq.NFQNL_COPY_PACKET
 SENT = [b"1", b"2", b"3"]
 
@@ -49,14 +51,6 @@ def handle_packet(handle: Handle) -> int:
 
 
 WAYS = pytest.mark.parametrize("dispatch", [process, handle_packet])
-
-
-@pytest.fixture(autouse=True)
-def little_garbage() -> Iterator[None]:
-    """Collections look at nothing that was there before the test."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 # What callbacks do

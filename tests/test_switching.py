@@ -14,11 +14,11 @@ import pytest
 from greenlet import GreenletExit, getcurrent, greenlet
 from netns import UdpPair
 from queues import ROUNDS, Handle, Packet
-from test_reentrancy import ANY_ACT, SENT, Act, create_queue, little_garbage
+from test_reentrancy import ANY_ACT, SENT, Act, create_queue
 
 import libnetfilterqueue as nfq
 
-__all__ = ["little_garbage"]  # a fixture
+pytestmark = pytest.mark.usefixtures("little_garbage")
 
 
 def suspend(packet: Packet) -> None:
