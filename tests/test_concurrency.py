@@ -10,11 +10,10 @@ import gc
 import random
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
 import pytest
-from netns import TIMEOUT, UdpPair, queue_rule, short_turns
+from netns import TIMEOUT, UdpPair, background, queue_rule, short_turns
 from queues import ROUNDS, Handle, Packet, Queue, accept, data_of
 
 import libnetfilterqueue as nfq
@@ -26,11 +25,11 @@ Kept = SimpleQueue[Packet]
 Call = Callable[[Handle, Queue], object]
 
 
-@pytest.fixture
-def pool() -> Iterator[ThreadPoolExecutor]:
-    """Threads in the test's namespace, which take turns as often as they can."""
-    with short_turns(), ThreadPoolExecutor(8) as pool:
-        yield pool
+@pytest.fixture(autouse=True)
+def turns() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    with short_turns():
+        yield
 
 
 def create_queue(handle: Handle, callback: Callable[[Packet], object], number: int = 1) -> Queue:
@@ -55,9 +54,9 @@ def serve(handle: Handle) -> None:
 
 
 @contextlib.contextmanager
-def served(pool: ThreadPoolExecutor, handle: Handle, threads: int = 1) -> Iterator[None]:
+def served(handle: Handle, threads: int = 1) -> Iterator[None]:
     """Threads serve the handle for the length of the block, and end when it is closed."""
-    serving = [pool.submit(serve, handle) for _ in range(threads)]
+    serving = [background(serve, handle) for _ in range(threads)]
     try:
         yield
     finally:
@@ -66,16 +65,18 @@ def served(pool: ThreadPoolExecutor, handle: Handle, threads: int = 1) -> Iterat
             waiter.result(TIMEOUT)
 
 
-def at_once(pool: ThreadPoolExecutor, *calls: Callable[[], object]) -> None:
-    """Makes the calls in a thread each, all at the same time."""
+def at_once(*calls: Callable[[], object]) -> None:
+    """Makes the calls at the same time: the first one here, the others in threads of their own."""
     start = threading.Barrier(len(calls))
 
     def begin(call: Callable[[], object]) -> None:
         start.wait(TIMEOUT)
         call()
 
-    for called in [pool.submit(begin, call) for call in calls]:
-        called.result(TIMEOUT)
+    others = [background(begin, call) for call in calls[1:]]
+    begin(calls[0])
+    for other in others:
+        other.result(TIMEOUT)
 
 
 def burst(number: int) -> list[bytes]:
@@ -102,7 +103,7 @@ def accept_once(packet: Packet) -> None:
 # Beside a thread that waits
 
 
-def test_verdicts(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) -> None:
+def test_verdicts(handle: Handle, udp: UdpPair) -> None:
     """Others give the verdicts: each packet gets its own, and only that."""
     kept: SimpleQueue[Packet | None] = SimpleQueue()
 
@@ -111,8 +112,8 @@ def test_verdicts(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) -> Non
             packet.accept() if data_of(packet)[-1] % 2 else packet.drop()
 
     create_queue(handle, kept.put)
-    with served(pool, handle):
-        answering = [pool.submit(answer) for _ in range(3)]
+    with served(handle):
+        answering = [background(answer) for _ in range(3)]
         for number in range(ROUNDS):
             sent = burst(number)
             udp.send(*sent)
@@ -153,14 +154,13 @@ CALLS: dict[str, Call] = {
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_call(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor, call: Call) -> None:
+def test_call(handle: Handle, udp: UdpPair, call: Call) -> None:
     """Two others make the same call while packets come: each packet is dispatched, and passes."""
     queue = create_queue(handle, accept_once)
-    with served(pool, handle):
+    with served(handle):
         for number in range(ROUNDS):
             sent = burst(number)
             at_once(
-                pool,
                 lambda: call(handle, queue),
                 lambda: call(handle, queue),
                 lambda: udp.send(*sent),  # noqa: B023
@@ -172,7 +172,7 @@ def test_call(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor, call: Call
     assert (stats.verdict_errors, stats.defaulted) == (0, 0)
 
 
-def test_other_queues(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) -> None:
+def test_other_queues(handle: Handle, udp: UdpPair) -> None:
     """Two others create and destroy queues of their own while packets come."""
     create_queue(handle, accept)
 
@@ -180,11 +180,10 @@ def test_other_queues(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) ->
         with create_queue(handle, accept, number) as queue:
             assert queue.number == number
 
-    with served(pool, handle):
+    with served(handle):
         for number in range(ROUNDS):
             sent = burst(number)
             at_once(
-                pool,
                 lambda: churn(2),
                 lambda: churn(3),
                 lambda: udp.send(*sent),  # noqa: B023
@@ -196,7 +195,7 @@ def test_other_queues(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) ->
 
 
 @pytest.mark.parametrize("keeps", [False, True])
-def test_destroy(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor, keeps: bool) -> None:
+def test_destroy(handle: Handle, udp: UdpPair, keeps: bool) -> None:
     """Two others destroy the queue while its packets come, and while they get their verdicts."""
     kept: Kept = SimpleQueue()
 
@@ -204,12 +203,12 @@ def test_destroy(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor, keeps: 
         while not kept.empty():
             accept_if_open(kept.get())
 
-    with served(pool, handle):
+    with served(handle):
         for number in range(ROUNDS):
             queue = create_queue(handle, kept.put if keeps else accept)
             sent = burst(number)
             udp.send(*sent)
-            at_once(pool, queue.destroy, queue.destroy, answer)
+            at_once(queue.destroy, queue.destroy, answer)
             assert queue.destroyed
             assert arriving(udp, BURST) == sent
             answer()
@@ -218,7 +217,7 @@ def test_destroy(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor, keeps: 
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_close(udp: UdpPair, pool: ThreadPoolExecutor, threads: int) -> None:
+def test_close(udp: UdpPair, threads: int) -> None:
     """Two others close the handle while packets come, and while they get their verdicts."""
     for number in range(ROUNDS):
         kept: Kept = SimpleQueue()
@@ -228,10 +227,10 @@ def test_close(udp: UdpPair, pool: ThreadPoolExecutor, threads: int) -> None:
             while not kept.empty():
                 accept_if_open(kept.get())
 
-        with nfq.open() as handle, served(pool, handle, threads):
+        with nfq.open() as handle, served(handle, threads):
             create_queue(handle, kept.put)
             udp.send(*sent)
-            at_once(pool, handle.close, handle.close, answer)
+            at_once(handle.close, handle.close, answer)
             assert arriving(udp, BURST) == sent
             while not kept.empty():
                 with pytest.raises((ValueError, nfq.VerdictError)):
@@ -239,7 +238,7 @@ def test_close(udp: UdpPair, pool: ThreadPoolExecutor, threads: int) -> None:
         assert udp.arrivals() == []
 
 
-def test_flush(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) -> None:
+def test_flush(handle: Handle, udp: UdpPair) -> None:
     """Verdicts that are held back are sent once, whoever flushes while others are given."""
     kept: Kept = SimpleQueue()
     held: list[None] = []
@@ -251,11 +250,11 @@ def test_flush(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) -> None:
     create_queue(handle, kept.put)
     handle.autoflush = False
     handle.on_held = lambda: held.append(None)
-    with served(pool, handle):
+    with served(handle):
         for number in range(ROUNDS):
             sent = burst(number)
             udp.send(*sent)
-            at_once(pool, answer, answer, handle.flush)
+            at_once(answer, answer, handle.flush)
             handle.flush()
             assert arriving(udp, BURST) == sent
         assert udp.arrivals() == []
@@ -264,7 +263,7 @@ def test_flush(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) -> None:
     assert (stats.verdicts, stats.verdict_errors) == (ROUNDS * BURST, 0)
 
 
-def test_batch(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) -> None:
+def test_batch(handle: Handle, udp: UdpPair) -> None:
     """Batch verdicts and single ones on the same kept packets: each packet gets one of them."""
     kept: Kept = SimpleQueue()
 
@@ -273,14 +272,13 @@ def test_batch(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) -> None:
             accept_once(packet)
 
     queue = create_queue(handle, kept.put)
-    with served(pool, handle):
+    with served(handle):
         for number in range(ROUNDS):
             sent = burst(number)
             udp.send(*sent)
             packets = [kept.get(timeout=TIMEOUT) for _ in sent]
             middle, last = packets[BURST // 2].id, packets[-1].id
             at_once(
-                pool,
                 lambda: queue.set_verdict_batch(nfq.NF_ACCEPT, middle),  # noqa: B023
                 lambda: queue.set_verdict_batch(nfq.NF_ACCEPT, last),  # noqa: B023
                 lambda: answer(packets),  # noqa: B023
@@ -294,7 +292,7 @@ def test_batch(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) -> None:
 
 
 @pytest.mark.usefixtures("little_garbage")
-def test_dropped_in_other_threads(handle: Handle, udp: UdpPair, pool: ThreadPoolExecutor) -> None:
+def test_dropped_in_other_threads(handle: Handle, udp: UdpPair) -> None:
     """Packets whose last references go in other threads get the default while others use the
     handle."""
     kept: Kept = SimpleQueue()
@@ -304,11 +302,11 @@ def test_dropped_in_other_threads(handle: Handle, udp: UdpPair, pool: ThreadPool
             kept.get(timeout=TIMEOUT)
 
     queue = create_queue(handle, kept.put)
-    with served(pool, handle):
+    with served(handle):
         for number in range(ROUNDS):
             sent = burst(number)
             udp.send(*sent)
-            at_once(pool, drop, drop, lambda: queue.set_maxlen(2000), handle.stats)
+            at_once(drop, drop, lambda: queue.set_maxlen(2000), handle.stats)
             gc.collect()  # without the GIL it is left to the thread that made them, which waits
             assert arriving(udp, BURST) == sent
         assert udp.arrivals() == []
@@ -416,7 +414,7 @@ class Disorder:
         assert self._handle.stats().verdict_errors == 0
 
 
-def test_everything_at_once(pool: ThreadPoolExecutor) -> None:
+def test_everything_at_once() -> None:
     """Threads do everything at random while another one waits, then all is closed under them."""
     queue_rule(1, bypass=True)
     with UdpPair() as udp:
@@ -430,7 +428,7 @@ def test_everything_at_once(pool: ThreadPoolExecutor) -> None:
                 if thread == number % 3:
                     disorder.close()
 
-            with served(pool, handle):
-                at_once(pool, *[lambda thread=thread: run(thread) for thread in range(3)])
+            with served(handle):
+                at_once(*[lambda thread=thread: run(thread) for thread in range(3)])
             assert sorted(udp.arrivals()) == sorted(disorder.sent)
             assert handle.stats().verdict_errors == 0
