@@ -109,7 +109,7 @@ def returns(udp: UdpPair) -> None:
     packets = keep(udp)
     scatter(*packets)
     handle_of(packets).autoflush = False
-    packets[4].accept()
+    packets[4].drop()
 
 
 def exits_in_a_callback(udp: UdpPair) -> None:
@@ -134,16 +134,18 @@ def at_exit(udp: UdpPair) -> None:
 
 
 class Finalizer:
-    """Uses packets when it is finalized."""
+    """Uses packets when it is finalized, and no globals, which may be gone."""
 
     def __init__(self, packets: list[Packet]) -> None:
-        self._packets = packets
+        self._packets, self._handle = packets, handle_of(packets)
 
     def __del__(self) -> None:
-        with contextlib.suppress(ValueError):  # something else may have closed it before
+        try:
             self._packets.pop().drop()
-            handle_of(self._packets).process()
-            handle_of(self._packets).close()
+            self._handle.process()
+            self._handle.close()
+        except ValueError:
+            assert self._handle.closed  # another one was faster
 
 
 def finalizers(udp: UdpPair) -> None:
