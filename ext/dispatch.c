@@ -58,7 +58,10 @@ static Py_ssize_t
 dispatch_end(struct dispatch *dispatch)
 {
     Py_XDECREF(atomic_exchange(&dispatch->handle->blank, dispatch->blank));
-    dispatch_flush(dispatch);
+    /* A callback's child that raises, SystemExit above all, leaves by that and is told no more. */
+    if (dispatch->error == NULL || !lnfq_handle_forked(dispatch->handle)) {
+        dispatch_flush(dispatch);
+    }
     lnfq_refusal_tell(dispatch->handle);
     if (dispatch->error != NULL) {
         lnfq_error_restore(dispatch->error);

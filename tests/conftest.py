@@ -2,6 +2,7 @@
 """Every test runs in a network namespace of its own, as root of it."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -43,3 +44,11 @@ def handle() -> Iterator[nfq.NetfilterQueueHandle]:
     """An open handle."""
     with nfq.open() as handle:
         yield handle
+
+
+@pytest.fixture
+def little_garbage() -> Iterator[None]:
+    """Collections are quick: they look at nothing that was there before the test."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
