@@ -26,7 +26,7 @@ from libnetfilterqueue import aio, green
 
 WARM_UP = 5
 REPEATS = 10
-ROUNDS = 3
+ROUNDS = 10
 LEAST_CHUNK = 32  # bytes, of malloc
 
 # What is used
@@ -82,6 +82,8 @@ def growth(call: Callable[[], object]) -> Usage:
             call()
         after = Usage.now()
         least = tuple(map(min, least, map(operator.sub, after, before)))
+        if max(least) <= 0:
+            break
         before = after
     return Usage(*least)
 
