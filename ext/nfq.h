@@ -463,9 +463,6 @@ void lnfq_packet_blank(lnfq_packet *packet);
 /* Makes a packet that outlives its callback independent of the buffer that it came in. 0 or -1. */
 int lnfq_packet_copy(lnfq_packet *packet);
 
-/* Whether the payload is shorter than the packet. */
-bool lnfq_packet_truncated(lnfq_packet *packet);
-
 /* With the lock: its queue lists it as kept; takes `kept`. */
 void lnfq_packet_keep(lnfq_packet *packet, struct lnfq_kept *kept);
 
@@ -486,6 +483,37 @@ int lnfq_packet_execute(lnfq_packet *packet);
 
 /* With the lock: the same with its queue's default. Returns 0 or ENOMEM. */
 int lnfq_packet_default(lnfq_packet *packet);
+
+/* ---- attributes.c: what a packet says ---- */
+
+/* Makes a Python object of an attribute, whose number is the kernel's. It is called in the packet's
+ * critical section, and has read what it needs before Python code runs. */
+typedef PyObject *(*lnfq_reader)(const lnfq_packet *packet, unsigned int attribute);
+
+PyObject *lnfq_packet_read(lnfq_packet *packet, lnfq_reader read, unsigned int attribute);
+
+/* An attribute of 32 bits, 0 where it is absent. */
+uint32_t lnfq_packet_number(lnfq_packet *packet, unsigned int attribute);
+
+uint32_t lnfq_packet_original_length(lnfq_packet *packet);
+
+/* Whether the payload is shorter than the packet. */
+bool lnfq_packet_truncated(lnfq_packet *packet);
+
+PyObject *lnfq_read_u32(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_u32_or_none(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_bytes(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_bytes_or_none(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_hw_addr(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_time(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_time_pair(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_view(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_skb_info(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_original_length(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_truncated(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_secctx(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_vlan(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_conntrack(const lnfq_packet *packet, unsigned int attribute);
 
 /* ---- verdict_arguments.c ---- */
 
