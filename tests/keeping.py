@@ -42,7 +42,7 @@ class Sanitized:
         self.allocated.restype = ctypes.c_size_t
 
     def resident(self) -> int:
-        """The resident memory in bytes but for ASan's notes: what it has between allocations too."""
+        """The resident memory in bytes without ASan's notes; what surrounds allocations counts."""
         total = address = 0
         for name, value, *_ in map(str.split, Path("/proc/self/smaps").read_text().splitlines()):
             if "-" in name:
