@@ -13,6 +13,8 @@ import gc
 import json
 import os
 import sys
+import sysconfig
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,14 +57,18 @@ class Sanitized:
 def measures() -> list[Callable[[], int]]:
     """What measures the memory in use in bytes, or more than that.
 
-    It is resident. Under AddressSanitizer that is too much, and so is what is allocated, of which
-    part may never have been touched.
+    It is resident. Under AddressSanitizer that is too much, and where there is no GIL, whose
+    allocator gives nothing back for long; and so is what is allocated, of which part may never have
+    been touched.
     """
     library = ctypes.CDLL(None)
-    if not hasattr(library, "__asan_init"):
-        return [resident]
-    sanitized = Sanitized(library)
-    return [sanitized.resident, sanitized.allocated]
+    if hasattr(library, "__asan_init"):
+        sanitized = Sanitized(library)
+        return [sanitized.resident, sanitized.allocated]
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        tracemalloc.start()
+        return [resident, lambda: tracemalloc.get_traced_memory()[0]]
+    return [resident]
 
 
 class Meter:
