@@ -2,6 +2,7 @@
 """Every test runs in a network namespace of its own, as root of it."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -12,6 +13,8 @@ import libnetfilterqueue as nfq
 
 # What imports gevent; single tests that need it are marked.
 collect_ignore = [] if GEVENT else ["test_green.py", "test_patched.py", "test_pending_greenlets.py"]
+if sys.version_info < (3, 12):  # all interpreters of a process share one GIL
+    collect_ignore += ["test_subinterpreters.py"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
