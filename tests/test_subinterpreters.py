@@ -3,6 +3,7 @@
 
 import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -11,10 +12,11 @@ from queues import Handle, accepting
 
 import libnetfilterqueue as nfq
 
-ROUNDS = 20
+COUNT = 1000
 CHUNK = 50  # datagrams that any receive buffer holds
 
 TAKE = """
+import os
 import libnetfilterqueue as nfq
 
 seen = []
@@ -25,6 +27,7 @@ def callback(packet):
 
 with nfq.open() as handle:
     handle.create_queue({number}, callback, mode=nfq.NFQNL_COPY_PACKET)
+    os.write({bound}, b"bound")
     while len(seen) < {count}:
         assert handle.process(timeout={timeout}) > 0
     assert handle.stats().verdicts == {count}
@@ -63,57 +66,37 @@ def interpreter() -> Iterator[Callable[[str], None]]:
         interpreters.destroy(number)
 
 
-def take(number: int) -> None:
-    """Has a new interpreter bind a queue, take all that a test sends, and close it."""
+def take(number: int, bound: int) -> None:
+    """Has a new interpreter bind a queue, tell so, take all that a test sends, and close."""
     with interpreter() as run:
-        run(TAKE.format(number=number, count=ROUNDS * CHUNK, timeout=TIMEOUT))
+        run(TAKE.format(number=number, bound=bound, count=COUNT, timeout=TIMEOUT))
 
 
-@contextlib.contextmanager
-def pair(number: int) -> Iterator[UdpPair]:
-    """Datagrams that pass through a queue of their own, or are dropped while nobody binds it."""
+def exchange(number: int) -> None:
+    """Sends datagrams through the queue of a new interpreter; each arrives."""
     host = f"127.0.0.{number}"
     queue_rule(number, f"-p udp --sport {QUEUED_PORT} -s {host}")
-    with UdpPair(host=host) as udp:
-        yield udp
-
-
-def send_until_bound(udp: UdpPair) -> None:
-    """Sends the first datagram again until it comes through."""
-    udp.receiver.settimeout(0.01)
-    for _ in range(int(TIMEOUT / 0.01)):
-        udp.send(b"0")
-        with contextlib.suppress(TimeoutError):
-            assert udp.recv() == b"0"
-            break
-    udp.receiver.settimeout(TIMEOUT)
-
-
-def exchange(udp: UdpPair) -> None:
-    """Sends datagrams, each of which comes through."""
-    send_until_bound(udp)
-    data = [b"%d" % number for number in range(1, ROUNDS * CHUNK)]
-    for first in range(0, len(data), CHUNK):
-        chunk = data[first : first + CHUNK]
-        udp.send(*chunk)
-        assert [udp.recv() for _ in chunk] == chunk
+    told, bound = os.pipe()
+    with UdpPair(host=host) as udp, open(told, "rb"), open(bound, "wb"):
+        taking = background(take, number, bound)
+        assert os.read(told, 5) == b"bound"
+        data = [b"%d" % number for number in range(COUNT)]
+        for first in range(0, COUNT, CHUNK):
+            chunk = data[first : first + CHUNK]
+            udp.send(*chunk)
+            assert [udp.recv() for _ in chunk] == chunk
+        taking.result(TIMEOUT)
 
 
 def test_interpreter_with_a_gil() -> None:
     """It imports the package, binds a queue, gives each packet its verdict, and closes."""
-    with pair(1) as udp:
-        taking = background(take, 1)
-        exchange(udp)
-        taking.result(TIMEOUT)
+    exchange(1)
 
 
 def test_two_at_once() -> None:
     """Two run in two threads at the same time, each on a queue of its own."""
-    with pair(1) as first, pair(2) as second:
-        running = [background(take, number) for number in (1, 2)]
-        running += [background(exchange, udp) for udp in (first, second)]
-        for future in running:
-            future.result(TIMEOUT)
+    for exchanging in [background(exchange, number) for number in (1, 2)]:
+        exchanging.result(TIMEOUT)
 
 
 def test_destroyed_interpreter(handle: Handle, udp: UdpPair) -> None:
