@@ -3,25 +3,36 @@
 
 import asyncio
 import gc
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-import uvloop
+from available import GEVENT, NEW_LOOPS
 from netns import Namespace, NamespaceError, UdpPair, isolate, private_namespace, queue_rule
 
 import libnetfilterqueue as nfq
 
+# What imports gevent; single tests that need it are marked.
+collect_ignore = [] if GEVENT else ["test_green.py", "test_patched.py", "test_pending_greenlets.py"]
+if sys.version_info < (3, 12):  # all interpreters of a process share one GIL
+    collect_ignore += ["test_subinterpreters.py"]
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gevent: needs gevent")
     try:
         isolate()
     except NamespaceError as error:
         pytest.exit(str(error), returncode=1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if GEVENT or not item.get_closest_marker("gevent")]
+
+
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Each asynchronous test runs on every loop that is asyncio's."""
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return NEW_LOOPS
 
 
 @pytest.fixture(autouse=True)

@@ -23,8 +23,16 @@ SECONDS = 60.0  # for all threads; they wait for each other, and for sanitizers
 ALONE = frozenset(
     {
         # They look at the process's memory, descriptors and children, or take all processors.
+        "test_callers",
+        "test_concurrency",
+        "test_exit",
         "test_fork",
         "test_kept",
+        "test_leaks",
+        "test_overload",
+        "test_privileges",
+        "test_reentrancy",
+        "test_switching",
         "test_threads",
         "test_no_such_path",
         "test_no_namespace",
