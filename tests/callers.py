@@ -19,11 +19,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, cast
 
+from available import GEVENT
 from played_kernel import NFQA_L2HDR, NLMSG_NOOP, attribute, message, packet_message
 from queues import Handle, Packet, Queue
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue import aio, green
+from libnetfilterqueue import aio
+
+ADAPTERS: dict[str, ModuleType] = {"aio": aio}
+if GEVENT:
+    from libnetfilterqueue import green
+
+    ADAPTERS["green"] = green
 
 U16, U32, INT_MAX = (1 << 16) - 1, (1 << 32) - 1, (1 << 31) - 1
 L2_HEADER = bytes(range(14))
@@ -412,7 +419,9 @@ KINDS: dict[str, Callable[[str], Domain]] = {
     "libnetfilterqueue.NetfilterQueueHandle": lambda _: _instance(nfq.NetfilterQueueHandle),
     "asyncio.events.AbstractEventLoop": lambda _: _instance(asyncio.AbstractEventLoop),
     "libnetfilterqueue.aio._packets.PacketStream": lambda _: _instance(aio.PacketStream),
-    "libnetfilterqueue.green._packets.PacketStream": lambda _: _instance(green.PacketStream),
+    "libnetfilterqueue.green._packets.PacketStream": lambda _: _instance(
+        ADAPTERS["green"].PacketStream
+    ),
     "collections.abc.Callable": lambda _: Domain(lambda: ignore, _callable_due),
     "object": lambda _: Domain(lambda: None, lambda _: None),
 }

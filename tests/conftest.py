@@ -13,7 +13,8 @@ from netns import Namespace, NamespaceError, UdpPair, isolate, private_namespace
 import libnetfilterqueue as nfq
 
 # What imports gevent; single tests that need it are marked.
-collect_ignore = [] if GEVENT else ["test_green.py", "test_patched.py", "test_pending_greenlets.py"]
+NEED_GEVENT = ["test_green.py", "test_patched.py", "test_pending_greenlets.py", "test_switching.py"]
+collect_ignore = [] if GEVENT else NEED_GEVENT
 if sys.version_info < (3, 12):  # all interpreters of a process share one GIL
     collect_ignore += ["test_subinterpreters.py"]
 

@@ -11,11 +11,12 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any, SupportsIndex
 
 import pytest
+from available import GEVENT
 from callers import (
+    ADAPTERS,
     CLASSES,
     CORE,
     STUB,
@@ -50,7 +51,10 @@ from queues import Handle, Packet
 from test_fork import in_child
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue import _ext, aio, constants, green
+from libnetfilterqueue import _ext, aio, constants
+
+if GEVENT:
+    from libnetfilterqueue import green
 
 EXAMPLES = settings(
     max_examples=25,
@@ -400,7 +404,6 @@ def test_forked() -> None:
 # The adapters
 
 
-ADAPTERS: dict[str, ModuleType] = {"aio": aio, "green": green}
 ADAPTER_PARAMETERS = [
     pytest.param(name, member, parameter.name, id=f"{name}.{member} {parameter.name}")
     for name, adapter in ADAPTERS.items()

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
-import gevent
 import pytest
+from available import GEVENT
 from callers import CORE, Index, Member, Objects, Unshowable, domain
 from misuse import PREDICAMENTS, acting, bad_arities, close, exporter, fail, real_objects
 from netns import Namespace, UdpPair
@@ -22,7 +22,12 @@ from queues import Handle, Packet, Queue, accept
 from test_fork import in_child
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue import aio, green
+from libnetfilterqueue import aio
+
+if GEVENT:
+    import gevent
+
+    from libnetfilterqueue import green
 
 WARM_UP = 5
 REPEATS = 10
@@ -562,6 +567,7 @@ def test_life_in_asyncio(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
         check_no_growth(lambda: runner.run(life()))
 
 
+@pytest.mark.gevent
 @pytest.mark.parametrize("life", GREENLETS, ids=lambda life: life.__name__)
 def test_life_in_gevent(life: Callable[[], None]) -> None:
     """Nor do they in gevent. It does not count its references: it is not built for debugging."""
