@@ -15,6 +15,7 @@
 #include "verdict.h"
 
 #define ANSWER_MAX 1024
+#define WHY_MAX 40
 
 /* What was sent, and what the kernel says to it. */
 struct dialogue {
@@ -25,6 +26,7 @@ struct dialogue {
     int error;
     bool capped;
     bool extended;
+    char why[WHY_MAX]; /* a string, as far as the kernel is right */
 };
 
 static void
@@ -60,6 +62,7 @@ take_dialogue(struct input *input, struct dialogue *dialogue)
     dialogue->error = take_u16(input) % 4096;
     dialogue->capped = kind & 64;
     dialogue->extended = kind & 128;
+    take(input, dialogue->why, dialogue->extended ? WHY_MAX : 0);
     switch (kind % 4) {
     case 0:
         lnfq_request_put_marker(dialogue->request, dialogue->id);
@@ -94,7 +97,7 @@ build_answer(struct nlmsghdr *message, const struct dialogue *dialogue)
         memcpy(mnl_nlmsg_put_extra_header(message, size), request + 1, size);
     }
     if (dialogue->extended) {
-        mnl_attr_put_strz(message, NLMSGERR_ATTR_MSG, "why the kernel refuses");
+        mnl_attr_put(message, NLMSGERR_ATTR_MSG, WHY_MAX, dialogue->why);
         mnl_attr_put_u32(message, NLMSGERR_ATTR_OFFS, 20);
     }
 }
@@ -140,7 +143,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     take_dialogue(&input, &dialogue);
     build_answer(message, &dialogue);
-    cut = take_u16(&input);
+    cut = take_u8(&input);
     cut = cut < message->nlmsg_len ? message->nlmsg_len - cut : message->nlmsg_len;
     bytes = malloc(cut);
     require(bytes != NULL);
