@@ -3,12 +3,28 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from netns import Namespace, NamespaceError, UdpPair, isolate, private_namespace, queue_rule
 
 import libnetfilterqueue as nfq
+
+set_hypothesis_home_dir(Path(__file__).parent.parent / "build" / "hypothesis")
+# The same examples each time, and few; `./dev fuzz` looks for others. What goes before each test
+# goes before all of its examples.
+settings.register_profile(
+    "suite",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("suite")
 
 
 def pytest_configure() -> None:
