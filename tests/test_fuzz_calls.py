@@ -743,7 +743,7 @@ def set_rules() -> None:
 def test_played() -> None:
     """The promises are kept, on a kernel that sees each message."""
     run_state_machine_as_test(
-        PlayedCalls, settings=settings(max_examples=60, stateful_step_count=30)
+        PlayedCalls, settings=settings(max_examples=40, stateful_step_count=30)
     )
 
 
