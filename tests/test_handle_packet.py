@@ -272,6 +272,8 @@ def check_cuts(kernel: PlayedKernel, whole: bytes) -> None:
         message(MSG_PACKET, bytes(4) + attribute(NFQA_MARK, bytes(4))),
         message(NLMSG_ERROR),
         message(NLMSG_ERROR, bytes(3)),
+        message(NLMSG_ERROR, struct.pack("=i", 1) + bytes(16)),
+        message(NLMSG_ERROR, struct.pack("=i", -4096) + bytes(16)),
         struct.pack("=IHHII", 0xFFFFFFFF, NLMSG_NOOP, 0, 0, 0),
         struct.pack("=IHHII", 0x7FFFFFFF, NLMSG_ERROR, 0, 0, 0) + bytes(20),
     ],
