@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * To be preloaded: lets allocations fail that the extension makes, by itself or by the functions of
- * Python and of libraries that it calls, and counts those that nobody has freed. Not those of Python
- * code that it calls back. For glibc, whose functions have a second name.
+ * Python and of libraries that it calls, and counts those that nobody has freed. Not those of
+ * Python code that it calls back. For glibc, whose functions have a second name.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -65,7 +65,7 @@ static void
 find_interpreter(void)
 {
     void *loop = dlsym(RTLD_DEFAULT, "_PyEval_EvalFrameDefault");
-    const ElfW(Sym) *symbol;
+    const ElfW(Sym) * symbol;
     Dl_info info;
 
     if (loop != NULL && dladdr1(loop, &info, (void **)&symbol, RTLD_DL_SYMENT) != 0) {

@@ -104,11 +104,12 @@ def nested(value: bytes, fields: dict[str, tuple[int, int]]) -> dict[str, object
         found[kind] = there
     result: dict[str, object] = {}
     for name, (kind, size) in fields.items():
-        there = found.get(kind)
-        if there is None:
+        if kind not in found:
             result[name] = None
+        elif name == "labels":
+            result[name] = found[kind][:size]
         else:
-            result[name] = there[:size] if name == "labels" else number(there[:size])
+            result[name] = number(found[kind][:size])
     return result
 
 

@@ -44,6 +44,7 @@ NUMBERS = (0, 1, 2)
 PORTS = {number: 9000 + number for number in NUMBERS}  # whose datagrams pass through which queue
 HEADERS = bytes(28)  # in front of a datagram's data
 MALFORMED = b"\xff" * 20
+ACCEPT = Due(nfq.NF_ACCEPT)
 
 
 class Failure(Exception):  # noqa: N818 (it stands for any)
@@ -62,7 +63,7 @@ class Step:
     """A call with its arguments."""
 
     call: str
-    due: Due = Due(nfq.NF_ACCEPT)
+    due: Due = ACCEPT
     number: int = 0
 
 

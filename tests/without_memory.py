@@ -58,9 +58,10 @@ class Trial:
         """What does not succeed says why, and what comes next is tried all the same."""
         try:
             yield
-        except (MemoryError, OSError) as error:
-            assert isinstance(error, MemoryError) or error.errno == 12, error
-            self.raised.add(type(error).__name__)
+        except MemoryError:
+            self.raised.add("MemoryError")
+        except OSError as error:
+            self.raised.add(f"errno {error.errno}")
 
 
 @functools.cache
@@ -109,7 +110,7 @@ class Traffic:
     def decide(self, packet: Packet) -> None:
         way = packet.id % 5 if packet.id < FIRST_HELD else 3
         if way == 0:
-            packet.accept(payload=bytearray(b"payload"))
+            packet.set_verdict(nfq.NF_ACCEPT, payload=bytearray(b"payload"), vlan=(1, 2))
         elif way == 1:
             packet.set_verdict(nfq.NF_ACCEPT, packet.id, vlan=(1, 2), ct_mark=3)
         elif way == 2:
@@ -241,7 +242,8 @@ def importing(trial: Trial, failing: Callable[[], contextlib.AbstractContextMana
             spec.loader.exec_module(importlib.util.module_from_spec(spec))
         except SystemError as error:
             # Python 3.11 forgets to say why it could not make a type.
-            assert "without setting an exception" in str(error)
+            if "without setting an exception" not in str(error):
+                raise
 
 
 SCENARIOS = {"traffic": traffic, "opening": opening, "importing": importing}

@@ -19,9 +19,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A macro, so that the report names the promise that was broken, and its line. */
-#define require(condition)                                                                         \
-    ((condition) ? (void)0                                                                         \
-                 : (fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__, #condition), abort()))
+#define require(condition) \
+    ((condition)           \
+         ? (void)0         \
+         : (fprintf(stderr, "%s:%d: broken: %s\n", __FILE__, __LINE__, #condition), abort()))
 
 /* Bytes that are taken one after the other; zeros once they are used up. */
 struct input {

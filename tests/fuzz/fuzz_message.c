@@ -60,9 +60,9 @@ check_attributes(const struct lnfq_index *packet, const unsigned char *bytes)
     require(mnl_attr_parse(message, sizeof(struct nfgenmsg), note_attribute, found) == MNL_CB_OK);
     for (unsigned int type = 0; type < LNFQ_ATTRIBUTES; type++) {
         require(lnfq_index_has(packet, type) == (found[type] != NULL));
-        require(found[type] == NULL
-                || is_bytes(found[type], lnfq_index_value(packet, bytes, type),
-                            packet->length[type]));
+        require(
+            found[type] == NULL
+            || is_bytes(found[type], lnfq_index_value(packet, bytes, type), packet->length[type]));
     }
     free(message);
 }

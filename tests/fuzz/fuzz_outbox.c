@@ -170,8 +170,8 @@ add_batch(struct model *model, struct input *input)
 
     take_verdict(input, record, parts);
     record->asked_for = true;
-    require(
-        lnfq_outbox_add_batch(&model->outbox, record->queue, record->id, &record->verdict) == 0);
+    require(lnfq_outbox_add_batch(&model->outbox, record->queue, record->id, &record->verdict)
+            == 0);
 }
 
 /* ---- what came out ---- */
@@ -246,8 +246,8 @@ take_out(struct model *model, const struct nlmsghdr *message)
 
     require(record != NULL);
     record->waits = false;
-    for (struct record *next = next_record(model, record + 1);
-         next != NULL && next->joins; next = next_record(model, next + 1)) {
+    for (struct record *next = next_record(model, record + 1); next != NULL && next->joins;
+         next = next_record(model, next + 1)) {
         require(message->nlmsg_type == (NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_VERDICT_BATCH));
         record = next;
         record->waits = false;

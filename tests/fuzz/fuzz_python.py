@@ -14,17 +14,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import test_fuzz_calls  # noqa: E402 (tests/ has to be on the path)
-import test_fuzz_messages  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
-from hypothesis.configuration import set_hypothesis_home_dir  # noqa: E402
-from hypothesis.database import DirectoryBasedExampleDatabase  # noqa: E402
-from hypothesis.stateful import run_state_machine_as_test  # noqa: E402
-from netns import isolate, private_namespace  # noqa: E402
+import test_fuzz_calls
+import test_fuzz_messages
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.database import DirectoryBasedExampleDatabase
+from hypothesis.stateful import run_state_machine_as_test
+from netns import isolate, private_namespace
 
 ROUND = 100  # examples between two looks at the clock
 
@@ -52,19 +52,19 @@ def handle_packet(profile: settings, counter: Counter) -> Round:
     """handle_packet with any bytes."""
     test: Any = profile(test_fuzz_messages.test_any_bytes)
     test.hypothesis.inner_test = counter.of(test.hypothesis.inner_test)
-    return test
+    return cast(Round, test)
 
 
 def played_calls(profile: settings, counter: Counter) -> Round:
     """Calls in any order, on a played kernel."""
-    machine = counter.of(test_fuzz_calls.PlayedCalls)
+    machine: Any = counter.of(test_fuzz_calls.PlayedCalls)
     return lambda: run_state_machine_as_test(machine, settings=profile)
 
 
 def real_calls(profile: settings, counter: Counter) -> Round:
     """Calls in any order, on real packets."""
     test_fuzz_calls.set_rules()
-    machine = counter.of(test_fuzz_calls.RealCalls)
+    machine: Any = counter.of(test_fuzz_calls.RealCalls)
     return lambda: run_state_machine_as_test(machine, settings=profile)
 
 

@@ -44,9 +44,8 @@ check_command(const struct nlattr *attribute, const struct lnfq_config *config)
         .pf = htons(config->family),
     };
 
-    require(config->command != NFQNL_CFG_CMD_NONE
-                ? is_bytes(attribute, &command, sizeof(command))
-                : attribute == NULL);
+    require(config->command != NFQNL_CFG_CMD_NONE ? is_bytes(attribute, &command, sizeof(command))
+                                                  : attribute == NULL);
 }
 
 static void
