@@ -220,8 +220,7 @@ class Calls(RuleBasedStateMachine):
         assert sent.state == "on its way"
         assert binding.bound
         assert packet.queue is binding.queue
-        assert sent.packet_id in (0, packet.id)
-        sent.packet_id = packet.id
+        assert sent.packet_id == packet.id
         if newer(packet.id, binding.highest):
             binding.highest = packet.id
         sent.running = True
@@ -351,8 +350,9 @@ class Calls(RuleBasedStateMachine):
         binding.queue.set_verdict_batch(due.verdict, up_to, due.mark)
         if newer(up_to, binding.highest):
             up_to = binding.highest
-        covered = [sent for sent in binding.sent if sent.packet_id and sent.due is None]
-        covered = [sent for sent in covered if not newer(sent.packet_id, up_to)]
+        covered = [
+            sent for sent in binding.sent if sent.due is None and not newer(sent.packet_id, up_to)
+        ]
         waiting = [sent for sent in covered if sent.undecided]
         if waiting:
             self.verdicts += len(waiting)
@@ -514,7 +514,8 @@ class Calls(RuleBasedStateMachine):
 
     def new(self, binding: Binding, plan: Plan) -> Sent:
         tag = len(self.tags)
-        sent = Sent(binding.number, 0, tag=tag, binding=binding, plan=plan)
+        binding.last_id += 1
+        sent = Sent(binding.number, binding.last_id, tag=tag, binding=binding, plan=plan)
         self.tags[tag] = sent
         binding.sent.append(sent)
         return sent
@@ -643,15 +644,8 @@ class PlayedCalls(Calls):
             if kind in (MSG_VERDICT, MSG_VERDICT_BATCH) and sequence != TEARDOWN:
                 self.last_verdict = data
 
-    def register(self, sent: Sent) -> None:
-        """The kernel counts the packets of a binding."""
-        assert sent.binding is not None
-        sent.binding.last_id += 1
-        sent.packet_id = sent.binding.last_id
-        self.ledger.waiting.append(sent)
-
     def queue(self, sent: Sent) -> None:
-        self.register(sent)
+        self.ledger.waiting.append(sent)
         self.kernel.socket.send(self.message(sent))
 
     @precondition(lambda self: self.bindings)
@@ -660,8 +654,7 @@ class PlayedCalls(Calls):
         """In one datagram."""
         binding = list(self.bindings.values())[which % len(self.bindings)]
         together = [self.new(binding, plan) for plan in plans]
-        for sent in together:
-            self.register(sent)
+        self.ledger.waiting += together
         self.kernel.socket.send(b"".join(aligned(self.message(sent)) for sent in together))
         with self.checking():
             self.process(most)
@@ -676,7 +669,7 @@ class PlayedCalls(Calls):
     @rule(which=numbers, plan=plans)
     def another_reader_reads(self, which: int, plan: Plan) -> None:
         sent = self.new(list(self.bindings.values())[which % len(self.bindings)], plan)
-        self.register(sent)
+        self.ledger.waiting.append(sent)
         self.strange.append(sent)
 
     @rule(first=st.integers(0, 3), count=st.integers(0, 3), malformed=st.booleans())
