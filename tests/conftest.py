@@ -5,9 +5,12 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from available import GEVENT, NEW_LOOPS
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from netns import Namespace, NamespaceError, UdpPair, isolate, private_namespace, queue_rule
 
 import libnetfilterqueue as nfq
@@ -17,6 +20,19 @@ NEED_GEVENT = ["test_green.py", "test_patched.py", "test_pending_greenlets.py", 
 collect_ignore = [] if GEVENT else NEED_GEVENT
 if sys.version_info < (3, 12):  # all interpreters of a process share one GIL
     collect_ignore += ["test_subinterpreters.py"]
+
+set_hypothesis_home_dir(Path(__file__).parent.parent / "build" / "hypothesis")
+# The same examples each time, and few; `./dev fuzz` looks for others. What goes before each test
+# goes before all of its examples.
+settings.register_profile(
+    "suite",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("suite")
 
 
 def pytest_configure(config: pytest.Config) -> None:
