@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from exiting import WAYS
-from netns import private_namespace
+from netns import abruptly, private_namespace
 from queues import ROUNDS
 
 PROGRAM = str(Path(__file__).with_name("exiting.py"))
@@ -22,7 +22,8 @@ PROGRAMS = 2  # at a time
 def start(way: str, rounds: int) -> "subprocess.Popen[str]":
     """Starts the program in a namespace of its own."""
     # From 3.12 on Python warns of fork beside threads.
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", PROGRAM, way, str(rounds)]
+    python = [sys.executable, "-W", "ignore::DeprecationWarning"]
+    command = [*abruptly(), *python, PROGRAM, way, str(rounds)]
     environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
     with private_namespace():
         return subprocess.Popen(
