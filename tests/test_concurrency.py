@@ -398,7 +398,7 @@ class Disorder:
             self._queues.put(queue)
 
     def _churn(self) -> None:
-        number = threading.get_native_id() % 1000 + 2
+        number = threading.get_native_id() % 65_000 + 2
         create_queue(self._handle, self.callback, number).destroy()
 
     def _flush(self) -> None:
