@@ -52,16 +52,24 @@ class Trial:
 
     def __init__(self, raised: set[str]) -> None:
         self.raised = raised
+        self.errors: list[MemoryError] = []
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
         """What does not succeed says why, and what comes next is tried all the same."""
         try:
             yield
-        except MemoryError:
+        except MemoryError as error:
             self.raised.add("MemoryError")
+            self.errors.append(error)
         except OSError as error:
             self.raised.add(f"errno {error.errno}")
+
+    def forget(self) -> None:
+        """Python's last MemoryError is used again and again, and would keep all that it met."""
+        for error in self.errors:
+            error.__traceback__ = error.__context__ = None
+        self.errors.clear()
 
 
 @functools.cache
@@ -192,6 +200,8 @@ class Traffic:
         handle = kernel.handle
         while handle.process():
             pass
+        self.trial.forget()
+        gc.collect()  # an exception may hold its packet in a cycle
         handle.flush()
         self.answer(kernel.received())
         if not self.seen & set(self.ids) and self.unanswered >= set(self.ids):
@@ -241,7 +251,7 @@ def importing(trial: Trial, failing: Callable[[], contextlib.AbstractContextMana
         try:
             spec.loader.exec_module(importlib.util.module_from_spec(spec))
         except SystemError as error:
-            # Python 3.11 forgets to say why it could not make a type.
+            # Python itself may forget to say why it could not make an exception's type.
             if "without setting an exception" not in str(error):
                 raise
 
@@ -262,7 +272,10 @@ def trial(name: str, first: int, last: int, raised: set[str]) -> int:
         finally:
             count = libc.failing_malloc_end()
 
-    SCENARIOS[name](Trial(raised), failing)
+    one = Trial(raised)
+    SCENARIOS[name](one, failing)
+    one.forget()
+    gc.collect()  # for the next one, and its table of what is alive
     return count
 
 
