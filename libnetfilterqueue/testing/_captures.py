@@ -36,6 +36,7 @@ def read_capture(path: str | Path) -> Iterator[Captured]:
             while layer and not isinstance(layer, IP | IPv6):
                 layer = layer.payload
             if layer:
-                length = layer.len if isinstance(layer, IP) else 40 + layer.plen
-                payload = layer.original[:length]
-                yield Captured(payload, float(frame.time), length)
+                # 0 in what was captured before its segmentation, or is longer than 64 KiB.
+                length = layer.len if isinstance(layer, IP) else layer.plen and 40 + layer.plen
+                payload = layer.original[: length or None]
+                yield Captured(payload, float(frame.time), length or len(payload))

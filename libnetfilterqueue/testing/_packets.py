@@ -3,7 +3,7 @@
 
 import socket
 import struct
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypedDict, TypeVar, overload
 
 from libnetfilterqueue.constants import Hook, QueueFlag, SkbInfo, Verdict
 from libnetfilterqueue.testing import _messages as nl
@@ -90,7 +90,15 @@ class Live(Generic[T]):
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = f"_{name}"
 
-    def __get__(self, packet: "KernelPacket", owner: type | None = None) -> T:
+    @overload
+    def __get__(self, packet: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, packet: "KernelPacket", owner: type) -> T: ...
+
+    def __get__(self, packet: "KernelPacket | None", owner: type) -> Self | T:
+        if packet is None:
+            return self
         packet._kernel.execute()
         value: T = getattr(packet, self._name)
         return value
