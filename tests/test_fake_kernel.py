@@ -377,8 +377,8 @@ def test_wait(nfqueue: FakeKernel, handle: Handle) -> None:
         with pytest.raises(TimeoutError, match="a verdict on a packet of queue 1"):
             packet.wait(timeout=0)
         handle.process()
+        assert packet.wait(timeout=0) is packet
         assert [future.result(TIMEOUT) for future in waiting] == [packet, packet]
-    assert packet.wait(timeout=0) is packet
 
 
 async def test_asyncio(nfqueue: FakeKernel) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from capabilities import only
 
-PAGE = (Path(__file__).parent.parent / "docs" / "testing.md").read_text()
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "testing.md").read_text()
 FILES: dict[str, str] = dict(
     re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 )
@@ -82,6 +83,16 @@ def test_blocks(tmp_path: Path) -> None:
     for name in FILES:
         if name.startswith("test_"):
             assert re.search(rf"{name}::test_\w+ PASSED", output), name
+
+
+def test_readme(tmp_path: Path) -> None:
+    """The test in README.md tests the callback in README.md."""
+    readme = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    (test,) = [block for block in blocks if "nfqueue" in block]
+    program, _ = blocks[0].split("\n\n\nwith nfq.open()")
+    (tmp_path / "test_readme.py").write_text(f"{program}\n\n\n{test}")
+    assert "1 passed" in run_pytest(tmp_path)
 
 
 def test_without_privileges(tmp_path: Path) -> None:

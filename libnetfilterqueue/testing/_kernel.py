@@ -211,7 +211,7 @@ class FakeKernel:
         rule = Rule(number, bypass, match_mark)
         packet = KernelPacket(self, as_bytes(payload), rule, attributes)
         with self._locked("enqueue()"):
-            self._execute()
+            self._drain()
             self._queues.apply_rule(packet)
             self._waiters.look()
         return packet
@@ -260,7 +260,7 @@ class FakeKernel:
         A verdict that comes later is refused with ENOENT. Does nothing to others.
         """
         with self._locked("flush()"):
-            self._execute()
+            self._drain()
             for packet in packets:
                 self._queues.forget(packet)
             self._waiters.look()
@@ -268,8 +268,7 @@ class FakeKernel:
     def listening(self, number: int = 1) -> Waitable:
         """When a program has bound a queue and set its copy mode: `.wait()` or `await` it."""
         return Waitable(
-            self._lock,
-            self._waiters,
+            self,
             lambda: number in self._queues.bound and self._queues.bound[number].copy_mode,
             f"somebody who listens on queue {number}",
         )
@@ -277,7 +276,7 @@ class FakeKernel:
     @property
     def queues(self) -> dict[int, KernelQueue]:
         """The bound queues by their numbers, as they are now."""
-        self.execute()
+        self._execute()
         with self._lock:
             bound = sorted(self._queues.bound.items())
             return {number: queue.snapshot() for number, queue in bound}
@@ -285,7 +284,7 @@ class FakeKernel:
     @property
     def refusals(self) -> list[Refusal]:
         """The verdicts that were refused, oldest first."""
-        self.execute()
+        self._execute()
         with self._lock:
             return list(self._queues.refusals)
 
@@ -297,7 +296,7 @@ class FakeKernel:
         with self._lock:
             if self._closed:
                 return
-            self._execute()
+            self._drain()
             self._closed = True
             for queue in list(self._queues.bound.values()):
                 self._queues.unbind(queue)
@@ -317,10 +316,10 @@ class FakeKernel:
 
     # The kernel's own
 
-    def execute(self) -> None:
+    def _execute(self) -> None:
         """Execute what programs have sent; the thread does it too, a moment later."""
         with self._lock:
-            self._execute()
+            self._drain()
 
     @contextlib.contextmanager
     def _locked(self, operation: str) -> Iterator[None]:
@@ -332,14 +331,14 @@ class FakeKernel:
     def _run(self) -> None:
         try:
             while self._stop not in (fd for fd, _ in self._epoll.poll()):
-                self.execute()
+                self._execute()
         finally:
             self._running.release()
 
     def _send_packet(self, portid: int, message: bytes) -> bool:
         return self._peers[portid].send_packet(message)
 
-    def _execute(self) -> None:
+    def _drain(self) -> None:
         if self._closed:
             return
         for peer in self._peers.values():

@@ -99,7 +99,7 @@ class Live(Generic[T]):
     def __get__(self, packet: "KernelPacket | None", owner: type) -> Self | T:
         if packet is None:
             return self
-        packet._kernel.execute()
+        packet._kernel._execute()
         value: T = getattr(packet, self._name)
         return value
 
@@ -142,7 +142,6 @@ class KernelPacket(Waitable):
         unknown = attributes.keys() - NAMES
         if unknown:
             raise TypeError(f"enqueue(): no attribute of a packet: {', '.join(sorted(unknown))}")
-        self._kernel = kernel
         self._attributes = attributes
         self._rule = rule
         self._id: int | None = None
@@ -160,8 +159,7 @@ class KernelPacket(Waitable):
         self._family, self._hw_protocol = self._protocols()
         self._check()
         super().__init__(
-            kernel._lock,
-            kernel._waiters,
+            kernel,
             lambda: self._passed is not None,
             f"a verdict on a packet of queue {rule.number}",
         )

@@ -12,7 +12,10 @@ import select
 import sys
 import time
 from collections.abc import Callable, Generator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from libnetfilterqueue.testing._kernel import FakeKernel
 
 TIMEOUT = 5.0  # seconds
 
@@ -65,9 +68,8 @@ class Waitable:
     `wait()` waits for it in a thread or greenlet, `await` in asyncio. Both return the object.
     """
 
-    def __init__(self, lock: Any, waiters: Waiters, done: Callable[[], object], what: str) -> None:
-        self._lock = lock
-        self._waiters = waiters
+    def __init__(self, kernel: "FakeKernel", done: Callable[[], object], what: str) -> None:
+        self._kernel = kernel
         self._done = done
         self._what = what
 
@@ -113,15 +115,16 @@ class Waitable:
         return self
 
     def _is_done(self) -> bool:
-        with self._lock:
+        self._kernel._execute()
+        with self._kernel._lock:
             return bool(self._done())
 
     @contextlib.contextmanager
     def _added(self, notify: Callable[[], object]) -> Generator[None]:
-        with self._lock:
-            self._waiters.add(self._done, notify)
+        with self._kernel._lock:
+            self._kernel._waiters.add(self._done, notify)
         try:
             yield
         finally:
-            with self._lock:
-                self._waiters.remove(notify)
+            with self._kernel._lock:
+                self._kernel._waiters.remove(notify)
