@@ -19,7 +19,7 @@ import gevent
 import pytest
 import trio
 from kernels import udp_packet
-from netns import TIMEOUT
+from netns import TIMEOUT, background
 from played_kernel import (
     MSG_VERDICT,
     NFQA_L2HDR,
@@ -379,6 +379,20 @@ def test_wait(nfqueue: FakeKernel, handle: Handle) -> None:
         handle.process()
         assert packet.wait(timeout=0) is packet
         assert [future.result(TIMEOUT) for future in waiting] == [packet, packet]
+
+
+def test_looking_meanwhile(nfqueue: FakeKernel, handle: Handle) -> None:
+    """Verdicts that arrive while a test looks are executed, each of them."""
+    packets = keeping(handle, maxlen=3000)
+    sent: list[KernelPacket] = []
+    while len(sent) < 3000:
+        sent += nfqueue.enqueue_all([b""] * 100)
+        handle.process(max_packets=100)
+    giving = background(lambda: [packet.accept() for packet in packets])
+    while not giving.done():
+        nfqueue.flush()
+    giving.result(TIMEOUT)
+    assert [packet.id for packet in sent if not packet.passed] == []
 
 
 async def test_asyncio(nfqueue: FakeKernel) -> None:

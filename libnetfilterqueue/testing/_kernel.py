@@ -30,6 +30,7 @@ SO_SNDBUFFORCE = 32
 MESSAGE_COST = 768  # bytes of a buffer that a message takes besides its own
 NLMSG_MIN_TYPE = 16  # below are netlink's own
 EPOLLIN, EPOLLOUT = 1, 4
+PEEK = socket.MSG_PEEK | socket.MSG_TRUNC | socket.MSG_DONTWAIT  # tells a datagram's length
 
 
 class Peer:
@@ -59,8 +60,8 @@ class Peer:
         """The datagrams that the handle has sent."""
         with contextlib.suppress(BlockingIOError):
             while True:
-                size = fcntl.ioctl(self._ours.fileno(), termios.FIONREAD, bytes(4))
-                yield self._ours.recv(max(1, *struct.unpack("=i", size)), socket.MSG_DONTWAIT)
+                size = self._ours.recv_into(bytearray(1), 1, PEEK)
+                yield self._ours.recv(max(1, size), socket.MSG_DONTWAIT)
 
     def send_packet(self, message: bytes) -> bool:
         """Whether a packet has room in the receive buffer.
