@@ -42,6 +42,7 @@ from libnetfilterqueue import aio, green
 from libnetfilterqueue.testing import (
     Attributes,
     FakeKernel,
+    KernelPacket,
     KernelQueue,
     Refusal,
     SentVerdict,
