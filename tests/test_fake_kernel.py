@@ -389,7 +389,12 @@ def test_looking_meanwhile(nfqueue: FakeKernel, handle: Handle) -> None:
     while len(sent) < 3000:
         sent += nfqueue.enqueue_all([b""] * 100)
         handle.process(max_packets=100)
-    giving = background(lambda: [packet.accept() for packet in packets])
+
+    def give() -> None:
+        for packet in packets:
+            packet.accept()
+
+    giving = background(give)
     while not giving.done():
         nfqueue.flush()
     giving.result(TIMEOUT)
