@@ -4,6 +4,8 @@
 import array
 import asyncio
 import errno
+import pydoc
+import re
 import socket
 import struct
 import subprocess
@@ -267,6 +269,13 @@ def test_fate(nfqueue: FakeKernel, handle: Handle) -> None:
     )
 
 
+def test_help() -> None:
+    """The class can be looked at, too."""
+    for name in ("passed", "verdicts", "payload", "mark"):
+        assert getattr(KernelPacket, name) is vars(KernelPacket)[name]
+        assert re.search(rf"\b{name}\b", pydoc.render_doc(KernelPacket))
+
+
 def test_batch(nfqueue: FakeKernel, handle: Handle) -> None:
     """A batch verdict is told of each packet that it was about."""
     handle.create_queue(1, accept, mode=COPY)
@@ -343,6 +352,22 @@ def test_full_buffer(nfqueue: FakeKernel, handle: Handle) -> None:
     assert list(nfqueue.queues) == [1, 2]
     handle.process()
     assert len(packets) == packets_before.waiting
+
+
+def test_full_socket_pair(monkeypatch: pytest.MonkeyPatch, nfqueue: FakeKernel) -> None:
+    """So it does where the socket pair has less room than the buffer, and answers have to wait."""
+    monkeypatch.setattr(fake_kernel, "SNDBUF", 4608)
+    with nfq.open() as handle:
+        packets = keeping(handle)
+        sent = nfqueue.enqueue_all([bytes(1000)] * 100)
+        waiting = nfqueue.queues[1].waiting
+        assert nfqueue.queues[1].user_dropped == 100 - waiting > 0
+        keeping(handle, 2)
+        assert list(nfqueue.queues) == [1, 2]
+        assert handle.process(max_packets=100) == waiting
+        for packet in packets:
+            packet.accept()
+        assert sum(packet.passed is True for packet in sent) == waiting
 
 
 def test_many_verdicts(monkeypatch: pytest.MonkeyPatch, nfqueue: FakeKernel) -> None:
