@@ -39,8 +39,8 @@ COMPILER = os.environ.get("CC", "cc")
 LIBRARIES = ("libnetfilter_queue", "libnfnetlink", "libmnl")
 PACKAGES = ("NetfilterQueue", "fnfqueue", "gevent", "uvloop")
 
-# An interpreter without the GIL, into whose packages this one is installed.
-FREE_THREADED = os.environ.get("FREE_THREADED", "python3t")
+# A Python without the GIL, into whose packages this one is installed.
+FREE_THREADED = os.environ.get("FREE_THREADED", "python3.13t")
 
 LIMIT = "C, batch verdict"
 CPU = Metric("cpu", "us of CPU a packet")

@@ -25,6 +25,7 @@ from typing import Any  # noqa: E402
 
 import gevent  # noqa: E402
 from gevent.event import Event  # noqa: E402
+from gevent.pool import Pool  # noqa: E402
 from gevent.pywsgi import WSGIServer  # noqa: E402
 
 import libnetfilterqueue as nfq  # noqa: E402
@@ -76,14 +77,14 @@ def main(number: int = 1, port: int = 8080) -> None:
     """Serve packets and pages until interrupted."""
     with green.open_queue(number, range=1) as stream:
         gate = Gate(stream)
-        server = WSGIServer(("127.0.0.1", port), gate.page)
+        server = WSGIServer(("127.0.0.1", port), gate.page, spawn=Pool())
         server.start()
         serving = gevent.spawn(green.serve, stream, gate.handle)
         for signum in (signal.SIGINT, signal.SIGTERM):
             gevent.signal_handler(signum, serving.kill)
         print(f"Queue {number} is bound, http://127.0.0.1:{port}/", flush=True)
         serving.get()
-        server.stop()
+        server.stop(timeout=0)  # and with it the greenlets of the pool
 
 
 if __name__ == "__main__":

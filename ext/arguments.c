@@ -5,7 +5,45 @@
  */
 #include "nfq.h"
 
+#include <limits.h>
 #include <stdio.h>
+
+/* What is shown of a value: the beginning of its repr. Not every value has one: an int may be too
+ * long for it. */
+static PyObject *
+show(PyObject *object)
+{
+    PyObject *text = PyUnicode_FromFormat("%.100R", object);
+
+    if (text == NULL && PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_Clear();
+        text = PyUnicode_FromFormat("<%.100s object>", Py_TYPE(object)->tp_name);
+    }
+    return text;
+}
+
+void
+lnfq_refuse(PyObject *error, PyObject *object, const char *format, ...)
+{
+    PyObject *shown, *rule = NULL;
+    va_list values;
+
+    PyErr_Clear(); /* Python code must not run with an exception set */
+    shown = show(object);
+    if (shown != NULL) {
+        va_start(values, format);
+        rule = PyUnicode_FromFormatV(format, values);
+        va_end(values);
+    }
+    if (rule != NULL && error == PyExc_ValueError) {
+        PyErr_Format(error, "%U, not %U", rule, shown);
+    }
+    else if (rule != NULL) {
+        PyErr_Format(error, "%U, not %.100s: %U", rule, Py_TYPE(object)->tp_name, shown);
+    }
+    Py_XDECREF(rule);
+    Py_XDECREF(shown);
+}
 
 static Py_ssize_t
 name_position(const char *const *names, PyObject *name)
@@ -73,8 +111,7 @@ lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t highe
     int overflow;
 
     if (!PyIndex_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "%s must be an int, not %.200s: %R", what,
-                     Py_TYPE(object)->tp_name, object);
+        lnfq_refuse(PyExc_TypeError, object, "%s must be an int", what);
         return -1;
     }
     number = PyNumber_Index(object);
@@ -83,8 +120,8 @@ lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t highe
     }
     *value = PyLong_AsLongLongAndOverflow(number, &overflow);
     if (overflow != 0 || *value < lowest || *value > highest) {
-        PyErr_Format(PyExc_ValueError, "%s must be in %lld..%lld, not %R", what, (long long)lowest,
-                     (long long)highest, number);
+        lnfq_refuse(PyExc_ValueError, number, "%s must be in %lld..%lld", what, (long long)lowest,
+                    (long long)highest);
         Py_DECREF(number);
         return -1;
     }
@@ -110,15 +147,21 @@ lnfq_parse_optional(PyObject *object, const char *what, struct lnfq_optional *nu
 int
 lnfq_parse_descriptor(PyObject *object, const char *what, const char *kinds)
 {
-    int fd = PyObject_AsFileDescriptor(object);
+    int64_t number;
+    int fd;
 
-    if (fd < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s must be %san int or have a fileno() method, not %.200s: %R", what, kinds,
-                     Py_TYPE(object)->tp_name, object);
+    if (PyLong_Check(object)) {
+        return lnfq_parse_int(object, what, 0, INT_MAX, &number) < 0 ? -1 : (int)number;
     }
-    else if (fd < 0 && PyErr_ExceptionMatches(PyExc_ValueError)) {
-        PyErr_Format(PyExc_ValueError, "%s must not be negative: %R", what, object);
+    fd = PyObject_AsFileDescriptor(object);
+    if (fd < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        lnfq_refuse(PyExc_TypeError, object, "%s must be %san int or have a fileno() method", what,
+                    kinds);
+    }
+    else if (fd < 0
+             && (PyErr_ExceptionMatches(PyExc_ValueError)
+                 || PyErr_ExceptionMatches(PyExc_OverflowError))) {
+        lnfq_refuse(PyExc_ValueError, object, "%s must have an open descriptor", what);
     }
     return fd;
 }

@@ -58,7 +58,10 @@ static Py_ssize_t
 dispatch_end(struct dispatch *dispatch)
 {
     Py_XDECREF(atomic_exchange(&dispatch->handle->blank, dispatch->blank));
-    dispatch_flush(dispatch);
+    /* A callback's child that raises, SystemExit above all, leaves by that and is told no more. */
+    if (dispatch->error == NULL || !lnfq_handle_forked(dispatch->handle)) {
+        dispatch_flush(dispatch);
+    }
     lnfq_refusal_tell(dispatch->handle);
     if (dispatch->error != NULL) {
         lnfq_error_restore(dispatch->error);
@@ -277,7 +280,7 @@ dispatch_message(struct dispatch *dispatch, const unsigned char *bytes, size_t l
         dispatch->blank = packet;
     }
     if (wrong != NULL) {
-        PyErr_SetString(dispatch->handle->state->malformed_error, wrong);
+        PyErr_Format(dispatch->handle->state->malformed_error, "%s: %s", dispatch->call, wrong);
         lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
         return 0;
     }

@@ -481,6 +481,9 @@ close_forked(lnfq_handle *handle)
 {
     handle->closed = true;
     close_descriptors(handle);
+    while (handle->queue_count > 0) {
+        lnfq_queue_abandon(handle->queues[handle->queue_count - 1]);
+    }
 }
 
 /* Takes a hook out, so that it is called once at most. */
@@ -728,8 +731,7 @@ handle_create_queue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyO
         return NULL;
     }
     if (!PyCallable_Check(values[1])) {
-        PyErr_Format(PyExc_TypeError, "create_queue(): callback must be callable, not %.200s: %R",
-                     Py_TYPE(values[1])->tp_name, values[1]);
+        lnfq_refuse(PyExc_TypeError, values[1], "create_queue(): callback must be callable");
         return NULL;
     }
     if (parse_queue_options(&values[2], &config, &verdict) < 0
@@ -764,9 +766,7 @@ handle_handle_packet(PyObject *self, PyObject *buffer)
     Py_ssize_t packets;
 
     if (!PyObject_CheckBuffer(buffer)) {
-        PyErr_Format(PyExc_TypeError,
-                     "handle_packet(): buffer must be a bytes-like object, not %.200s",
-                     Py_TYPE(buffer)->tp_name);
+        lnfq_refuse(PyExc_TypeError, buffer, "handle_packet(): buffer must be a bytes-like object");
         return NULL;
     }
     if (lnfq_handle_check_forked(handle_cast(self), "handle_packet()") < 0) {
@@ -787,15 +787,17 @@ parse_timeout(PyObject *object, double *timeout)
     *timeout = PyFloat_AsDouble(object);
     if (*timeout == -1 && PyErr_Occurred()) {
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError,
-                         "process(): timeout must be a number of seconds or None, not %.200s: %R",
-                         Py_TYPE(object)->tp_name, object);
+            lnfq_refuse(PyExc_TypeError, object,
+                        "process(): timeout must be a number of seconds or None");
+        }
+        else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            lnfq_refuse(PyExc_ValueError, object,
+                        "process(): timeout must be a number that a float holds");
         }
         return -1;
     }
     if (isnan(*timeout) || *timeout < 0) {
-        PyErr_Format(PyExc_ValueError, "process(): timeout must be at least 0 or None, not %R",
-                     object);
+        lnfq_refuse(PyExc_ValueError, object, "process(): timeout must be at least 0 or None");
         return -1;
     }
     *timeout = fmin(*timeout, TIMEOUT_MAX);
@@ -1023,11 +1025,21 @@ handle_set_autoflush(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return autoflush ? lnfq_handle_flush(handle, "autoflush") : 0;
 }
 
-/* The closure is where the hook is in the handle. */
+/* What adapters have called: an attribute, and where it is in the handle. */
+struct hook {
+    const char *name;
+    size_t offset;
+};
+
+static const struct hook on_held = {"on_held", offsetof(lnfq_handle, on_held)};
+static const struct hook on_close = {"on_close", offsetof(lnfq_handle, on_close)};
+static const struct hook on_verdict_error = {"on_verdict_error",
+                                             offsetof(lnfq_handle, on_verdict_error)};
+
 static PyObject **
-hook_place(PyObject *self, const void *closure)
+hook_place(PyObject *self, const struct hook *hook)
 {
-    return (PyObject **)(void *)((char *)self + (uintptr_t)closure);
+    return (PyObject **)(void *)((char *)self + hook->offset);
 }
 
 static PyObject *
@@ -1044,19 +1056,23 @@ handle_get_hook(PyObject *self, void *closure)
 static int
 handle_set_hook(PyObject *self, PyObject *value, void *closure)
 {
+    const struct hook *hook = closure;
     PyObject *former;
 
-    if (value == NULL || (value != Py_None && !PyCallable_Check(value))) {
-        PyErr_Format(PyExc_TypeError, "a hook must be callable or None, not %R",
-                     value != NULL ? value : Py_None);
+    if (value == NULL) {
+        PyErr_Format(PyExc_TypeError, "%s can't be deleted", hook->name);
         return -1;
     }
-    if (lnfq_handle_check(handle_cast(self), "setting a hook") < 0) {
+    if (value != Py_None && !PyCallable_Check(value)) {
+        lnfq_refuse(PyExc_TypeError, value, "%s must be callable or None", hook->name);
+        return -1;
+    }
+    if (lnfq_handle_check(handle_cast(self), hook->name) < 0) {
         return -1;
     }
     lnfq_handle_lock(handle_cast(self));
-    former = *hook_place(self, closure);
-    *hook_place(self, closure) = value != Py_None ? Py_NewRef(value) : NULL;
+    former = *hook_place(self, hook);
+    *hook_place(self, hook) = value != Py_None ? Py_NewRef(value) : NULL;
     lnfq_handle_unlock(handle_cast(self));
     Py_XDECREF(former);
     return 0;
@@ -1106,11 +1122,11 @@ static PyGetSetDef handle_attributes[] = {
     {"on_held", handle_get_hook, handle_set_hook,
      "For adapters: called without arguments when the first verdict is held back since the\n"
      "last were sent, in the thread that gives it. A callable or None.",
-     (void *)offsetof(lnfq_handle, on_held)},
+     (void *)(uintptr_t)&on_held},
     {"on_close", handle_get_hook, handle_set_hook,
      "For adapters: called once, without arguments, before the descriptor closes. A callable\n"
      "or None.",
-     (void *)offsetof(lnfq_handle, on_close)},
+     (void *)(uintptr_t)&on_close},
     {"on_verdict_error", handle_get_hook, handle_set_hook,
      "Called with (queue number, packet id, OSError) for each verdict that the kernel refused:\n"
      "a callable or None.\n\n"
@@ -1120,7 +1136,7 @@ static PyGetSetDef handle_attributes[] = {
      "waits; the kernel tells of the first only of the verdicts that were sent together. For a\n"
      "batch verdict the id is the last that it is about. The number is None on an adopted\n"
      "socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.",
-     (void *)offsetof(lnfq_handle, on_verdict_error)},
+     (void *)(uintptr_t)&on_verdict_error},
     {"rcvbuf", lnfq_handle_get_rcvbuf, lnfq_handle_set_rcvbuf,
      "The socket's receive buffer in bytes, as the kernel counts them: an int.\n\n"
      "Here wait the packets that nobody has read yet. The kernel charges a packet more than\n"

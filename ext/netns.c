@@ -91,13 +91,16 @@ open_path(PyObject *object)
     int fd;
 
     if (!PyUnicode_FSConverter(object, &path)) {
+        if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+            lnfq_refuse(PyExc_ValueError, object, "open(): netns must be a path");
+        }
         return -1;
     }
     Py_BEGIN_ALLOW_THREADS
     fd = open(PyBytes_AS_STRING(path), O_RDONLY | O_CLOEXEC);
     Py_END_ALLOW_THREADS
     if (fd < 0) {
-        lnfq_error_raise(errno, "", "open(): netns '%s'", PyBytes_AS_STRING(path));
+        lnfq_error_raise(errno, "", "open(): netns '%.200s'", PyBytes_AS_STRING(path));
     }
     Py_DECREF(path);
     return fd;
@@ -123,10 +126,18 @@ copy_descriptor(PyObject *object)
 int
 lnfq_netns_descriptor(PyObject *object)
 {
-    if (PyUnicode_Check(object) || PyBytes_Check(object)
-        || PyObject_HasAttrString((PyObject *)Py_TYPE(object), "__fspath__")) {
-        return open_path(object);
+    PyObject *path = PyOS_FSPath(object);
+    int fd;
+
+    if (path != NULL) {
+        fd = open_path(path);
+        Py_DECREF(path);
+        return fd;
     }
+    if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+        return -1;
+    }
+    PyErr_Clear(); /* it is no path */
     return copy_descriptor(object);
 }
 

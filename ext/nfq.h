@@ -95,6 +95,11 @@ int lnfq_parse_arguments(const char *call, const char *const *names, Py_ssize_t 
                          Py_ssize_t positional, PyObject *const *args, Py_ssize_t nargs,
                          PyObject *kwnames, PyObject **values);
 
+/* Raises `error`, a TypeError or the like unless it is ValueError: the rule that the format says,
+ * and which value breaks it. */
+void lnfq_refuse(PyObject *error, PyObject *object, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* Reads an int in lowest..highest. Returns 0, or -1 with TypeError or ValueError naming `what`. */
 int lnfq_parse_int(PyObject *object, const char *what, int64_t lowest, int64_t highest,
                    int64_t *value);
@@ -400,6 +405,9 @@ PyObject *lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *call
  */
 int lnfq_queue_destroy(lnfq_queue *queue);
 
+/* In a child of fork: the handle, and so its callback, let it go; the parent's stays as it is. */
+void lnfq_queue_abandon(lnfq_queue *queue);
+
 /* With the lock: whether a message with that id, received in that epoch, is this binding's.
  * `foreign` says that it was not this handle that received it. If so, it counts as received. */
 bool lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign);
@@ -455,9 +463,6 @@ void lnfq_packet_blank(lnfq_packet *packet);
 /* Makes a packet that outlives its callback independent of the buffer that it came in. 0 or -1. */
 int lnfq_packet_copy(lnfq_packet *packet);
 
-/* Whether the payload is shorter than the packet. */
-bool lnfq_packet_truncated(lnfq_packet *packet);
-
 /* With the lock: its queue lists it as kept; takes `kept`. */
 void lnfq_packet_keep(lnfq_packet *packet, struct lnfq_kept *kept);
 
@@ -478,6 +483,37 @@ int lnfq_packet_execute(lnfq_packet *packet);
 
 /* With the lock: the same with its queue's default. Returns 0 or ENOMEM. */
 int lnfq_packet_default(lnfq_packet *packet);
+
+/* ---- attributes.c: what a packet says ---- */
+
+/* Makes a Python object of an attribute, whose number is the kernel's. It is called in the packet's
+ * critical section, and has read what it needs before Python code runs. */
+typedef PyObject *(*lnfq_reader)(const lnfq_packet *packet, unsigned int attribute);
+
+PyObject *lnfq_packet_read(lnfq_packet *packet, lnfq_reader read, unsigned int attribute);
+
+/* An attribute of 32 bits, 0 where it is absent. */
+uint32_t lnfq_packet_number(lnfq_packet *packet, unsigned int attribute);
+
+uint32_t lnfq_packet_original_length(lnfq_packet *packet);
+
+/* Whether the payload is shorter than the packet. */
+bool lnfq_packet_truncated(lnfq_packet *packet);
+
+PyObject *lnfq_read_u32(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_u32_or_none(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_bytes(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_bytes_or_none(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_hw_addr(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_time(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_time_pair(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_view(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_skb_info(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_original_length(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_truncated(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_secctx(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_vlan(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_conntrack(const lnfq_packet *packet, unsigned int attribute);
 
 /* ---- verdict_arguments.c ---- */
 

@@ -10,9 +10,7 @@
  */
 #include "nfq.h"
 
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 static inline lnfq_packet *
 packet_cast(PyObject *self)
@@ -477,243 +475,18 @@ packet_get_verdict(PyObject *self, void *Py_UNUSED(closure))
 
 /* ---- attributes ---- */
 
-/* Makes an attribute of the packet's bytes; it is looked at as a whole before Python code runs. */
-typedef PyObject *(*reader)(const lnfq_packet *packet, unsigned int attribute);
-
-/* An attribute that users see: the closure of its getter. */
+/* What a getter reads: its closure. */
 struct attribute {
-    reader read;
+    lnfq_reader read;
     unsigned int number; /* the kernel's, for readers of more than one */
 };
-
-static PyObject *
-packet_read(PyObject *self, reader read, unsigned int attribute)
-{
-    PyObject *value;
-
-    Py_BEGIN_CRITICAL_SECTION(self);
-    value = read(packet_cast(self), attribute);
-    Py_END_CRITICAL_SECTION();
-    return value;
-}
 
 static PyObject *
 packet_get(PyObject *self, void *closure)
 {
     const struct attribute *attribute = closure;
 
-    return packet_read(self, attribute->read, attribute->number);
-}
-
-static bool
-packet_has(const lnfq_packet *packet, unsigned int attribute)
-{
-    return lnfq_index_has(&packet->index, attribute);
-}
-
-static uint32_t
-number_of(const lnfq_packet *packet, unsigned int attribute)
-{
-    return lnfq_index_u32(&packet->index, packet->bytes, attribute);
-}
-
-/* One of 32 bits, 0 where it is absent. */
-static PyObject *
-read_u32(const lnfq_packet *packet, unsigned int attribute)
-{
-    return PyLong_FromUnsignedLong(number_of(packet, attribute));
-}
-
-/* One of 32 bits, None where it is absent. */
-static PyObject *
-read_u32_or_none(const lnfq_packet *packet, unsigned int attribute)
-{
-    if (!packet_has(packet, attribute)) {
-        Py_RETURN_NONE;
-    }
-    return read_u32(packet, attribute);
-}
-
-/* Bytes of their own, empty where they are absent. */
-static PyObject *
-read_bytes(const lnfq_packet *packet, unsigned int attribute)
-{
-    return PyBytes_FromStringAndSize(
-        (const char *)lnfq_index_value(&packet->index, packet->bytes, attribute),
-        packet->index.length[attribute]);
-}
-
-/* The same, None where they are absent. */
-static PyObject *
-read_bytes_or_none(const lnfq_packet *packet, unsigned int attribute)
-{
-    if (!packet_has(packet, attribute)) {
-        Py_RETURN_NONE;
-    }
-    return read_bytes(packet, attribute);
-}
-
-static PyObject *
-read_hw_addr(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
-{
-    struct nfqnl_msg_packet_hw hw;
-    uint16_t length;
-
-    if (!packet_has(packet, NFQA_HWADDR)) {
-        return PyBytes_FromStringAndSize(NULL, 0);
-    }
-    memcpy(&hw, lnfq_index_value(&packet->index, packet->bytes, NFQA_HWADDR), sizeof(hw));
-    /* Checked when it was indexed; a caller may have overwritten the buffer since. */
-    length = ntohs(hw.hw_addrlen);
-    length = length < LNFQ_HW_ADDR_MAX ? length : LNFQ_HW_ADDR_MAX;
-    return PyBytes_FromStringAndSize((char *)hw.hw_addr, length);
-}
-
-/* False where there is none. */
-static bool
-arrival(const lnfq_packet *packet, uint64_t *seconds, uint64_t *microseconds)
-{
-    struct nfqnl_msg_packet_timestamp stamp;
-
-    if (!packet_has(packet, NFQA_TIMESTAMP)) {
-        return false;
-    }
-    memcpy(&stamp, lnfq_index_value(&packet->index, packet->bytes, NFQA_TIMESTAMP), sizeof(stamp));
-    *seconds = be64toh(stamp.sec);
-    *microseconds = be64toh(stamp.usec);
-    return true;
-}
-
-static PyObject *
-read_time(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
-{
-    uint64_t seconds, microseconds;
-
-    if (!arrival(packet, &seconds, &microseconds)) {
-        Py_RETURN_NONE;
-    }
-    return PyFloat_FromDouble((double)seconds + (double)microseconds * 1e-6);
-}
-
-static PyObject *
-read_time_pair(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
-{
-    uint64_t seconds, microseconds;
-
-    if (!arrival(packet, &seconds, &microseconds)) {
-        Py_RETURN_NONE;
-    }
-    return Py_BuildValue("(KK)", (unsigned long long)seconds, (unsigned long long)microseconds);
-}
-
-static PyObject *
-read_view(const lnfq_packet *packet, unsigned int attribute)
-{
-    return lnfq_view_new(packet->queue->handle->state, packet->slot,
-                         lnfq_index_value(&packet->index, packet->bytes, attribute),
-                         packet->index.length[attribute]);
-}
-
-static PyObject *
-read_skb_info(const lnfq_packet *packet, unsigned int attribute)
-{
-    return lnfq_enum_member(packet->queue->handle->state, LNFQ_ENUM_SKB_INFO,
-                            number_of(packet, attribute));
-}
-
-static PyObject *
-read_original_length(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
-{
-    return PyLong_FromUnsignedLong(lnfq_index_original_length(&packet->index, packet->bytes));
-}
-
-static PyObject *
-read_truncated(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
-{
-    return PyBool_FromLong(lnfq_index_truncated(&packet->index, packet->bytes));
-}
-
-bool
-lnfq_packet_truncated(lnfq_packet *packet)
-{
-    bool truncated;
-
-    Py_BEGIN_CRITICAL_SECTION(packet);
-    truncated = lnfq_index_truncated(&packet->index, packet->bytes);
-    Py_END_CRITICAL_SECTION();
-    return truncated;
-}
-
-static PyObject *
-read_secctx(const lnfq_packet *packet, unsigned int attribute)
-{
-    size_t size = packet->index.length[attribute];
-    const char *context = (const char *)lnfq_index_value(&packet->index, packet->bytes, attribute);
-
-    if (!packet_has(packet, attribute)) {
-        Py_RETURN_NONE;
-    }
-    /* SELinux counts the end of the string. */
-    if (size > 0 && context[size - 1] == '\0') {
-        size -= 1;
-    }
-    return PyBytes_FromStringAndSize(context, (Py_ssize_t)size);
-}
-
-/* An int, or None where there is no number. */
-static PyObject *
-optional_number(struct lnfq_optional number)
-{
-    if (!number.there) {
-        Py_RETURN_NONE;
-    }
-    return PyLong_FromUnsignedLong(number.value);
-}
-
-static PyObject *
-read_vlan(const lnfq_packet *packet, unsigned int attribute)
-{
-    struct lnfq_vlan vlan;
-
-    if (!packet_has(packet, attribute)) {
-        Py_RETURN_NONE;
-    }
-    lnfq_index_vlan(&packet->index, packet->bytes, &vlan);
-
-    PyObject *const values[] = {optional_number(vlan.proto), optional_number(vlan.tci)};
-
-    return lnfq_tuple_make(packet->queue->handle->state, LNFQ_TUPLE_VLAN, values,
-                           Py_ARRAY_LENGTH(values));
-}
-
-static PyObject *
-labels_or_none(const struct lnfq_conntrack *conntrack)
-{
-    if (!conntrack->has_labels) {
-        Py_RETURN_NONE;
-    }
-    return PyBytes_FromStringAndSize((const char *)conntrack->labels, LNFQ_LABELS_SIZE);
-}
-
-static PyObject *
-read_conntrack(const lnfq_packet *packet, unsigned int attribute)
-{
-    struct lnfq_conntrack conntrack;
-
-    if (!packet_has(packet, attribute)) {
-        Py_RETURN_NONE;
-    }
-    lnfq_index_conntrack(&packet->index, packet->bytes, &conntrack);
-
-    PyObject *const values[] = {
-        optional_number(conntrack.id),         optional_number(conntrack.status),
-        optional_number(conntrack.mark),       labels_or_none(&conntrack),
-        optional_number(conntrack.zone),       optional_number(conntrack.timeout),
-        read_bytes_or_none(packet, attribute),
-    };
-
-    return lnfq_tuple_make(packet->queue->handle->state, LNFQ_TUPLE_CONNTRACK, values,
-                           Py_ARRAY_LENGTH(values));
+    return lnfq_packet_read(packet_cast(self), attribute->read, attribute->number);
 }
 
 static PyObject *
@@ -754,12 +527,8 @@ static PyObject *
 packet_name(PyObject *self, unsigned int attribute, const char *call)
 {
     lnfq_packet *packet = packet_cast(self);
-    uint32_t index;
 
-    Py_BEGIN_CRITICAL_SECTION(self);
-    index = number_of(packet, attribute);
-    Py_END_CRITICAL_SECTION();
-    return lnfq_name_find(packet->queue->handle, index, call);
+    return lnfq_name_find(packet->queue->handle, lnfq_packet_number(packet, attribute), call);
 }
 
 #define NAME_DOC(name, what, attribute)                                                          \
@@ -820,7 +589,7 @@ PyDoc_STRVAR(packet_hw_doc,
 static PyObject *
 packet_get_packet_hw(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_read(self, read_hw_addr, NFQA_HWADDR);
+    return lnfq_packet_read(packet_cast(self), lnfq_read_hw_addr, NFQA_HWADDR);
 }
 
 PyDoc_STRVAR(nfmark_doc,
@@ -834,7 +603,7 @@ PyDoc_STRVAR(nfmark_doc,
 static PyObject *
 packet_get_nfmark(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_read(self, read_u32, NFQA_MARK);
+    return lnfq_packet_read(packet_cast(self), lnfq_read_u32, NFQA_MARK);
 }
 
 PyDoc_STRVAR(timestamp_doc,
@@ -850,7 +619,7 @@ PyDoc_STRVAR(timestamp_doc,
 static PyObject *
 packet_get_timestamp(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_read(self, read_time_pair, NFQA_TIMESTAMP);
+    return lnfq_packet_read(packet_cast(self), lnfq_read_time_pair, NFQA_TIMESTAMP);
 }
 
 PyDoc_STRVAR(indev_doc, "get_indev($self, /)\n"
@@ -863,7 +632,7 @@ PyDoc_STRVAR(indev_doc, "get_indev($self, /)\n"
 static PyObject *
 packet_get_indev(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_read(self, read_u32, NFQA_IFINDEX_INDEV);
+    return lnfq_packet_read(packet_cast(self), lnfq_read_u32, NFQA_IFINDEX_INDEV);
 }
 
 PyDoc_STRVAR(physindev_doc,
@@ -877,7 +646,7 @@ PyDoc_STRVAR(physindev_doc,
 static PyObject *
 packet_get_physindev(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_read(self, read_u32, NFQA_IFINDEX_PHYSINDEV);
+    return lnfq_packet_read(packet_cast(self), lnfq_read_u32, NFQA_IFINDEX_PHYSINDEV);
 }
 
 PyDoc_STRVAR(outdev_doc, "get_outdev($self, /)\n"
@@ -890,7 +659,7 @@ PyDoc_STRVAR(outdev_doc, "get_outdev($self, /)\n"
 static PyObject *
 packet_get_outdev(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_read(self, read_u32, NFQA_IFINDEX_OUTDEV);
+    return lnfq_packet_read(packet_cast(self), lnfq_read_u32, NFQA_IFINDEX_OUTDEV);
 }
 
 PyDoc_STRVAR(physoutdev_doc,
@@ -904,7 +673,7 @@ PyDoc_STRVAR(physoutdev_doc,
 static PyObject *
 packet_get_physoutdev(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_read(self, read_u32, NFQA_IFINDEX_PHYSOUTDEV);
+    return lnfq_packet_read(packet_cast(self), lnfq_read_u32, NFQA_IFINDEX_PHYSOUTDEV);
 }
 
 PyDoc_STRVAR(payload_doc,
@@ -919,7 +688,7 @@ PyDoc_STRVAR(payload_doc,
 static PyObject *
 packet_get_payload(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_read(self, read_bytes, NFQA_PAYLOAD);
+    return lnfq_packet_read(packet_cast(self), lnfq_read_bytes, NFQA_PAYLOAD);
 }
 
 PyDoc_STRVAR(uid_doc,
@@ -934,7 +703,7 @@ PyDoc_STRVAR(uid_doc,
 static PyObject *
 packet_get_uid(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_read(self, read_u32_or_none, NFQA_UID);
+    return lnfq_packet_read(packet_cast(self), lnfq_read_u32_or_none, NFQA_UID);
 }
 
 PyDoc_STRVAR(gid_doc,
@@ -949,7 +718,7 @@ PyDoc_STRVAR(gid_doc,
 static PyObject *
 packet_get_gid(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return packet_read(self, read_u32_or_none, NFQA_GID);
+    return lnfq_packet_read(packet_cast(self), lnfq_read_u32_or_none, NFQA_GID);
 }
 
 /* ---- type ---- */
@@ -957,14 +726,11 @@ packet_get_gid(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 packet_repr(PyObject *self)
 {
-    const lnfq_packet *packet = packet_cast(self);
-    uint32_t length;
+    lnfq_packet *packet = packet_cast(self);
 
-    Py_BEGIN_CRITICAL_SECTION(self);
-    length = lnfq_index_original_length(&packet->index, packet->bytes);
-    Py_END_CRITICAL_SECTION();
     return PyUnicode_FromFormat("<%s %u of queue %u, %u bytes>", Py_TYPE(self)->tp_name,
-                                packet->index.id, packet->queue->number, length);
+                                packet->index.id, packet->queue->number,
+                                lnfq_packet_original_length(packet));
 }
 
 static PyMethodDef packet_methods[] = {
@@ -1014,72 +780,72 @@ static PyGetSetDef packet_attributes[] = {
      NULL},
     {"hw_addr", packet_get, NULL,
      "The sender's hardware address as bytes, b\"\" if unknown; see get_packet_hw.",
-     ATTRIBUTE(read_hw_addr, NFQA_HWADDR)},
+     ATTRIBUTE(lnfq_read_hw_addr, NFQA_HWADDR)},
     {"mark", packet_get, NULL, "The netfilter mark, an int, 0 if it has none.",
-     ATTRIBUTE(read_u32, NFQA_MARK)},
+     ATTRIBUTE(lnfq_read_u32, NFQA_MARK)},
     {"timestamp", packet_get, NULL,
      "When it arrived, a float of seconds since the epoch, or None; see get_timestamp.",
-     ATTRIBUTE(read_time, NFQA_TIMESTAMP)},
+     ATTRIBUTE(lnfq_read_time, NFQA_TIMESTAMP)},
     {"indev", packet_get, NULL, "Index of the receiving device, 0 if unknown.",
-     ATTRIBUTE(read_u32, NFQA_IFINDEX_INDEV)},
+     ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_INDEV)},
     {"physindev", packet_get, NULL, "Index of the receiving bridge port, 0 if unknown.",
-     ATTRIBUTE(read_u32, NFQA_IFINDEX_PHYSINDEV)},
+     ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_PHYSINDEV)},
     {"outdev", packet_get, NULL, "Index of the sending device, 0 if unknown.",
-     ATTRIBUTE(read_u32, NFQA_IFINDEX_OUTDEV)},
+     ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_OUTDEV)},
     {"physoutdev", packet_get, NULL, "Index of the sending bridge port, 0 if unknown.",
-     ATTRIBUTE(read_u32, NFQA_IFINDEX_PHYSOUTDEV)},
+     ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_PHYSOUTDEV)},
     {"payload", packet_get, NULL,
      "The packet from its network header on, a read-only memoryview without a copy.\n\n"
      "It holds the bytes, not the packet: a packet of which only views are left gets its\n"
      "queue's default verdict. Inside the callback of handle_packet(buffer) it looks into that\n"
      "buffer. Kernel: NFQA_PAYLOAD.",
-     ATTRIBUTE(read_view, NFQA_PAYLOAD)},
+     ATTRIBUTE(lnfq_read_view, NFQA_PAYLOAD)},
     {"uid", packet_get, NULL, "User id of the sender, or None; see get_uid.",
-     ATTRIBUTE(read_u32_or_none, NFQA_UID)},
+     ATTRIBUTE(lnfq_read_u32_or_none, NFQA_UID)},
     {"gid", packet_get, NULL, "Group id of the sender, or None; see get_gid.",
-     ATTRIBUTE(read_u32_or_none, NFQA_GID)},
+     ATTRIBUTE(lnfq_read_u32_or_none, NFQA_GID)},
     {"skb_info", packet_get, NULL,
      "An SkbInfo: checksum not ready, segmentation offload, checksum not verified.\n\n"
      "Kernel: NFQA_SKB_INFO.",
-     ATTRIBUTE(read_skb_info, NFQA_SKB_INFO)},
+     ATTRIBUTE(lnfq_read_skb_info, NFQA_SKB_INFO)},
     {"original_length", packet_get, NULL,
      "The packet's length in bytes before the copy range or a short buffer cut it.\n\n"
      "Kernel: NFQA_CAP_LEN.",
-     ATTRIBUTE(read_original_length, NFQA_CAP_LEN)},
+     ATTRIBUTE(lnfq_read_original_length, NFQA_CAP_LEN)},
     {"truncated", packet_get, NULL,
      "Whether the payload is shorter than the packet, or the message was cut. A bool.",
-     ATTRIBUTE(read_truncated, NFQA_CAP_LEN)},
+     ATTRIBUTE(lnfq_read_truncated, NFQA_CAP_LEN)},
     {"priority", packet_get, NULL,
      "The packet's priority, an int, 0 if it has none.\n\n"
      "SO_PRIORITY or the CLASSIFY target set it. Kernel: NFQA_PRIORITY, Linux 5.18.",
-     ATTRIBUTE(read_u32, LNFQ_NFQA_PRIORITY)},
+     ATTRIBUTE(lnfq_read_u32, LNFQ_NFQA_PRIORITY)},
     {"cgroup_classid", packet_get, NULL,
      "The net_cls class of the sending socket's control group, an int, 0 if it has none.\n\n"
      "Kernel: NFQA_CGROUP_CLASSID, Linux 6.4.",
-     ATTRIBUTE(read_u32, LNFQ_NFQA_CGROUP_CLASSID)},
+     ATTRIBUTE(lnfq_read_u32, LNFQ_NFQA_CGROUP_CLASSID)},
     {"secctx", packet_get, NULL,
      "The packet's security context as bytes, or None.\n\n"
      "Needs NFQA_CFG_F_SECCTX, and a rule that sets the packet's secmark. Kernel:\n"
      "NFQA_SECCTX; nfq_get_secctx(3).",
-     ATTRIBUTE(read_secctx, NFQA_SECCTX)},
+     ATTRIBUTE(lnfq_read_secctx, NFQA_SECCTX)},
     {"vlan", packet_get, NULL,
      "A Vlan (proto, tci): the VLAN tag of a packet on a bridge, or None.\n\n"
      "Kernel: NFQA_VLAN.",
-     ATTRIBUTE(read_vlan, NFQA_VLAN)},
+     ATTRIBUTE(lnfq_read_vlan, NFQA_VLAN)},
     {"l2_header", packet_get, NULL,
      "The link-layer header of a packet on a bridge as bytes, 14 of them for Ethernet, or\n"
      "None.\n\n"
      "Kernel: NFQA_L2HDR.",
-     ATTRIBUTE(read_bytes_or_none, NFQA_L2HDR)},
+     ATTRIBUTE(lnfq_read_bytes_or_none, NFQA_L2HDR)},
     {"conntrack", packet_get, NULL,
      "A Conntrack, the packet's entry in the connection tracking table, or None.\n\n"
      "Needs NFQA_CFG_F_CONNTRACK. Kernel: NFQA_CT.",
-     ATTRIBUTE(read_conntrack, NFQA_CT)},
+     ATTRIBUTE(lnfq_read_conntrack, NFQA_CT)},
     {"ct_info", packet_get, NULL,
      "How the packet relates to its connection, an int (enum ip_conntrack_info: 0\n"
      "established, 1 related, 2 new, 3 more in the reply direction), or None.\n\n"
      "Needs NFQA_CFG_F_CONNTRACK. Kernel: NFQA_CT_INFO.",
-     ATTRIBUTE(read_u32_or_none, NFQA_CT_INFO)},
+     ATTRIBUTE(lnfq_read_u32_or_none, NFQA_CT_INFO)},
     {"verdict", packet_get_verdict, NULL,
      "The Verdict that was set or executed, or None; an int for NF_QUEUE_NR(number).", NULL},
     {NULL, NULL, NULL, NULL, NULL},

@@ -436,6 +436,13 @@ lnfq_queue_destroy(lnfq_queue *queue)
     return error;
 }
 
+void
+lnfq_queue_abandon(lnfq_queue *queue)
+{
+    Py_XDECREF(delist(queue));
+    Py_DECREF(queue);
+}
+
 /* ---- whose a message is ---- */
 
 bool

@@ -14,8 +14,7 @@ as_bytes(PyObject *object, const char *what)
         return Py_NewRef(object);
     }
     if (!PyObject_CheckBuffer(object)) {
-        PyErr_Format(PyExc_TypeError, "%s must be a bytes-like object, not %.200s: %R", what,
-                     Py_TYPE(object)->tp_name, object);
+        lnfq_refuse(PyExc_TypeError, object, "%s must be a bytes-like object", what);
         return NULL;
     }
     return PyBytes_FromObject(object);
@@ -62,9 +61,7 @@ parse_vlan(PyObject *object, struct lnfq_vlan *vlan)
         return 0;
     }
     if (!PyTuple_Check(object) || PyTuple_GET_SIZE(object) != 2) {
-        PyErr_Format(PyExc_TypeError,
-                     "set_verdict(): vlan must be a tuple (proto, tci), not %.200s: %R",
-                     Py_TYPE(object)->tp_name, object);
+        lnfq_refuse(PyExc_TypeError, object, "set_verdict(): vlan must be a tuple (proto, tci)");
         return -1;
     }
     if (lnfq_parse_int(PyTuple_GET_ITEM(object, 0), "set_verdict(): vlan's proto", 0, UINT16_MAX,

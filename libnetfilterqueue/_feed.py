@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Self
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue._arguments import check_type
 
 READABLE = 1  # EPOLLIN
 BATCH = 64  # packets that one turn of a loop takes
@@ -36,6 +37,13 @@ class Feed(ABC):
     """A handle that a loop feeds. `fed` is called after each batch, and when the feed has ended."""
 
     def __init__(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> None:
+        check_type(
+            isinstance(handle, nfq.NetfilterQueueHandle),
+            "attach(): handle must be a NetfilterQueueHandle",
+            handle,
+        )
+        if handle.closed:
+            raise ValueError("attach(): the handle is closed")
         if handle.on_held is not None or handle.on_close is not None:
             raise RuntimeError("attach(): the handle is attached already, or its hooks are in use")
         # The loop watches this instead of the socket: it is ours when another thread closes the

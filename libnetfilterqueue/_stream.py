@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Generic, Self, TypeVar
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue._arguments import check_count, check_int
 from libnetfilterqueue._feed import BATCH, Feed
 
 Netns = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int | None
@@ -47,8 +48,8 @@ class Stream(ABC, Generic[FeedT]):
         default_verdict: int = nfq.NF_DROP,
         netns: Netns = None,
     ) -> None:
-        if limit < 1:
-            raise ValueError(f"open_queue(): limit must be at least 1, not {limit}")
+        self._limit = check_count("open_queue(): limit", limit)
+        self._maxlen = MAXLEN if maxlen is None else check_int("open_queue(): maxlen", maxlen)
         self._packets: deque[nfq.NetfilterQueueData] = deque()
 
         def bind(handle: nfq.NetfilterQueueHandle) -> nfq.NetfilterQueueQueueHandle:
@@ -64,8 +65,6 @@ class Stream(ABC, Generic[FeedT]):
 
         self._bind = bind
         self._rcvbuf = rcvbuf
-        self._maxlen = MAXLEN if maxlen is None else maxlen
-        self._limit = limit
         self._netns = netns
         self._taken = 0  # in a row, without a look at the loop
         self._full = False

@@ -2,25 +2,57 @@
 """Every test runs in a network namespace of its own, as root of it."""
 
 import asyncio
+import gc
+import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-import uvloop
+from available import GEVENT, NEW_LOOPS
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from netns import Namespace, NamespaceError, UdpPair, isolate, private_namespace, queue_rule
 
 import libnetfilterqueue as nfq
 
+# What imports gevent; single tests that need it are marked.
+NEED_GEVENT = ["test_green.py", "test_patched.py", "test_pending_greenlets.py", "test_switching.py"]
+collect_ignore = [] if GEVENT else [*NEED_GEVENT]
+if "libasan" in os.environ.get("LD_PRELOAD", ""):  # it replaces malloc itself
+    collect_ignore += ["test_without_memory.py"]
+if sys.version_info < (3, 12):  # all interpreters of a process share one GIL
+    collect_ignore += ["test_subinterpreters.py"]
 
-def pytest_configure() -> None:
+set_hypothesis_home_dir(Path(__file__).parent.parent / "build" / "hypothesis")
+# The same examples each time, and few; `./dev fuzz` looks for others. What goes before each test
+# goes before all of its examples.
+settings.register_profile(
+    "suite",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gevent: needs gevent")
     try:
         isolate()
     except NamespaceError as error:
         pytest.exit(str(error), returncode=1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if GEVENT or not item.get_closest_marker("gevent")]
+
+
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Each asynchronous test runs on every loop that is asyncio's."""
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return NEW_LOOPS
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +75,11 @@ def handle() -> Iterator[nfq.NetfilterQueueHandle]:
     """An open handle."""
     with nfq.open() as handle:
         yield handle
+
+
+@pytest.fixture
+def little_garbage() -> Iterator[None]:
+    """Collections are quick: they look at nothing that was there before the test."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -23,13 +23,28 @@ SECONDS = 60.0  # for all threads; they wait for each other, and for sanitizers
 ALONE = frozenset(
     {
         # They look at the process's memory, descriptors and children, or take all processors.
+        "test_aio",
+        "test_autoflush",
+        "test_callers",
+        "test_concurrency",
+        "test_descriptors",
+        "test_examples",
+        "test_exit",
         "test_fork",
         "test_kept",
+        "test_leaks",
+        "test_loops",
+        "test_overload",
+        "test_privileges",
+        "test_reentrancy",
+        "test_switching",
         "test_threads",
         "test_no_such_path",
         "test_no_namespace",
         "test_negative_descriptor",
         "test_wrong_type",
+        "test_bad_descriptor",
+        "test_with_fd",
         "test_balance_over_processes",
         "test_number_is_free_once_its_queue_is_destroyed",
         # Warnings, signal handlers and hooks are the process's.

@@ -6,21 +6,25 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-import gevent
-import gevent.monkey
 import pytest
 import trio
-import uvloop
+from available import GEVENT, NEW_LOOPS
 from netns import TIMEOUT
 from queues import Handle
 
 import libnetfilterqueue.aio
-import libnetfilterqueue.green
+
+if GEVENT:
+    import gevent
+    import gevent.monkey
+
+    import libnetfilterqueue.green
 
 TURN = 0.001  # seconds between looks at a condition
 
@@ -76,15 +80,12 @@ class Manual(Loop):
 
 
 class Asyncio(Loop):
-    """asyncio's own loop."""
+    """A loop that is asyncio's."""
 
-    def __init__(self) -> None:
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
         super().__init__()
-        self._loop = self._new()
+        self._loop = new_loop()
         self._loop.set_exception_handler(self._note)
-
-    def _new(self) -> asyncio.AbstractEventLoop:
-        return asyncio.new_event_loop()
 
     def _note(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.errors.append(cast("BaseException", context.get("exception", context)))
@@ -105,13 +106,6 @@ class Asyncio(Loop):
     def close(self) -> None:
         self._loop.run_until_complete(asyncio.sleep(0))  # what is due
         self._loop.close()
-
-
-class Uvloop(Asyncio):
-    """asyncio by uvloop."""
-
-    def _new(self) -> asyncio.AbstractEventLoop:
-        return uvloop.new_event_loop()
 
 
 class Gevent(Loop):
@@ -162,15 +156,14 @@ class Trio(Manual):
                 self.errors.append(error)
 
 
-PATCHED = gevent.monkey.is_module_patched("socket")
+GREEN: dict[str, Callable[[], Loop]] = {"gevent": Gevent} if GEVENT else {}
 LOOPS: dict[str, Callable[[], Loop]] = (
-    {"gevent": Gevent}
-    if PATCHED
+    GREEN
+    if GEVENT and gevent.monkey.is_module_patched("socket")
     else {
         "manual": Manual,
-        "asyncio": Asyncio,
-        "uvloop": Uvloop,
-        "gevent": Gevent,
+        **{name: functools.partial(Asyncio, new_loop) for name, new_loop in NEW_LOOPS.items()},
+        **GREEN,
         "trio": Trio,
     }
 )

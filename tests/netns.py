@@ -10,6 +10,7 @@ import shlex
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -152,10 +153,20 @@ def without_net_admin() -> Iterator[None]:
 # What the calling thread's namespace is furnished with
 
 
+def plain_environment() -> dict[str, str]:
+    """The environment for programs without the extension: sanitizers are not to judge them."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
+def abruptly() -> list[str]:
+    """What goes in front of a command that ends while threads of it run: those free nothing."""
+    return ["env", f"ASAN_OPTIONS={os.environ.get('ASAN_OPTIONS', '')}:detect_leaks=0"]
+
+
 def run(command: str) -> str:
     """Runs a command and returns its output."""
     environment = {
-        **os.environ,
+        **plain_environment(),
         "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
         "XTABLES_LOCKFILE": "/dev/null",  # nobody else changes the rules of our namespace
     }
@@ -264,6 +275,17 @@ def background(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> F
 
     threading.Thread(target=body, name=function.__name__, daemon=True).start()
     return future
+
+
+@contextlib.contextmanager
+def short_turns() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 class UdpPair:

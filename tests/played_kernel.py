@@ -6,6 +6,7 @@ import os
 import select
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from typing import Self
 
@@ -26,6 +27,7 @@ from libnetfilterqueue.testing._messages import (
     NFQA_IFINDEX_INDEV,
     NFQA_L2HDR,
     NFQA_MARK,
+    NFQA_PACKET_HDR,
     NFQA_PAYLOAD,
     NFQA_PRIORITY,
     NFQA_SECCTX,
@@ -34,6 +36,7 @@ from libnetfilterqueue.testing._messages import (
     NFQA_UID,
     NFQA_VERDICT_HDR,
     NFQA_VLAN,
+    NLA_TYPE_MASK,
     NLM_F_ACK,
     NLM_F_REQUEST,
     NLMSG_DONE,
@@ -63,6 +66,7 @@ __all__ = [
     "NFQA_IFINDEX_INDEV",
     "NFQA_L2HDR",
     "NFQA_MARK",
+    "NFQA_PACKET_HDR",
     "NFQA_PAYLOAD",
     "NFQA_PRIORITY",
     "NFQA_SECCTX",
@@ -71,6 +75,7 @@ __all__ = [
     "NFQA_UID",
     "NFQA_VERDICT_HDR",
     "NFQA_VLAN",
+    "NLA_TYPE_MASK",
     "NLMSG_DONE",
     "NLMSG_ERROR",
     "NLMSG_NOOP",
@@ -97,38 +102,54 @@ class PlayedKernel:
         with handles:
             self.handle = nfq.open(fd=handles.fileno())
         self._received: list[bytes] = []
+        self._reading = threading.Lock()
+        self._error: int | None = None  # what requests are answered with, while they are
 
     @contextlib.contextmanager
     def answering(self, error: int = 0) -> Iterator[None]:
         """Answers all requests of the block that ask for an answer."""
+        before, self._error = self._error, error
+        try:
+            with contextlib.nullcontext() if before is not None else self._attending():
+                yield
+        finally:
+            self._error = before
+
+    @contextlib.contextmanager
+    def _attending(self) -> Iterator[None]:
+        """Reads what comes at once, in a thread of its own."""
         stop, stopped = socket.socketpair()
         with stop, stopped:
-            answering = background(self._answer, stopped, error)
+            attending = background(self._attend, stopped)
             try:
                 yield
             finally:
                 stop.shutdown(socket.SHUT_RDWR)
-                answering.result(TIMEOUT)
+                attending.result(TIMEOUT)
 
-    def _answer(self, stopped: socket.socket, error: int) -> None:
+    def _attend(self, stopped: socket.socket) -> None:
         while stopped not in select.select([self.socket, stopped], [], [])[0]:
-            for request in self._receive():
-                (flags,) = struct.unpack_from("=H", request, 6)
-                if flags & NLM_F_ACK:
-                    self.socket.send(error_message(error, request))
+            self._receive()
 
-    def _receive(self) -> list[bytes]:
-        requests: list[bytes] = []
-        with contextlib.suppress(BlockingIOError):
+    def _receive(self) -> None:
+        with self._reading, contextlib.suppress(BlockingIOError):
             while True:
-                requests += messages_in(self.socket.recv(1 << 18, socket.MSG_DONTWAIT))
-        self._received += requests
-        return requests
+                for data in messages_in(self.socket.recv(1 << 18, socket.MSG_DONTWAIT)):
+                    self._received.append(data)
+                    self._answer(data)
+
+    def _answer(self, request: bytes) -> None:
+        (flags,) = struct.unpack_from("=H", request, 6)
+        if self._error is not None and flags & NLM_F_ACK:
+            # A handle that closes does not wait for the answer to its last marker.
+            with contextlib.suppress(ConnectionRefusedError):
+                self.socket.send(error_message(self._error, request))
 
     def received(self) -> list[bytes]:
         """What the handle has sent since the last look."""
         self._receive()
-        received, self._received = self._received, []
+        with self._reading:
+            received, self._received = self._received, []
         return received
 
     @staticmethod

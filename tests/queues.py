@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What tests do with handles again and again."""
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -12,6 +13,9 @@ import libnetfilterqueue as nfq
 Packet = nfq.NetfilterQueueData
 Handle = nfq.NetfilterQueueHandle
 Queue = nfq.NetfilterQueueQueueHandle
+
+# How often a test does what may go wrong once in a while; fewer where everything is slow.
+ROUNDS = int(os.environ.get("ROUNDS", "200"))
 
 
 def accept(packet: Packet) -> None:

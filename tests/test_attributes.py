@@ -163,6 +163,14 @@ def test_malformed(kernel: PlayedKernel, kind: int, nested: bytes, message: str)
         kernel.handle.handle_packet(packet_message(1, b"payload", attribute(kind, nested)))
 
 
+def test_short_labels(kernel: PlayedKernel) -> None:
+    """Labels are 128 bits: fewer are an error too."""
+    kernel.create_queue(1, lambda _: None)
+    labels = attribute(NFQA_CT, attribute(CTA_LABELS, LABELS[:-1]))
+    with pytest.raises(nfq.MalformedMessageError, match="too short for its type"):
+        kernel.handle.handle_packet(packet_message(1, b"payload", labels))
+
+
 def test_overwritten_buffer(kernel: PlayedKernel) -> None:
     """A caller who overwrites the buffer sees that, and never what lies outside of it."""
     raw = attribute(CTA_ID, u32(1)) + attribute(CTA_MARK, u32(2)) + attribute(CTA_ZONE, u16(3))

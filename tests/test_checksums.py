@@ -554,6 +554,29 @@ def test_jumbogram(protocol: int) -> None:
     assert total(pseudo + packet[48:-7]) == 0xFFFF
 
 
+@pytest.mark.parametrize(
+    ("options", "final"),
+    [
+        (b"\1" + bytes([7, 3, 4]), "127.0.0.2"),
+        (b"\1\1" + bytes([7, 2]), "127.0.0.2"),
+        (b"\1" + bytes([7, 1, 4]), "127.0.0.1"),
+        (b"\1" + bytes([7, 99, 4]), "127.0.0.1"),
+        (b"\1" + bytes([0, 2, 4]), "127.0.0.1"),
+    ],
+)
+def test_source_route_behind_options(options: bytes, final: str) -> None:
+    """Options of a byte and longer ones are stepped over; none that makes sense leads nowhere."""
+    options += bytes([131, 7, 4]) + socket.inet_aton("127.0.0.2") + b"\0"
+    content = udp(b"data")
+    packet = bytearray(ipv4(17, content))
+    packet[20:20] = options
+    struct.pack_into("!B", packet, 0, 0x48)
+    struct.pack_into("!H", packet, 2, len(packet))
+    fixed = updated(bytes(packet))
+    pseudo = fixed[12:16] + socket.inet_aton(final) + struct.pack("!HH", 17, len(content))
+    assert total(pseudo + fixed[32:]) == 0xFFFF
+
+
 # What is refused
 
 

@@ -95,3 +95,21 @@ def test_classes_are_closed(cls: type) -> None:
 def test_everything_exported_exists() -> None:
     """All names of __all__ are there."""
     assert all(hasattr(nfq, name) for name in nfq.__all__)
+
+
+class Broken:
+    """Neither an int nor a bool."""
+
+    def __index__(self) -> int:
+        raise LookupError("index")
+
+    def __bool__(self) -> bool:
+        raise LookupError("bool")
+
+
+def test_arguments_that_raise() -> None:
+    """What an argument raises when it is asked for its value comes out."""
+    with pytest.raises(LookupError, match="index"):
+        nfq.NF_QUEUE_NR(Broken())
+    with pytest.raises(LookupError, match="bool"):
+        nfq.NF_QUEUE_NR(1, Broken())  # type: ignore[arg-type]

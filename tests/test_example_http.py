@@ -88,6 +88,7 @@ def test_traffic_shaper(
     assert sorted(udp.arrivals()) == datagrams
 
 
+@pytest.mark.gevent
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_gevent_wsgi(tmp_path: Path, udp: UdpPair, client: Client, signum: signal.Signals) -> None:
     """The page tells of packets, holds them and lets them go; those held at the end are dropped."""

@@ -16,7 +16,10 @@ UDP_PORT = 9000
 LARGE = bytes(range(256)) * 250  # loopback makes packets of up to 64 KiB of it
 
 
-@pytest.fixture(params=["readme_loop.py", "gevent_monkey.py"])
+GEVENT_EXAMPLE = pytest.param("gevent_monkey.py", marks=pytest.mark.gevent)
+
+
+@pytest.fixture(params=["readme_loop.py", GEVENT_EXAMPLE])
 def program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Program]:
     """An example that has bound its queue: traffic to our two ports goes through it."""
     for family in (socket.AF_INET, socket.AF_INET6):
@@ -90,7 +93,7 @@ def test_terminated(program: Program) -> None:
         handle.create_queue(QUEUE, print)
 
 
-@pytest.mark.parametrize("program", ["gevent_monkey.py"], indirect=True)
+@pytest.mark.parametrize("program", [GEVENT_EXAMPLE], indirect=True)
 def test_other_greenlet_runs(program: Program) -> None:
     """While the loop waits for packets, the other greenlet runs; and between packets too."""
     ticks = "The other greenlet has run"

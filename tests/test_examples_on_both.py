@@ -168,6 +168,7 @@ async def test_traffic_shaper(network: Network, example: Example) -> None:
     assert network.outcomes() == passed(b"1", b"2", b"3")
 
 
+@pytest.mark.gevent
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("name", ["gevent_wsgi", "gevent_monkey"])
 def test_gevent(name: str, kernel: str) -> None:

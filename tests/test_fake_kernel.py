@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import gevent
 import pytest
 import trio
 from kernels import udp_packet
@@ -40,7 +39,7 @@ from scapy.packet import Raw
 from scapy.utils import PcapNgWriter, PcapWriter
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue import aio, green
+from libnetfilterqueue import aio
 from libnetfilterqueue.testing import (
     Attributes,
     FakeKernel,
@@ -456,8 +455,12 @@ async def test_asyncio(nfqueue: FakeKernel) -> None:
     assert nfqueue.queues == {}
 
 
+@pytest.mark.gevent
 def test_gevent(nfqueue: FakeKernel) -> None:
     """Greenlets wait for packets while others run, without monkey-patching."""
+    import gevent  # noqa: PLC0415 (not every Python has it)
+
+    from libnetfilterqueue import green  # noqa: PLC0415
 
     def handler(packet: Packet) -> None:
         gevent.sleep(0.01)
@@ -495,6 +498,7 @@ with FakeKernel() as kernel, kernel.patched():
 """
 
 
+@pytest.mark.gevent
 def test_patched(tmp_path: Path) -> None:
     """Under monkey-patching the kernel has a thread, and waiting blocks greenlets only."""
     program = tmp_path / "program.py"

@@ -740,7 +740,7 @@ def test_serve_fetches_no_more_than_it_runs(udp: UdpPair, nothing_left: None) ->
     """With as many handlers as may run the others' packets are in the stream, for whoever reads."""
     with green.open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
         udp.send(b"1", b"2")
-        with pytest.raises(gevent.Timeout) as raised, gevent.Timeout(0.01):
+        with pytest.raises(gevent.Timeout) as raised, gevent.Timeout(0.2):
             green.serve(stream, lambda _: gevent.sleep(TIMEOUT), concurrency=1)
         turn()
         assert udp.arrivals() == [b"1"]

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """handle_packet(buffer): any buffer, any number of messages, and no trust in the bytes."""
 
-import array
 import errno
 import gc
-import mmap
 import random
 import select
 import socket
 import struct
 import sys
 import weakref
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Iterator
 
 import pytest
+from buffers import BUFFERS
 from netns import UdpPair, iptables, queue_rule
 from played_kernel import (
     MSG_CONFIG,
@@ -41,8 +39,6 @@ from queues import Handle, Packet, accept, accepting, data_of, netlink_socket
 import libnetfilterqueue as nfq
 
 HEADERS = 31  # a message cut after its packet header attribute can still be answered
-
-Buffer: TypeAlias = "bytes | bytearray | memoryview | array.array[int] | mmap.mmap"
 
 
 @pytest.fixture
@@ -78,30 +74,6 @@ def real_messages() -> list[bytes]:
 
 
 # Buffers
-
-
-def as_mmap(data: bytes) -> mmap.mmap:
-    area = mmap.mmap(-1, len(data))
-    area[:] = data
-    return area
-
-
-def as_rows(data: bytes) -> memoryview:
-    padded = aligned(data)
-    return memoryview(padded).cast("B", (4, len(padded) // 4))
-
-
-BUFFERS: dict[str, Callable[[bytes], Buffer]] = {
-    "bytes": bytes,
-    "bytearray": bytearray,
-    "memoryview": memoryview,
-    "slice": lambda data: memoryview(b"before" + data + b"after")[6:-5],
-    "odd offset": lambda data: memoryview(b"x" + data)[1:],
-    "array": lambda data: array.array("B", data),
-    "array of int": lambda data: array.array("i", aligned(data)),
-    "mmap": as_mmap,
-    "two dimensions": as_rows,
-}
 
 
 @pytest.mark.parametrize("kind", BUFFERS)
@@ -300,6 +272,8 @@ def check_cuts(kernel: PlayedKernel, whole: bytes) -> None:
         message(MSG_PACKET, bytes(4) + attribute(NFQA_MARK, bytes(4))),
         message(NLMSG_ERROR),
         message(NLMSG_ERROR, bytes(3)),
+        message(NLMSG_ERROR, struct.pack("=i", 1) + bytes(16)),
+        message(NLMSG_ERROR, struct.pack("=i", -4096) + bytes(16)),
         struct.pack("=IHHII", 0xFFFFFFFF, NLMSG_NOOP, 0, 0, 0),
         struct.pack("=IHHII", 0x7FFFFFFF, NLMSG_ERROR, 0, 0, 0) + bytes(20),
     ],

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Many packets kept: what they cost, that they stay right, and that each gets its own verdict."""
+"""Many packets kept: that they stay right, and that each gets its own verdict.
 
-import json
+What they cost is in test_kept_cost.py.
+"""
+
 import random
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from netns import TIMEOUT, UdpPair, background, queue_rule
@@ -17,55 +15,7 @@ import libnetfilterqueue as nfq
 
 COPY = nfq.NFQNL_COPY_PACKET
 PENDING = 30_000
-PER_PACKET = 500  # bytes of objects for a packet, besides its message: measured 440
-PER_VIEW = 8192  # bytes in memory of a live view of 1428 bytes and its buffer: measured 6200
 CHUNK = 100  # datagrams that the receiver's buffer surely holds
-
-
-# What they cost
-
-
-class Cost(NamedTuple):
-    """What keeping.py has measured."""
-
-    kept: int  # bytes
-    dropped: int  # bytes
-    intact: bool
-    errors: int
-
-
-def cost(what: str, count: int, size: int, most: int) -> Cost:
-    """Measures in a process of its own, in this thread's namespace."""
-    program = Path(__file__).with_name("keeping.py")
-    arguments = [sys.executable, str(program), what, str(count), str(size), str(most)]
-    done = subprocess.run(arguments, check=True, stdout=subprocess.PIPE, timeout=50)
-    return Cost(**json.loads(done.stdout))
-
-
-@pytest.mark.parametrize(("size", "most"), [(1400, 64), (1400, 1), (100, 7)])
-def test_packets_cost_their_own_bytes(size: int, most: int) -> None:
-    """A hundred thousand kept packets cost their messages and an object each, not their batches.
-
-    A message is the data, 28 bytes of headers and some 70 of attributes.
-    """
-    count = 100_000
-    measured = cost("packets", count, size, most)
-    assert measured.intact
-    assert measured.errors == 0
-    assert size < measured.kept / count < size + 28 + 70 + PER_PACKET
-    assert measured.dropped < measured.kept / 10
-
-
-@pytest.mark.parametrize(("what", "most"), [("views", 1), ("views", 64), ("both", 1), ("both", 64)])
-def test_views_stay_right(what: str, most: int) -> None:
-    """Many live views stay right, hold no whole buffer each, and give their memory back."""
-    count = 20_000
-    measured = cost(what, count, 1400, most)
-    assert measured.intact
-    assert measured.errors == 0
-    packet = 0 if what == "views" else 1400 + 28 + 70 + PER_PACKET
-    assert measured.kept / count < PER_VIEW + packet
-    assert measured.dropped < measured.kept / 10
 
 
 # That they stay right

@@ -22,7 +22,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from netns import LOOPBACK, PORT, QUEUED_PORT, TIMEOUT, Counter, background, queue_rule
+from netns import (
+    LOOPBACK,
+    PORT,
+    QUEUED_PORT,
+    TIMEOUT,
+    Counter,
+    background,
+    plain_environment,
+    queue_rule,
+)
 from queues import Handle, Packet, Queue, netlink_socket
 from sender import END, PAUSE, SEND, SIZES, Shared, datagram, share
 
@@ -76,7 +85,8 @@ class Traffic:
         """Another program sends as fast as it can for the length of the block."""
         arguments = map(str, (HOST, STREAM_PORT, PORT, self._path))
         program = Path(__file__).with_name("sender.py")
-        with subprocess.Popen([sys.executable, "-SE", str(program), *arguments]) as sender:
+        command = [sys.executable, "-SE", str(program), *arguments]
+        with subprocess.Popen(command, env=plain_environment()) as sender:
             try:
                 wait_until(lambda: self._shared.sent > 0)
                 yield

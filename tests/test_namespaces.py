@@ -195,7 +195,7 @@ def test_bad_descriptor() -> None:
 
 def test_negative_descriptor() -> None:
     """A negative number is out of range."""
-    check_failure(ValueError, r"open\(\): netns must not be negative: -1", netns=-1)
+    check_failure(ValueError, r"open\(\): netns must be in 0\.\.2147483647, not -1", netns=-1)
 
 
 @pytest.mark.parametrize("value", [1.5, [], {}])

@@ -358,7 +358,9 @@ def passes(program: Program, udp: UdpPair) -> bool:
     return udp.arrives(b"data", send) and "Received:" in program.output
 
 
-@pytest.mark.parametrize("name", ["readme_loop.py", "gevent_monkey.py"])
+@pytest.mark.parametrize(
+    "name", ["readme_loop.py", pytest.param("gevent_monkey.py", marks=pytest.mark.gevent)]
+)
 def test_nothing_else_is_needed(tmp_path: Path, queued: UdpPair, name: str) -> None:
     """CAP_NET_ADMIN alone is enough, given as systemd does, with no_new_privs."""
     with running(tmp_path, name, under=only("net_admin")) as program:

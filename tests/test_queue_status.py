@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """queue_status(): the kernel's own table of queues."""
 
+import contextlib
 import errno
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from queues import Handle, Packet, accept, process_until
 import libnetfilterqueue as nfq
 
 COPY = nfq.NFQNL_COPY_PACKET
+NOBODY = 65534
 
 
 def visible() -> bool:
@@ -96,3 +100,24 @@ def test_namespace_of_the_thread(handle: Handle) -> None:
         assert nfq.queue_status() == []
     other.close()
     assert list(status()) == [1]
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Neither root nor of its group for the length of the block."""
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def test_hidden() -> None:
+    """From all but root."""
+    with as_nobody() if visible() else contextlib.nullcontext():
+        check_hidden()

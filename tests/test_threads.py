@@ -295,7 +295,7 @@ assert all(verdict is nfq.NF_DROP for _, verdict in results)
 
 def test_first_moments() -> None:
     """What is made when it is first asked for is made once, though many threads ask together."""
-    command = [sys.executable, "-I", "-W", "error", "-c", FIRST_MOMENTS]
+    command = [sys.executable, "-P", "-W", "error", "-c", FIRST_MOMENTS]
     for _ in range(5):
         subprocess.run(command, check=True, timeout=TIMEOUT)
 

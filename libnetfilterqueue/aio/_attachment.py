@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Self
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue._arguments import check_type
 from libnetfilterqueue._feed import RETRY, Feed
 
 
@@ -92,4 +93,9 @@ def attach(
     To be called in the loop's thread, or while it does not run. Raises RuntimeError if the handle
     is attached already or no loop runs, ValueError if it is closed.
     """
-    return Attachment(handle, loop or asyncio.get_running_loop(), lambda: None)
+    if loop is None:
+        loop = asyncio.get_running_loop()
+    check_type(
+        isinstance(loop, asyncio.AbstractEventLoop), "attach(): loop must be an event loop", loop
+    )
+    return Attachment(handle, loop, lambda: None)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Self
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue._arguments import check_count
 from libnetfilterqueue._feed import BATCH
 from libnetfilterqueue._stream import Stream
 from libnetfilterqueue.aio._attachment import Attachment
@@ -59,11 +60,10 @@ class PacketStream(Stream[Attachment]):
 
     async def get_batch(self, max: int = BATCH) -> list[Packet]:
         """As many packets as there are, at least one and at most `max`; else as get()."""
-        if max < 1:
-            raise ValueError(f"get_batch(): max must be at least 1, not {max}")
+        most = check_count("get_batch(): max", max)
         if not (self._ready() or await self._wait()):
             raise ValueError("get_batch(): the stream is closed")
-        return self._take_batch(max)
+        return self._take_batch(most)
 
     def __aiter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue._arguments import check_count, check_type
 from libnetfilterqueue._stream import settle
 from libnetfilterqueue.aio._packets import PacketStream
 
@@ -74,15 +75,16 @@ async def serve(stream: PacketStream, handler: Handler, *, concurrency: int = 10
     cancelled, the handlers that run are cancelled, and their packets have the default verdict once
     they have ended, which it waits for. Raises ValueError for a concurrency below 1.
     """
-    if concurrency < 1:
-        raise ValueError(f"serve(): concurrency must be at least 1, not {concurrency}")
+    check_type(isinstance(stream, PacketStream), "serve(): stream must be a PacketStream", stream)
+    check_type(callable(handler), "serve(): handler must be callable", handler)
+    most = check_count("serve(): concurrency", concurrency)
     handlers = _Handlers(handler)
     stream._when_closed.add(handlers.look)
     try:
         async for packet in stream:
             handlers.start(packet)
             del packet  # a packet that is waited for must not keep this one
-            await handlers.wait_below(concurrency, stream)
+            await handlers.wait_below(most, stream)
     finally:
         stream._when_closed.discard(handlers.look)
         await handlers.cancel()

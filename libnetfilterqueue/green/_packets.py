@@ -9,6 +9,7 @@ import gevent
 import gevent.event
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue._arguments import check_count
 from libnetfilterqueue._feed import BATCH
 from libnetfilterqueue._stream import Stream
 from libnetfilterqueue.green._attachment import Attachment
@@ -56,11 +57,10 @@ class PacketStream(Stream[Attachment]):
 
     def get_batch(self, max: int = BATCH) -> list[Packet]:
         """As many packets as there are, at least one and at most `max`; else as get()."""
-        if max < 1:
-            raise ValueError(f"get_batch(): max must be at least 1, not {max}")
+        most = check_count("get_batch(): max", max)
         if not (self._ready() or self._wait()):
             raise ValueError("get_batch(): the stream is closed")
-        return self._take_batch(max)
+        return self._take_batch(most)
 
     def __iter__(self) -> Iterator[Packet]:
         while self._ready() or self._wait():

@@ -10,6 +10,7 @@ import gevent.pool
 from greenlet import greenlet
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue._arguments import check_count, check_type
 from libnetfilterqueue._stream import settle
 from libnetfilterqueue.green._packets import PacketStream
 
@@ -93,6 +94,7 @@ def serve(
     is killed, the handlers that run are killed, and their packets have the default verdict. Raises
     ValueError for a concurrency below 1.
     """
-    if concurrency < 1:
-        raise ValueError(f"serve(): concurrency must be at least 1, not {concurrency}")
-    _Workers(stream, handler, concurrency).run()
+    check_type(isinstance(stream, PacketStream), "serve(): stream must be a PacketStream", stream)
+    check_type(callable(handler), "serve(): handler must be callable", handler)
+    most = check_count("serve(): concurrency", concurrency)
+    _Workers(stream, handler, most).run()

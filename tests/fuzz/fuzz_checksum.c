@@ -6,18 +6,7 @@
  */
 #include "checksum.h"
 
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-static void
-require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
+#include "fuzz.h"
 
 /* A packet that has been called valid. */
 struct reading {
@@ -238,8 +227,6 @@ copy(const uint8_t *data, size_t size)
     }
     return bytes;
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

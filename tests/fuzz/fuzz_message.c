@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * libFuzzer target: whatever the bytes are, reading them as messages touches nothing outside, comes
- * to an end, and what it says of a packet can be relied on.
+ * to an end, and what it says of a packet can be relied on: libmnl finds the same attributes.
  */
 #include "message.h"
 
-#include <stdlib.h>
+#include "fuzz.h"
 
 /* Sums the bytes, so that the sanitizer sees each of them touched. */
 static unsigned int
@@ -17,14 +17,6 @@ touch(const unsigned char *bytes, size_t size)
         sum += bytes[i];
     }
     return sum;
-}
-
-static void
-require(int condition)
-{
-    if (!condition) {
-        abort();
-    }
 }
 
 /* Reads what is nested: it was whole when it was indexed, and so it is now. */
@@ -43,6 +35,38 @@ check_nested(const struct lnfq_index *packet, const unsigned char *bytes)
     return conntrack.mark.value + vlan.tci.value + conntrack.labels[0];
 }
 
+/* Notes the last attribute of each type. */
+static int
+note_attribute(const struct nlattr *attribute, void *data)
+{
+    const struct nlattr **found = data;
+
+    if (mnl_attr_get_type(attribute) < LNFQ_ATTRIBUTES) {
+        found[mnl_attr_get_type(attribute)] = attribute;
+    }
+    return MNL_CB_OK;
+}
+
+/* Compares with what libmnl finds in a message that is whole. */
+static void
+check_attributes(const struct lnfq_index *packet, const unsigned char *bytes)
+{
+    const struct nlattr *found[LNFQ_ATTRIBUTES] = {NULL};
+    struct nlmsghdr *message = malloc(packet->size); /* at an aligned address */
+
+    require(message != NULL);
+    memcpy(message, bytes, packet->size);
+    require(message->nlmsg_len == packet->size);
+    require(mnl_attr_parse(message, sizeof(struct nfgenmsg), note_attribute, found) == MNL_CB_OK);
+    for (unsigned int type = 0; type < LNFQ_ATTRIBUTES; type++) {
+        require(lnfq_index_has(packet, type) == (found[type] != NULL));
+        require(
+            found[type] == NULL
+            || is_bytes(found[type], lnfq_index_value(packet, bytes, type), packet->length[type]));
+    }
+    free(message);
+}
+
 static unsigned int
 check_packet(const struct lnfq_index *packet, const unsigned char *bytes, size_t there)
 {
@@ -56,13 +80,14 @@ check_packet(const struct lnfq_index *packet, const unsigned char *bytes, size_t
             sum += touch(lnfq_index_value(packet, bytes, attribute), packet->length[attribute]);
         }
     }
+    if (!packet->cut) {
+        check_attributes(packet, bytes);
+    }
     sum += check_nested(packet, bytes);
     sum += lnfq_index_u32(packet, bytes, NFQA_MARK);
     sum += lnfq_index_original_length(packet, bytes);
     return sum + lnfq_index_truncated(packet, bytes);
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

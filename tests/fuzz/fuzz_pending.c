@@ -10,7 +10,7 @@
  */
 #include "pending.h"
 
-#include <stdlib.h>
+#include "fuzz.h"
 
 #define IDS 200
 #define READERS 3
@@ -40,14 +40,6 @@ struct model {
     unsigned int unanswered[IDS]; /* a packet that is handed in twice waits for two verdicts */
     struct reader readers[READERS];
 };
-
-static void
-require(bool condition)
-{
-    if (!condition) {
-        abort();
-    }
-}
 
 static void
 receive(struct model *model, unsigned int at, bool alone)
@@ -211,8 +203,6 @@ begin(struct model *model, uint8_t start)
         (void)lnfq_pending_answer(&model->pending, model->base - 1);
     }
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -28,12 +28,16 @@ from netns import (  # noqa: E402 (tests/ has to be on the path)
 )
 from played_kernel import (  # noqa: E402
     MSG_CONFIG,
+    MSG_PACKET,
     MSG_VERDICT,
     MSG_VERDICT_BATCH,
+    NFQA_CT,
     NFQA_VERDICT_HDR,
+    NFQA_VLAN,
     NLM_F_ACK,
     NLMSG_NOOP,
     attribute,
+    attributes_of,
     message,
 )
 from queues import netlink_socket  # noqa: E402
@@ -41,16 +45,17 @@ from queues import netlink_socket  # noqa: E402
 import libnetfilterqueue as nfq  # noqa: E402
 
 CORPUS = HERE / "corpus" / "message"
+NESTED = HERE / "corpus" / "nested"
 NLM_F_REQUEST = 1
 NFQA_CFG_PARAMS = 2
 SO_TIMESTAMP = 29  # asm/socket.h
 LONGEST = 2048  # what lies behind is payload: no use to the fuzzer
 
 
-def save(data: bytes) -> None:
+def save(data: bytes, corpus: Path = CORPUS) -> None:
     """Keeps a message; a long one as a short buffer would have cut it."""
     data = data[:LONGEST]
-    (CORPUS / hashlib.sha1(data, usedforsecurity=False).hexdigest()).write_bytes(data)
+    (corpus / hashlib.sha1(data, usedforsecurity=False).hexdigest()).write_bytes(data)
 
 
 def record_packets(family: int, mode: nfq.CopyMode, copy_range: int, flags: int) -> None:
@@ -106,8 +111,19 @@ def record_answers() -> None:
                 save(sock.recv(1 << 17))
 
 
+def save_nested() -> None:
+    """Keeps the conntrack entries and VLAN tags of the messages that are there."""
+    for path in CORPUS.iterdir():
+        data = path.read_bytes()
+        if struct.unpack_from("=H", data, 4) == (MSG_PACKET,):
+            for kind, value in attributes_of(data).items():
+                if kind in (NFQA_CT, NFQA_VLAN):
+                    save(value, NESTED)
+
+
 def main() -> None:
-    CORPUS.mkdir(parents=True, exist_ok=True)
+    for corpus in (CORPUS, NESTED):
+        corpus.mkdir(parents=True, exist_ok=True)
     isolate()
     everything = nfq.NFQA_CFG_F_UID_GID | nfq.NFQA_CFG_F_GSO
     for family in LOOPBACK:
@@ -116,6 +132,7 @@ def main() -> None:
         record_packets(family, nfq.NFQNL_COPY_META, 0, everything)
     record_ethernet()
     record_answers()
+    save_nested()
     print(f"{len(list(CORPUS.iterdir()))} messages in {CORPUS}")
 
 

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Arguments of the adapters' calls: their types and ranges, in errors that name call and value."""
+
+import operator
+from typing import SupportsIndex
+
+
+def _show(value: object) -> str:
+    """The beginning of a value's repr. Not every value has one: an int may be too long for it."""
+    try:
+        return f"{value!r:.100}"
+    except Exception:  # noqa: BLE001 (it is the user's)
+        return f"<{type(value).__name__} object>"
+
+
+def check_type(right: bool, rule: str, value: object) -> None:
+    """Raises TypeError with the rule unless the value is right."""
+    if not right:
+        raise TypeError(f"{rule}, not {type(value).__name__}: {_show(value)}")
+
+
+def check_int(what: str, value: SupportsIndex) -> int:
+    """The value as an int, or TypeError."""
+    check_type(isinstance(value, SupportsIndex), f"{what} must be an int", value)
+    return operator.index(value)
+
+
+def check_count(what: str, value: SupportsIndex) -> int:
+    """The value as an int of at least 1, or TypeError or ValueError."""
+    number = check_int(what, value)
+    if number < 1:
+        raise ValueError(f"{what} must be at least 1, not {_show(number)}")
+    return number

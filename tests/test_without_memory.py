@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Without memory: an exception, and no packet that waits for ever, no crash, no leak.
+
+Each allocation that the extension makes fails in its turn, in a process of its own.
+"""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What lets allocations fail."""
+    library = tmp_path_factory.mktemp("failing") / "malloc.so"
+    source = HERE / "failing_malloc.c"
+    options = ["-std=gnu11", "-shared", "-fPIC", "-O1", "-g"]
+    command = ["gcc", *options, "-o", str(library), str(source)]
+    subprocess.run(command, check=True)
+    return library
+
+
+@pytest.mark.parametrize("last", ["once", "on"])
+@pytest.mark.parametrize(
+    ("scenario", "least"), [("traffic", 150), ("opening", 15), ("importing", 50)]
+)
+def test_each_allocation_fails(library: Path, scenario: str, least: int, last: str) -> None:
+    """Alone, or with all after it: what was asked for is done, or raises MemoryError."""
+    command = [sys.executable, str(HERE / "without_memory.py"), scenario, last]
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        environment["PYTHONMALLOC"] = "malloc"  # objects count too
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, timeout=50)
+    assert done.returncode == 0, done.stderr.decode()
+    result = json.loads(done.stdout)
+    assert result["count"] >= least
+    assert result["tried"] >= result["count"] // 5
+    assert set(result["raised"]) <= {"MemoryError", f"errno {errno.ENOMEM}"}
+    assert "MemoryError" in result["raised"]
+    assert result["leaks"] == []
