@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Netlink messages as the kernel builds them, and a test that plays the kernel."""
+"""A test that plays the kernel, message by message; libnetfilterqueue.testing builds them."""
 
 import contextlib
 import os
@@ -8,109 +8,90 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Self
+from typing import Self
 
 from netns import TIMEOUT, background
 from queues import Packet, Queue
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue.testing._messages import (
+    MSG_CONFIG,
+    MSG_PACKET,
+    MSG_VERDICT,
+    MSG_VERDICT_BATCH,
+    NFQA_CAP_LEN,
+    NFQA_CGROUP_CLASSID,
+    NFQA_CT,
+    NFQA_CT_INFO,
+    NFQA_HWADDR,
+    NFQA_IFINDEX_INDEV,
+    NFQA_L2HDR,
+    NFQA_MARK,
+    NFQA_PACKET_HDR,
+    NFQA_PAYLOAD,
+    NFQA_PRIORITY,
+    NFQA_SECCTX,
+    NFQA_SKB_INFO,
+    NFQA_TIMESTAMP,
+    NFQA_UID,
+    NFQA_VERDICT_HDR,
+    NFQA_VLAN,
+    NLA_TYPE_MASK,
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+    NLMSG_NOOP,
+    SentVerdict,
+    aligned,
+    attribute,
+    attributes_of,
+    error_message,
+    message,
+    messages_in,
+    packet_message,
+    read_attributes,
+)
 
-NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE = 1, 2, 3
-NLM_F_ACK = 4
-MSG_PACKET, MSG_VERDICT, MSG_CONFIG, MSG_VERDICT_BATCH = 0x300, 0x301, 0x302, 0x303
-
-NFQA_PACKET_HDR = 1
-NFQA_VERDICT_HDR = 2
-NFQA_MARK = 3
-NFQA_TIMESTAMP = 4
-NFQA_IFINDEX_INDEV = 5
-NFQA_HWADDR = 9
-NFQA_PAYLOAD = 10
-NFQA_CT = 11
-NFQA_CT_INFO = 12
-NFQA_CAP_LEN = 13
-NFQA_SKB_INFO = 14
-NFQA_UID = 16
-NFQA_SECCTX = 18
-NFQA_VLAN = 19
-NFQA_L2HDR = 20
-NFQA_PRIORITY = 21
-NFQA_CGROUP_CLASSID = 22
-NLA_TYPE_MASK = 0x3FFF
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """A netlink attribute, padded for the next one."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
-
-
-def message(kind: int, body: bytes = b"", sequence: int = 0, flags: int = 0) -> bytes:
-    """A netlink message, not padded."""
-    return struct.pack("=IHHII", 16 + len(body), kind, flags, sequence, 0) + body
-
-
-def error_message(error: int, request: bytes) -> bytes:
-    """The kernel's answer to a request; error 0 says that it was executed."""
-    (sequence,) = struct.unpack_from("=I", request, 8)
-    return message(NLMSG_ERROR, struct.pack("=i", -error) + request[:16], sequence)
-
-
-def packet_message(
-    packet_id: int = 1, payload: bytes = b"payload", *attributes: bytes, number: int = 1
-) -> bytes:
-    """A queued packet; like the kernel's, its payload comes last and is not padded."""
-    header = struct.pack("!IHB", packet_id, 0x0800, nfq.NF_INET_LOCAL_OUT)
-    body = struct.pack("!BBH", socket.AF_INET, 0, number) + attribute(NFQA_PACKET_HDR, header)
-    last = struct.pack("=HH", 4 + len(payload), NFQA_PAYLOAD) + payload
-    return message(MSG_PACKET, body + b"".join(attributes) + last)
-
-
-def read_attributes(data: bytes) -> dict[int, bytes]:
-    """The values of netlink attributes one behind the other, in their order."""
-    attributes: dict[int, bytes] = {}
-    position = 0
-    while position < len(data):
-        length, kind = struct.unpack_from("=HH", data, position)
-        attributes[kind & NLA_TYPE_MASK] = data[position + 4 : position + length]
-        position += length + -length % 4
-    return attributes
-
-
-def attributes_of(message: bytes) -> dict[int, bytes]:
-    """The attributes of a message of a queue."""
-    return read_attributes(message[20:])
-
-
-def aligned(data: bytes) -> bytes:
-    """A message padded, so that another one can follow in the buffer."""
-    return data + bytes(-len(data) % 4)
-
-
-def messages_in(data: bytes) -> Iterator[bytes]:
-    """The messages of a datagram."""
-    position = 0
-    while position < len(data):
-        (length,) = struct.unpack_from("=I", data, position)
-        yield data[position : position + length]
-        position += length + -length % 4
-
-
-class SentVerdict(NamedTuple):
-    """A verdict as it was sent to the kernel."""
-
-    number: int
-    packet_id: int
-    verdict: int
-    batch: bool
-
-    @classmethod
-    def read(cls, data: bytes) -> Self:
-        (kind,) = struct.unpack_from("=H", data, 4)
-        (number,) = struct.unpack_from("!H", data, 18)
-        (first,) = struct.unpack_from("=H", data, 22)
-        assert first == NFQA_VERDICT_HDR
-        verdict, packet_id = struct.unpack_from("!II", data, 24)
-        return cls(number, packet_id, verdict, kind == MSG_VERDICT_BATCH)
+__all__ = [
+    "MSG_CONFIG",
+    "MSG_PACKET",
+    "MSG_VERDICT",
+    "MSG_VERDICT_BATCH",
+    "NFQA_CAP_LEN",
+    "NFQA_CGROUP_CLASSID",
+    "NFQA_CT",
+    "NFQA_CT_INFO",
+    "NFQA_HWADDR",
+    "NFQA_IFINDEX_INDEV",
+    "NFQA_L2HDR",
+    "NFQA_MARK",
+    "NFQA_PACKET_HDR",
+    "NFQA_PAYLOAD",
+    "NFQA_PRIORITY",
+    "NFQA_SECCTX",
+    "NFQA_SKB_INFO",
+    "NFQA_TIMESTAMP",
+    "NFQA_UID",
+    "NFQA_VERDICT_HDR",
+    "NFQA_VLAN",
+    "NLA_TYPE_MASK",
+    "NLMSG_DONE",
+    "NLMSG_ERROR",
+    "NLMSG_NOOP",
+    "NLM_F_ACK",
+    "NLM_F_REQUEST",
+    "PlayedKernel",
+    "SentVerdict",
+    "aligned",
+    "attribute",
+    "attributes_of",
+    "error_message",
+    "message",
+    "messages_in",
+    "packet_message",
+    "read_attributes",
+]
 
 
 class PlayedKernel:

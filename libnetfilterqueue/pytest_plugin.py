@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The fixture of pytest's that libnetfilterqueue brings along; unused, it costs nothing."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from libnetfilterqueue.testing import FakeKernel
+
+
+@pytest.fixture
+def nfqueue() -> "Iterator[FakeKernel]":
+    """A fake kernel, which libnetfilterqueue.open() opens its handles on: see docs/testing.md."""
+    from libnetfilterqueue.testing import FakeKernel  # noqa: PLC0415 (most tests do without)
+
+    with FakeKernel() as kernel, kernel.patched():
+        yield kernel

@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The fake kernel: its end of the handles' sockets, and its thread."""
+
+import _socket  # gevent leaves it as it is
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import struct
+import termios
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, SupportsBytes, Unpack
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue import _ext
+from libnetfilterqueue.testing import _messages as nl
+from libnetfilterqueue.testing._captures import read_capture
+from libnetfilterqueue.testing._packets import Attributes, KernelPacket, Rule
+from libnetfilterqueue.testing._queues import KernelQueue, Queues, Refusal, Refused
+from libnetfilterqueue.testing._waiting import Waitable, Waiters, original
+from libnetfilterqueue.tuples import QueueStatus
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike, ReadableBuffer, StrOrBytesPath
+
+SNDBUF = 1 << 24  # bytes; the kernel takes verdicts at once, so there should always be room
+SO_SNDBUFFORCE = 32
+MESSAGE_COST = 768  # bytes of a buffer that a message takes besides its own
+NLMSG_MIN_TYPE = 16  # below are netlink's own
+EPOLLIN, EPOLLOUT = 1, 4
+PEEK = socket.MSG_PEEK | socket.MSG_TRUNC | socket.MSG_DONTWAIT  # tells a datagram's length
+
+
+class Peer:
+    """A handle, seen from the kernel. Both ends of its socket pair are here."""
+
+    def __init__(self, portid: int) -> None:
+        self.portid = portid
+        self._ours, self._theirs = _socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._theirs.setblocking(True)
+        for sock in (self._ours, self._theirs):
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SNDBUF)
+            except PermissionError:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)
+        self._owed: list[bytes] = []  # answers that there was no room for
+        self._congested = False
+
+    def open(self) -> nfq.NetfilterQueueHandle:
+        """The handle."""
+        return _ext.open(fd=self._theirs.fileno())
+
+    def fileno(self) -> int:
+        """Our descriptor."""
+        return self._ours.fileno()
+
+    def receive(self) -> Iterator[bytes]:
+        """The datagrams that the handle has sent."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                size = self._ours.recv_into(bytearray(1), 1, PEEK)
+                yield self._ours.recv(max(1, size), socket.MSG_DONTWAIT)
+
+    def send_packet(self, message: bytes) -> bool:
+        """Whether a packet has room in the receive buffer.
+
+        Once one had none, the kernel sends no others until the program has read all.
+        """
+        waiting = self._waiting()
+        limit = self._theirs.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        full = waiting + len(message) + MESSAGE_COST > limit
+        self._congested = waiting > 0 and (self._congested or full)
+        return not self._congested and not self._owed and self._send(message)
+
+    def _waiting(self) -> int:
+        """Bytes that the handle has not read yet, with what the system adds to each message."""
+        (size,) = struct.unpack("=i", fcntl.ioctl(self._ours, termios.TIOCOUTQ, bytes(4)))
+        return int(size)
+
+    def _send(self, message: bytes) -> bool:
+        try:
+            self._ours.send(message, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        return True
+
+    def answer(self, message: bytes) -> None:
+        """Sends an answer, as soon as there is room for it."""
+        self._owed.append(message)
+        self.pay()
+
+    def pay(self) -> None:
+        """Sends the answers that there is room for now."""
+        while self._owed and self._send(self._owed[0]):
+            del self._owed[0]
+
+    @property
+    def events(self) -> int:
+        """What to wait for."""
+        return EPOLLIN | EPOLLOUT if self._owed else EPOLLIN
+
+    def close(self) -> None:
+        """The handle can't be configured any more."""
+        self._ours.close()
+        self._theirs.close()
+
+
+class FakeKernel:
+    """A kernel with queues, and no firewall: `enqueue` stands for the rule that queues a packet.
+
+    Handles that it opens speak the kernel's messages with it, over a socket pair, and need no
+    privileges. It answers in a thread of its own, which is the system's also under gevent's
+    monkey-patching: nothing here blocks a loop. A context manager that closes it. Any thread may
+    use it.
+
+    first_id is the id of the first packet of each binding, 1 to 2**32 - 1: near the end, ids wrap
+    as they do in a kernel that has run for long. net_admin can be set to False: all that programs
+    ask is refused with EPERM then, as without CAP_NET_ADMIN.
+    """
+
+    def __init__(self, *, first_id: int = 1) -> None:
+        if not 1 <= first_id <= 0xFFFFFFFF:
+            raise ValueError(f"FakeKernel(): first_id must be from 1 to 2**32 - 1, not {first_id}")
+        self.net_admin = True
+        self._lock: Any = original("_thread", "allocate_lock")()
+        self._waiters = Waiters()
+        self._queues = Queues(self._send_packet, first_id)
+        self._peers: dict[int, Peer] = {}
+        self._closed = False
+        self._epoll: Any = original("select", "epoll")()
+        self._stop = os.eventfd(0, os.EFD_CLOEXEC)
+        self._epoll.register(self._stop, EPOLLIN)
+        self._running: Any = original("_thread", "allocate_lock")()
+        self._running.acquire()
+        original("_thread", "start_new_thread")(self._run, ())
+
+    # What programs use
+
+    def open(
+        self,
+        *,
+        netns: "StrOrBytesPath | FileDescriptorLike | None" = None,
+        fd: "FileDescriptorLike | None" = None,
+    ) -> nfq.NetfilterQueueHandle:
+        """Open a handle on this kernel, as libnetfilterqueue.open() does on the real one.
+
+        There is only one network namespace here: netns is ignored. fd adopts a descriptor as ever,
+        and what is behind that is not this kernel. Raises ValueError when it is closed.
+        """
+        if fd is not None:
+            return _ext.open(fd=fd)
+        with self._locked("open()"):
+            peer = Peer(len(self._peers) + 1)
+            self._peers[peer.portid] = peer
+            self._epoll.register(peer.fileno(), peer.events)
+            return peer.open()
+
+    def queue_status(self) -> list[QueueStatus]:
+        """The kernel's table, as libnetfilterqueue.queue_status() returns it."""
+        return [
+            QueueStatus(
+                queue.number,
+                queue.portid,
+                queue.waiting,
+                queue.copy_mode,
+                queue.copy_range,
+                queue.queue_dropped,
+                queue.user_dropped,
+                queue.id_sequence,
+            )
+            for queue in self.queues.values()
+        ]
+
+    @contextlib.contextmanager
+    def patched(self) -> Iterator[Self]:
+        """Has libnetfilterqueue.open(), and so aio.open_queue() and green.open_queue(), open on it.
+
+        For the length of the block, in all threads; libnetfilterqueue.queue_status() tells of it,
+        too. A module that has done `from libnetfilterqueue import open` keeps the real one.
+        """
+        before = nfq.open, nfq.queue_status
+        nfq.open, nfq.queue_status = self.open, self.queue_status
+        try:
+            yield self
+        finally:
+            nfq.open, nfq.queue_status = before
+
+    # What a test uses
+
+    def enqueue(
+        self,
+        payload: "ReadableBuffer | SupportsBytes",
+        number: int = 1,
+        *,
+        bypass: bool = False,
+        match_mark: int | None = None,
+        **attributes: Unpack[Attributes],
+    ) -> KernelPacket:
+        """Send a packet through a queue, as `-j NFQUEUE --queue-num` does.
+
+        payload is the packet from its network header on: any buffer, or what bytes() takes, such as
+        scapy's packets. bypass is the rule's --queue-bypass: the packet passes if nobody has bound
+        the queue. match_mark is the rule's `-m mark --mark`: packets with another mark pass, also
+        when NF_REPEAT brings them back to the rule; None matches all. The keywords of Attributes
+        say what the packet comes with.
+
+        A queue that is full or that nobody listens on drops the packet, at once. Raises ValueError
+        for a number out of range and when the kernel is closed, TypeError for an unknown attribute.
+        """
+        rule = Rule(number, bypass, match_mark)
+        packet = KernelPacket(self, as_bytes(payload), rule, attributes)
+        with self._locked("enqueue()"):
+            self._drain()
+            self._queues.apply_rule(packet)
+            self._waiters.look()
+        return packet
+
+    def enqueue_all(
+        self,
+        payloads: "Iterable[ReadableBuffer | SupportsBytes]",
+        number: int = 1,
+        *,
+        bypass: bool = False,
+        match_mark: int | None = None,
+        **attributes: Unpack[Attributes],
+    ) -> list[KernelPacket]:
+        """Send several packets, which have all else in common; as enqueue()."""
+        return [
+            self.enqueue(payload, number, bypass=bypass, match_mark=match_mark, **attributes)
+            for payload in payloads
+        ]
+
+    def enqueue_capture(
+        self,
+        path: str | Path,
+        number: int = 1,
+        *,
+        bypass: bool = False,
+        match_mark: int | None = None,
+        **attributes: Unpack[Attributes],
+    ) -> list[KernelPacket]:
+        """Send the IP packets of a pcap or pcapng file; as enqueue().
+
+        They begin at their network header and have the file's timestamps; what the capture cut off
+        counts in the original length. All else in the file is skipped. Raises ImportError without
+        scapy (the extra `testing`), OSError, and scapy's Scapy_Exception for what is no such file.
+        """
+        packets = []
+        for captured in read_capture(path):
+            own: Attributes = {**captured.attributes(), **attributes}
+            packets.append(
+                self.enqueue(captured.payload, number, bypass=bypass, match_mark=match_mark, **own)
+            )
+        return packets
+
+    def flush(self, *packets: KernelPacket) -> None:
+        """Drop packets that wait, without asking, as the kernel does when their device goes down.
+
+        A verdict that comes later is refused with ENOENT. Does nothing to others.
+        """
+        with self._locked("flush()"):
+            self._drain()
+            for packet in packets:
+                self._queues.forget(packet)
+            self._waiters.look()
+
+    def listening(self, number: int = 1) -> Waitable:
+        """When a program has bound a queue and set its copy mode: `.wait()` or `await` it."""
+        return Waitable(
+            self,
+            lambda: number in self._queues.bound and self._queues.bound[number].copy_mode,
+            f"somebody who listens on queue {number}",
+        )
+
+    @property
+    def queues(self) -> dict[int, KernelQueue]:
+        """The bound queues by their numbers, as they are now."""
+        self._execute()
+        with self._lock:
+            bound = sorted(self._queues.bound.items())
+            return {number: queue.snapshot() for number, queue in bound}
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """The verdicts that were refused, oldest first."""
+        self._execute()
+        with self._lock:
+            return list(self._queues.refusals)
+
+    def close(self) -> None:
+        """Drop what waits, end the thread and close the sockets; does nothing the second time.
+
+        Handles that are still open can only be closed then.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._drain()
+            self._closed = True
+            for queue in list(self._queues.bound.values()):
+                self._queues.unbind(queue)
+            self._waiters.look()
+        os.eventfd_write(self._stop, 1)
+        self._running.acquire()
+        self._epoll.close()
+        os.close(self._stop)
+        for peer in self._peers.values():
+            peer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # The kernel's own
+
+    def _execute(self) -> None:
+        """Execute what programs have sent; the thread does it too, a moment later."""
+        with self._lock:
+            self._drain()
+
+    @contextlib.contextmanager
+    def _locked(self, operation: str) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise ValueError(f"{operation}: the fake kernel is closed")
+            yield
+
+    def _run(self) -> None:
+        try:
+            while self._stop not in (fd for fd, _ in self._epoll.poll()):
+                self._execute()
+        finally:
+            self._running.release()
+
+    def _send_packet(self, portid: int, message: bytes) -> bool:
+        return self._peers[portid].send_packet(message)
+
+    def _drain(self) -> None:
+        if self._closed:
+            return
+        for peer in self._peers.values():
+            peer.pay()
+            for datagram in peer.receive():
+                self._receive(peer, datagram)
+            self._epoll.modify(peer.fileno(), peer.events)
+        self._waiters.look()
+
+    def _receive(self, peer: Peer, datagram: bytes) -> None:
+        """nfnetlink_rcv(): executes the messages of a datagram, and answers."""
+        for request in nl.messages_in(datagram):
+            error = self._request(peer, request)
+            if error or nl.Header.read(request).flags & nl.NLM_F_ACK:
+                peer.answer(nl.error_message(error, request))
+            if not self.net_admin:
+                return  # it did not look at the others
+
+    def _request(self, peer: Peer, request: bytes) -> int:
+        """Executes a message; an errno, or 0."""
+        header = nl.Header.read(request)
+        handlers: dict[int, Callable[[int, bytes], object]] = {
+            nl.MSG_CONFIG: self._queues.configure,
+            nl.MSG_VERDICT: self._queues.decide,
+            nl.MSG_VERDICT_BATCH: self._queues.decide,
+        }
+        if not self.net_admin:
+            return errno.EPERM
+        if header.kind < NLMSG_MIN_TYPE or not header.flags & nl.NLM_F_REQUEST:
+            return 0
+        if header.kind not in handlers:
+            return errno.EINVAL
+        try:
+            handlers[header.kind](peer.portid, request)
+        except Refused as refused:
+            return refused.error
+        return 0
+
+
+def as_bytes(payload: "ReadableBuffer | SupportsBytes") -> bytes:
+    """What a packet consists of; not bytes(), which makes zeros of a number."""
+    if isinstance(payload, SupportsBytes):
+        return payload.__bytes__()
+    return bytes(memoryview(payload))

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The queues of the fake kernel: what net/netfilter/nfnetlink_queue.c does, without sockets.
+
+The fake kernel's lock protects all of it.
+"""
+
+import errno
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from libnetfilterqueue.constants import CopyMode, QueueFlag, Verdict
+from libnetfilterqueue.testing import _messages as nl
+from libnetfilterqueue.testing._packets import KernelPacket
+
+COPY_RANGE_MAX = 0xFFFF - 4  # NFQNL_MAX_COPY_RANGE
+MAXLEN = 1024  # NFQNL_QMAX_DEFAULT
+FLAGS_END = 1 << 5  # NFQA_CFG_F_MAX
+CMD_BIND, CMD_UNBIND, CMD_PF_BIND, CMD_PF_UNBIND = 1, 2, 3, 4
+VERDICT_MASK = 0xFF
+VERDICT_FLAG_QUEUE_BYPASS = 0x8000
+
+Send = Callable[[int, bytes], bool]
+
+
+class Refused(Exception):  # noqa: N818 (it is an answer)
+    """What a program asks is refused."""
+
+    def __init__(self, error: int) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class KernelQueue(NamedTuple):
+    """A bound queue of the fake kernel. The counters count since it was bound."""
+
+    number: int
+    portid: int
+    """The netlink port id of the handle that has bound it: 1 for the first that was opened."""
+    waiting: int
+    """Packets that wait for their verdict."""
+    copy_mode: CopyMode
+    copy_range: int
+    """Bytes of a packet that are delivered at most."""
+    maxlen: int
+    """Packets that may wait."""
+    flags: QueueFlag
+    queue_dropped: int
+    """Packets dropped because as many waited as maxlen allows."""
+    user_dropped: int
+    """Packets dropped because the handle's receive buffer was full."""
+    id_sequence: int
+    """The id of the last packet."""
+
+
+class Refusal(NamedTuple):
+    """A verdict that the fake kernel refused; the program is told by an error message."""
+
+    number: int
+    """The queue's number."""
+    id: int | None
+    """The packet's; of a batch verdict, up to which it went. None if the queue was the reason."""
+    error: int
+    """ENOENT for a packet that doesn't wait, ENODEV for a queue that is not bound, EPERM for one of
+    another handle, EINVAL for no valid verdict."""
+
+
+@dataclass
+class Instance:
+    """A bound queue: struct nfqnl_instance."""
+
+    number: int
+    portid: int
+    id_sequence: int
+    copy_mode: CopyMode = CopyMode.NFQNL_COPY_NONE
+    copy_range: int = COPY_RANGE_MAX
+    maxlen: int = MAXLEN
+    flags: int = 0
+    queue_dropped: int = 0
+    user_dropped: int = 0
+    waiting: dict[int, KernelPacket] = field(default_factory=dict)  # oldest first
+
+    def snapshot(self) -> KernelQueue:
+        """What is told of it."""
+        return KernelQueue(
+            self.number,
+            self.portid,
+            len(self.waiting),
+            self.copy_mode,
+            self.copy_range,
+            self.maxlen,
+            QueueFlag(self.flags),
+            self.queue_dropped,
+            self.user_dropped,
+            self.id_sequence,
+        )
+
+    def set(self, attributes: dict[int, bytes]) -> None:
+        """What a configuration request says besides its command."""
+        if nl.NFQA_CFG_PARAMS in attributes:
+            copy_range, copy_mode = struct.unpack_from("!IB", attributes[nl.NFQA_CFG_PARAMS])
+            self._set_mode(copy_mode, copy_range)
+        maxlen = nl.read_u32(attributes, nl.NFQA_CFG_QUEUE_MAXLEN)
+        self.maxlen = self.maxlen if maxlen is None else maxlen
+        mask = nl.read_u32(attributes, nl.NFQA_CFG_MASK) or 0
+        self.flags = self.flags & ~mask | (nl.read_u32(attributes, nl.NFQA_CFG_FLAGS) or 0) & mask
+
+    def _set_mode(self, copy_mode: int, copy_range: int) -> None:
+        """Modes that there aren't are ignored."""
+        if copy_mode == CopyMode.NFQNL_COPY_PACKET:
+            self.copy_range = min(copy_range or COPY_RANGE_MAX, COPY_RANGE_MAX)
+        elif copy_mode in (CopyMode.NFQNL_COPY_NONE, CopyMode.NFQNL_COPY_META):
+            self.copy_range = 0
+        else:
+            return
+        self.copy_mode = CopyMode(copy_mode)
+
+    def message(self, packet: KernelPacket) -> bytes:
+        """The packet under its new id, as it is sent to the program."""
+        whole = self.copy_mode == CopyMode.NFQNL_COPY_PACKET
+        copied = self.copy_range if whole else None
+        return packet._message(self.id_sequence, self.number, copied, self.flags)
+
+
+class Queues:
+    """All queues of a network namespace."""
+
+    def __init__(self, send: Send, first_id: int) -> None:
+        self.bound: dict[int, Instance] = {}
+        self.refusals: list[Refusal] = []
+        self._send = send
+        self._first_id = first_id
+
+    # Configuration
+
+    def configure(self, portid: int, request: bytes) -> None:
+        """NFQNL_MSG_CONFIG."""
+        number = nl.Header.read(request).number
+        attributes = nl.attributes_of(request)
+        command = attributes.get(nl.NFQA_CFG_CMD, b"\0")[0]
+        if command in (CMD_PF_BIND, CMD_PF_UNBIND):
+            return  # obsolete
+        self._check_flags(attributes)
+        queue = self.bound.get(number)
+        if queue is not None and queue.portid != portid:
+            raise Refused(errno.EPERM)
+        if command == CMD_BIND:
+            if queue is not None:
+                raise Refused(errno.EBUSY)
+            queue = self.bound[number] = Instance(number, portid, self._before_first_id())
+        if queue is None:
+            raise Refused(errno.ENODEV)
+        if command == CMD_UNBIND:
+            self.unbind(queue)
+        else:
+            queue.set(attributes)
+
+    @staticmethod
+    def _check_flags(attributes: dict[int, bytes]) -> None:
+        flags = nl.read_u32(attributes, nl.NFQA_CFG_FLAGS)
+        if flags is not None and nl.NFQA_CFG_MASK not in attributes:
+            raise Refused(errno.EINVAL)
+        if flags is not None and flags >= FLAGS_END:
+            raise Refused(errno.EOPNOTSUPP)
+
+    def _before_first_id(self) -> int:
+        return (self._first_id - 1) & 0xFFFFFFFF
+
+    def unbind(self, queue: Instance) -> int:
+        """Drops what waits, and frees the number."""
+        del self.bound[queue.number]
+        for packet in queue.waiting.values():
+            packet._passed = False
+        return 0
+
+    # Packets
+
+    def apply_rule(self, packet: KernelPacket) -> None:
+        """The packet comes to its rule."""
+        if packet._matches():
+            self._queue(packet, packet._rule.number, packet._rule.bypass)
+        else:
+            packet._passed = True
+
+    def _queue(self, packet: KernelPacket, number: int, bypass: bool) -> None:
+        """nf_queue(): the packet goes to a queue; where it can't it is dropped, or passes."""
+        packet._number = number
+        packet._id = None
+        queue = self.bound.get(number)
+        if queue is None:
+            packet._passed = bypass
+        elif queue.copy_mode == CopyMode.NFQNL_COPY_NONE:
+            packet._passed = False
+        else:
+            self._enqueue(queue, packet)
+
+    def _enqueue(self, queue: Instance, packet: KernelPacket) -> None:
+        fail_open = bool(queue.flags & QueueFlag.NFQA_CFG_F_FAIL_OPEN)
+        if len(queue.waiting) >= queue.maxlen:
+            packet._passed = fail_open
+            queue.queue_dropped += not fail_open
+            return
+        queue.id_sequence = (queue.id_sequence + 1) & 0xFFFFFFFF
+        if not self._send(queue.portid, queue.message(packet)):
+            packet._passed = fail_open
+            queue.user_dropped += not fail_open
+            return
+        packet._id = queue.id_sequence
+        queue.waiting[queue.id_sequence] = packet
+
+    def forget(self, packet: KernelPacket) -> None:
+        """Drops a packet that waits."""
+        queue = self.bound.get(packet._number)
+        if queue is not None and queue.waiting.get(packet._id or 0) is packet:
+            del queue.waiting[packet._id or 0]
+            packet._passed = False
+
+    # Verdicts
+
+    def decide(self, portid: int, request: bytes) -> None:
+        """NFQNL_MSG_VERDICT and NFQNL_MSG_VERDICT_BATCH."""
+        number = nl.Header.read(request).number
+        packet_id = None
+        try:
+            queue = self._find(portid, number)
+            verdict = nl.SentVerdict.read(request)
+            packet_id = verdict.packet_id
+            if verdict.batch:
+                self._decide_batch(queue, verdict)
+            else:
+                self._decide_one(queue, verdict)
+        except ValueError:
+            self.refusals.append(Refusal(number, None, errno.EINVAL))
+            raise Refused(errno.EINVAL) from None
+        except Refused as refused:
+            self.refusals.append(Refusal(number, packet_id, refused.error))
+            raise
+
+    def _find(self, portid: int, number: int) -> Instance:
+        """A handle's queue."""
+        queue = self.bound.get(number)
+        if queue is None:
+            raise Refused(errno.ENODEV)
+        if queue.portid != portid:
+            raise Refused(errno.EPERM)
+        return queue
+
+    def _decide_one(self, queue: Instance, verdict: nl.SentVerdict) -> None:
+        packet = queue.waiting.pop(verdict.packet_id, None)
+        if packet is None:
+            raise Refused(errno.ENOENT)
+        if not packet._take(verdict):
+            packet._passed = False
+            raise Refused(errno.EINVAL)
+        self._reinject(packet, verdict.verdict)
+
+    def _decide_batch(self, queue: Instance, verdict: nl.SentVerdict) -> None:
+        ids = up_to(verdict.packet_id, queue.waiting)
+        if not ids:
+            raise Refused(errno.ENOENT)
+        # All of them are off the queue before the first goes on, and maybe comes back to it.
+        for packet in [queue.waiting.pop(packet_id) for packet_id in ids]:
+            packet._take(verdict)
+            self._reinject(packet, verdict.verdict)
+
+    def _reinject(self, packet: KernelPacket, verdict: int) -> None:
+        match verdict & VERDICT_MASK:
+            case Verdict.NF_REPEAT:
+                self.apply_rule(packet)
+            case Verdict.NF_QUEUE:
+                self._queue(packet, verdict >> 16, bool(verdict & VERDICT_FLAG_QUEUE_BYPASS))
+            case kind:
+                packet._passed = kind in (Verdict.NF_ACCEPT, Verdict.NF_STOP)
+
+
+def up_to(last: int, ids: dict[int, KernelPacket]) -> list[int]:
+    """The ids that are not newer than the last one; they wrap after 32 bits."""
+    found = []
+    for packet_id in ids:
+        if 0 < (packet_id - last) & 0xFFFFFFFF < 1 << 31:
+            break
+        found.append(packet_id)
+    return found

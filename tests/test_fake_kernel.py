@@ -1,0 +1,674 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""libnetfilterqueue.testing: what the fake kernel offers beyond what it has from the real one."""
+
+import array
+import asyncio
+import errno
+import pydoc
+import re
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from kernels import udp_packet
+from netns import TIMEOUT, background
+from played_kernel import (
+    MSG_VERDICT,
+    NFQA_L2HDR,
+    NFQA_VERDICT_HDR,
+    NFQA_VLAN,
+    NLM_F_REQUEST,
+    attribute,
+    message,
+)
+from queues import Handle, Packet, accept
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, CookedLinux, Dot1Q, Ether
+from scapy.packet import Packet as ScapyPacket
+from scapy.packet import Raw
+from scapy.utils import PcapNgWriter, PcapWriter
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue import aio
+from libnetfilterqueue.testing import (
+    Attributes,
+    FakeKernel,
+    KernelPacket,
+    KernelQueue,
+    Refusal,
+    SentVerdict,
+)
+from libnetfilterqueue.testing import _kernel as fake_kernel
+
+COPY = nfq.NFQNL_COPY_PACKET
+ALL_FLAGS = (
+    nfq.NFQA_CFG_F_CONNTRACK | nfq.NFQA_CFG_F_GSO | nfq.NFQA_CFG_F_UID_GID | nfq.NFQA_CFG_F_SECCTX
+)
+REAL_OPEN = nfq.open
+
+
+@pytest.fixture
+def handle(nfqueue: FakeKernel) -> Iterator[Handle]:
+    """An open handle of the fake kernel."""
+    with nfq.open() as handle:
+        yield handle
+
+
+def keeping(handle: Handle, number: int = 1, **settings: int) -> list[Packet]:
+    """The packets of a queue, once they are processed."""
+    packets: list[Packet] = []
+    handle.create_queue(number, packets.append, **{"mode": COPY, **settings})
+    return packets
+
+
+# What comes with a packet
+
+ATTRIBUTES: dict[str, tuple[Attributes, dict[str, object]]] = {
+    "mark": ({"mark": 0xFFFFFFFF}, {"mark": 0xFFFFFFFF}),
+    "priority": ({"priority": 0x10002}, {"priority": 0x10002}),
+    "family": ({"family": 10, "hw_protocol": 0x86DD}, {"family": 10, "hw_protocol": 0x86DD}),
+    "hook": ({"hook": nfq.NF_INET_FORWARD}, {"hook": nfq.NF_INET_FORWARD}),
+    "hw_addr": ({"hw_addr": b"\2\0\0\0\0\1"}, {"hw_addr": b"\2\0\0\0\0\1"}),
+    "timestamp": ({"timestamp": 1.5}, {"timestamp": 1.5}),
+    "epoch": ({"timestamp": 0.0}, {"timestamp": 0.0}),
+    "devices": (
+        {"indev": 1, "outdev": 2, "physindev": 3, "physoutdev": 4},
+        {"indev": 1, "outdev": 2, "physindev": 3, "physoutdev": 4},
+    ),
+    "uid": ({"uid": 0, "gid": 65534}, {"uid": 0, "gid": 65534}),
+    "secctx": ({"secctx": b"system_u:object_r:dns_t"}, {"secctx": b"system_u:object_r:dns_t"}),
+    "class": ({"cgroup_classid": 0x100001}, {"cgroup_classid": 0x100001}),
+    "skb_info": ({"skb_info": 7}, {"skb_info": 7}),
+    "original_length": ({"original_length": 99}, {"original_length": 99, "truncated": True}),
+    "vlan": ({"vlan": (0x8100, 5)}, {"family": 7, "vlan": nfq.Vlan(0x8100, 5)}),
+    "l2_header": ({"l2_header": bytes(14)}, {"family": 7, "l2_header": bytes(14), "vlan": None}),
+    "no bridge": (
+        {"family": 2, "vlan": (0x8100, 5), "l2_header": bytes(14)},
+        {"family": 2, "vlan": None, "l2_header": None},
+    ),
+    "ct_info": ({"conntrack": {}, "ct_info": 1}, {"ct_info": 1}),
+    "none": (
+        {},
+        {
+            "mark": 0,
+            "priority": 0,
+            "hook": nfq.NF_INET_LOCAL_OUT,
+            "hw_addr": b"",
+            "timestamp": None,
+            "indev": 0,
+            "outdev": 0,
+            "uid": None,
+            "secctx": None,
+            "skb_info": 0,
+            "conntrack": None,
+            "ct_info": None,
+            "truncated": False,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_attributes(nfqueue: FakeKernel, handle: Handle, name: str) -> None:
+    """Each attribute comes with a packet as the test has named it."""
+    given, expected = ATTRIBUTES[name]
+    packets = keeping(handle, flags=ALL_FLAGS)
+    nfqueue.enqueue(udp_packet(0, b"data"), **given)
+    assert handle.process() == 1
+    assert {name: getattr(packets[0], name) for name in expected} == expected
+
+
+def test_all_attributes() -> None:
+    """All that a packet can have can be named."""
+    tested = {key for given, _ in ATTRIBUTES.values() for key in given} | {"conntrack"}
+    assert set(Attributes.__optional_keys__) == tested
+    told_otherwise = {"id", "queue", "payload", "truncated", "verdict"}
+    data = {name for name in dir(nfq.NetfilterQueueData) if not name.startswith(("_", "get_"))}
+    methods = {"set_verdict", "accept", "drop", "repeat", "requeue"}
+    names = {name for name in data if not name.endswith("_name")}
+    assert names - methods - told_otherwise == tested
+
+
+def test_flags(nfqueue: FakeKernel, handle: Handle) -> None:
+    """What takes a flag of the queue's doesn't come without."""
+    packets = keeping(handle)
+    nfqueue.enqueue(b"", uid=1, gid=1, secctx=b"context", skb_info=7, conntrack={}, ct_info=1)
+    handle.process()
+    (packet,) = packets
+    assert (packet.uid, packet.gid, packet.secctx) == (None, None, None)
+    assert (packet.conntrack, packet.ct_info) == (None, None)
+    assert packet.skb_info == nfq.NFQA_SKB_CSUM_NOTVERIFIED
+
+
+def test_conntrack(nfqueue: FakeKernel, handle: Handle) -> None:
+    """A connection comes as named; its mark and labels are what verdicts make of them."""
+    packets = keeping(handle, flags=ALL_FLAGS)
+    labels = bytes(range(16))
+    sent = nfqueue.enqueue(
+        b"",
+        conntrack={"id": 7, "status": 8, "mark": 5, "zone": 3, "timeout": 30, "labels": labels},
+    )
+    new = nfqueue.enqueue(b"", conntrack={})
+    alone = nfqueue.enqueue(b"")
+    handle.process()
+    entry = packets[0].conntrack
+    assert entry is not None
+    assert entry[:6] == (7, 8, 5, labels, 3, 30)
+    assert packets[0].ct_info == 2
+    entry = packets[1].conntrack
+    assert entry is not None
+    assert entry[:6] == (None, None, 0, None, None, None)
+    for packet in packets:
+        packet.set_verdict(nfq.NF_ACCEPT, ct_mark=9, ct_labels=bytes(15) + b"\1")
+    assert (sent.ct_mark, sent.ct_labels) == (9, bytes(15) + b"\1")
+    assert (new.ct_mark, new.ct_labels) == (9, bytes(15) + b"\1")
+    assert (alone.ct_mark, alone.ct_labels) == (None, None)
+
+
+def test_bridge(nfqueue: FakeKernel, handle: Handle) -> None:
+    """On a bridge verdicts change tag and header; a header of another length loses the packet."""
+    packets = keeping(handle)
+    tagged = nfqueue.enqueue(b"", vlan=(0x8100, 1), l2_header=bytes(14))
+    untagged = nfqueue.enqueue(b"", vlan=(0x8100, 1))
+    routed = nfqueue.enqueue(b"")
+    lost = nfqueue.enqueue_all([b"", b""], l2_header=bytes(14))
+    handle.process()
+    packets[0].set_verdict(nfq.NF_ACCEPT, vlan=(0x88A8, 2), l2_header=b"\1" * 14)
+    packets[1].set_verdict(nfq.NF_ACCEPT, vlan=(0, 0))
+    packets[2].set_verdict(nfq.NF_ACCEPT, vlan=(0x88A8, 2))
+    # The extension never sends these.
+    half_a_tag = attribute(NFQA_VLAN, attribute(2, b"\0\1"))
+    for packet_id, wrong in ((4, attribute(NFQA_L2HDR, bytes(18))), (5, half_a_tag)):
+        verdict = attribute(NFQA_VERDICT_HDR, struct.pack("!II", nfq.NF_ACCEPT, packet_id))
+        body = struct.pack("!BBH", 0, 0, 1) + verdict + wrong
+        with socket.fromfd(handle.fd(), socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.send(message(MSG_VERDICT, body, packet_id, NLM_F_REQUEST))
+    assert [packet.passed for packet in lost] == [False, False]
+    assert [refusal.error for refusal in nfqueue.refusals] == [errno.EINVAL] * 2
+    assert (tagged.vlan, tagged.l2_header) == ((0x88A8, 2), b"\1" * 14)
+    assert (untagged.vlan, routed.vlan) == (None, None)
+
+
+def test_payloads(nfqueue: FakeKernel, handle: Handle) -> None:
+    """Payloads are buffers of any kind, or scapy's packets; the version tells their family."""
+    packets = keeping(handle)
+    ipv6 = IPv6() / UDP()
+    payloads: list[Any] = [
+        b"\x45",
+        bytearray(b"\x60"),
+        memoryview(b"\x60"),
+        array.array("B", b"\x45"),
+        ipv6,
+    ]
+    sent = nfqueue.enqueue_all(payloads)
+    handle.process()
+    assert [packet.family for packet in packets] == [2, 10, 10, 2, 10]
+    assert [packet.hw_protocol for packet in packets] == [0x800, 0x86DD, 0x86DD, 0x800, 0x86DD]
+    assert [packet.get_payload() for packet in packets] == [packet.payload for packet in sent]
+    assert sent[4].payload == bytes(ipv6)
+
+
+WRONG: dict[str, tuple[type[Exception], dict[str, object]]] = {
+    "mark": (ValueError, {"mark": 1 << 32}),
+    "negative": (ValueError, {"uid": -1}),
+    "hook": (ValueError, {"hook": 256}),
+    "number": (ValueError, {"number": 0x10000}),
+    "hw_addr": (ValueError, {"hw_addr": bytes(9)}),
+    "labels": (ValueError, {"conntrack": {"labels": b"1"}}),
+    "vlan": (ValueError, {"vlan": (0x8100, 0x10000)}),
+    "unknown": (TypeError, {"colour": 1}),
+    "payload": (TypeError, {"payload": 5}),
+    "text": (TypeError, {"payload": "5"}),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_attributes(nfqueue: FakeKernel, name: str) -> None:
+    """What no packet can have is refused at once."""
+    error, arguments = WRONG[name]
+    enqueue: Callable[..., object] = nfqueue.enqueue
+    with pytest.raises(error):
+        enqueue(**{"payload": b"", **arguments})
+
+
+# What a test sees
+
+
+def test_fate(nfqueue: FakeKernel, handle: Handle) -> None:
+    """A packet tells where it is, what verdicts it had, and its last state, without any wait."""
+    other = keeping(handle, 2)
+    handle.create_queue(1, lambda packet: packet.requeue(2), mode=COPY)
+    packet = nfqueue.enqueue(b"data", mark=1)
+    assert (packet.passed, packet.verdict, packet.verdicts) == (None, None, ())
+    assert (packet.number, packet.id) == (1, 1)
+    assert repr(packet) == ("<KernelPacket 1 of queue 1: 4 bytes, mark 0x1, verdict None, waiting>")
+    handle.process()
+    assert (packet.number, packet.id, packet.passed) == (2, 1, None)
+    assert packet.verdict == nfq.NF_QUEUE_NR(2)
+    assert handle.process(timeout=TIMEOUT) == 1
+    other[0].set_verdict(nfq.NF_ACCEPT, mark=2, priority=3, payload=b"more data")
+    assert packet.verdict is nfq.NF_ACCEPT
+    assert packet.verdicts == (
+        SentVerdict(1, 1, nfq.NF_QUEUE_NR(2), batch=False),
+        SentVerdict(2, 1, nfq.NF_ACCEPT, batch=False, mark=2, payload=b"more data", priority=3),
+    )
+    assert (packet.payload, packet.mark, packet.priority) == (b"more data", 2, 3)
+    assert repr(packet) == (
+        "<KernelPacket 1 of queue 2: 9 bytes, mark 0x2, verdict NF_ACCEPT, passed>"
+    )
+
+
+def test_help() -> None:
+    """The class can be looked at, too."""
+    for name in ("passed", "verdicts", "payload", "mark"):
+        assert getattr(KernelPacket, name) is vars(KernelPacket)[name]
+        assert re.search(rf"\b{name}\b", pydoc.render_doc(KernelPacket))
+
+
+def test_batch(nfqueue: FakeKernel, handle: Handle) -> None:
+    """A batch verdict is told of each packet that it was about."""
+    handle.create_queue(1, accept, mode=COPY)
+    packets = nfqueue.enqueue_all([b"1", b"2", b"3"])
+    handle.process()
+    expected = SentVerdict(1, 3, nfq.NF_ACCEPT, batch=True)
+    assert [packet.verdicts for packet in packets] == [(expected,)] * 3
+
+
+def test_ids_wrap(nfqueue: FakeKernel) -> None:
+    """Ids wrap, and a batch verdict goes on over the end of them."""
+    with FakeKernel(first_id=0xFFFFFFFE) as kernel, kernel.open() as handle:
+        packets = keeping(handle)
+        sent = kernel.enqueue_all([b"1", b"2", b"3", b"4"])
+        handle.process()
+        assert [packet.id for packet in packets] == [0xFFFFFFFE, 0xFFFFFFFF, 0, 1]
+        packets[0].queue.set_verdict_batch(nfq.NF_ACCEPT, 0)
+        assert [packet.passed for packet in sent] == [True, True, True, None]
+
+
+@pytest.mark.parametrize("first_id", [0, 1 << 32])
+def test_wrong_first_id(first_id: int) -> None:
+    """The first id is one that a kernel begins with, or comes to."""
+    with pytest.raises(ValueError, match="first_id"):
+        FakeKernel(first_id=first_id)
+
+
+def test_queues(nfqueue: FakeKernel, handle: Handle) -> None:
+    """The kernel tells how queues are configured, and queue_status() what it tells everybody."""
+    assert nfqueue.queues == {}
+    flags = nfq.NFQA_CFG_F_FAIL_OPEN | nfq.NFQA_CFG_F_GSO
+    keeping(handle, 5, range=100, maxlen=2, flags=flags)
+    keeping(handle, 4, mode=nfq.NFQNL_COPY_META, maxlen=0)
+    with nfq.open() as other:
+        other.create_queue(6, accept)
+        nfqueue.enqueue(b"", 4)
+        nfqueue.enqueue_all([b""] * 3, 5)
+        none, meta, full = nfq.NFQNL_COPY_NONE, nfq.NFQNL_COPY_META, nfq.NFQNL_COPY_PACKET
+        assert nfqueue.queues == {
+            4: KernelQueue(4, 1, 0, meta, 0, 0, nfq.QueueFlag(0), 1, 0, 0),
+            5: KernelQueue(5, 1, 2, full, 100, 2, flags, 0, 0, 2),
+            6: KernelQueue(6, 2, 0, none, 65531, 1024, nfq.QueueFlag(0), 0, 0, 0),
+        }
+        assert nfq.queue_status() == [
+            (4, 1, 0, meta, 0, 1, 0, 0),
+            (5, 1, 2, full, 100, 0, 0, 2),
+            (6, 2, 0, none, 65531, 0, 0, 0),
+        ]
+    assert list(nfqueue.queues) == [4, 5]
+
+
+def test_refusals(nfqueue: FakeKernel, handle: Handle) -> None:
+    """Verdicts that were refused are told."""
+    packets = keeping(handle)
+    sent = nfqueue.enqueue(b"data")
+    handle.process()
+    nfqueue.flush(sent)
+    nfqueue.flush(sent)
+    assert (sent.passed, sent.verdict) == (False, None)
+    assert nfqueue.refusals == []
+    packets[0].accept()
+    assert nfqueue.refusals == [Refusal(1, 1, errno.ENOENT)]
+    assert (sent.passed, sent.verdict) == (False, None)
+
+
+def test_full_buffer(nfqueue: FakeKernel, handle: Handle) -> None:
+    """Configuration works while the receive buffer is full, and what is lost is counted."""
+    packets = keeping(handle)
+    handle.rcvbuf = 4096
+    nfqueue.enqueue_all([bytes(1000)] * 10)
+    packets_before = nfqueue.queues[1]
+    assert packets_before.user_dropped == 10 - packets_before.waiting > 0
+    keeping(handle, 2)
+    assert list(nfqueue.queues) == [1, 2]
+    handle.process()
+    assert len(packets) == packets_before.waiting
+
+
+def test_full_socket_pair(monkeypatch: pytest.MonkeyPatch, nfqueue: FakeKernel) -> None:
+    """So it does where the socket pair has less room than the buffer, and answers have to wait."""
+    monkeypatch.setattr(fake_kernel, "SNDBUF", 4608)
+    with nfq.open() as handle:
+        packets = keeping(handle)
+        sent = nfqueue.enqueue_all([bytes(1000)] * 100)
+        waiting = nfqueue.queues[1].waiting
+        assert nfqueue.queues[1].user_dropped == 100 - waiting > 0
+        keeping(handle, 2)
+        assert list(nfqueue.queues) == [1, 2]
+        assert handle.process(max_packets=100) == waiting
+        for packet in packets:
+            packet.accept()
+        assert sum(packet.passed is True for packet in sent) == waiting
+
+
+def test_many_verdicts(monkeypatch: pytest.MonkeyPatch, nfqueue: FakeKernel) -> None:
+    """Hundreds of verdicts, one by one, have room where nobody may have a large send buffer."""
+    monkeypatch.setattr(fake_kernel, "SO_SNDBUFFORCE", socket.SO_SNDBUF)
+    monkeypatch.setattr(fake_kernel, "SNDBUF", 212_992)  # net.core.wmem_max unless it was changed
+    with nfq.open() as handle:
+        packets = keeping(handle)
+        sent = nfqueue.enqueue_all([b"data"] * 160)
+        while len(packets) < 160:
+            handle.process()
+        for packet in packets:
+            packet.accept()
+        assert all(packet.passed for packet in sent)
+
+
+# Loops
+
+
+def test_wait(nfqueue: FakeKernel, handle: Handle) -> None:
+    """A thread waits for a packet's fate, for a queue, and not for ever."""
+    with ThreadPoolExecutor() as pool:
+        listening = pool.submit(nfqueue.listening(1).wait)
+        with pytest.raises(TimeoutError, match="listens on queue 1"):
+            nfqueue.listening().wait(0.01)
+        queue = handle.create_queue(1, accept)
+        time.sleep(0.01)
+        assert not listening.done()
+        queue.set_mode(COPY, 0)
+        listening.result(TIMEOUT)
+        packet = nfqueue.enqueue(b"data")
+        waiting = [pool.submit(packet.wait, timeout) for timeout in (None, TIMEOUT)]
+        with pytest.raises(TimeoutError, match="a verdict on a packet of queue 1"):
+            packet.wait(timeout=0)
+        handle.process()
+        assert packet.wait(timeout=0) is packet
+        assert [future.result(TIMEOUT) for future in waiting] == [packet, packet]
+
+
+def test_looking_meanwhile(nfqueue: FakeKernel, handle: Handle) -> None:
+    """Verdicts that arrive while a test looks are executed, each of them."""
+    packets = keeping(handle, maxlen=3000)
+    sent: list[KernelPacket] = []
+    while len(sent) < 3000:
+        sent += nfqueue.enqueue_all([b""] * 100)
+        handle.process(max_packets=100)
+
+    def give() -> None:
+        for first in range(0, 3000, 100):  # the socket pair has room for as many
+            for packet in packets[first : first + 100]:
+                packet.accept()
+            sent[first + 99].wait()
+
+    giving = background(give)
+    while not giving.done():
+        nfqueue.flush()
+    giving.result(TIMEOUT)
+    assert [packet.id for packet in sent if not packet.passed] == []
+
+
+async def test_asyncio(nfqueue: FakeKernel) -> None:
+    """Tasks await packets and queues, while their loop runs."""
+
+    async def handler(packet: Packet) -> None:
+        await asyncio.sleep(0.01)
+        packet.accept(mark=packet.id)
+
+    async def program() -> None:
+        async with aio.open_queue(1) as stream:
+            await aio.serve(stream, handler)
+
+    running = asyncio.create_task(program())
+    await nfqueue.listening(1)
+    packet = await nfqueue.enqueue(b"data")
+    assert (packet.verdict, packet.mark) == (nfq.NF_ACCEPT, 1)
+    packets = nfqueue.enqueue_all([b"data"] * 10)
+    for packet in await asyncio.gather(*packets):
+        assert packet.passed
+    assert await packet is packet
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await nfqueue.listening(2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert nfqueue.queues == {}
+
+
+@pytest.mark.gevent
+def test_gevent(nfqueue: FakeKernel) -> None:
+    """Greenlets wait for packets while others run, without monkey-patching."""
+    import gevent  # noqa: PLC0415 (not every Python has it)
+
+    from libnetfilterqueue import green  # noqa: PLC0415
+
+    def handler(packet: Packet) -> None:
+        gevent.sleep(0.01)
+        packet.accept()
+
+    with green.open_queue(1) as stream:
+        serving = gevent.spawn(green.serve, stream, handler)
+        packet = nfqueue.enqueue(b"data").wait()
+        assert packet.verdict == nfq.NF_ACCEPT
+        waiting = [gevent.spawn(packet.wait) for packet in nfqueue.enqueue_all([b"data"] * 10)]
+        assert all(greenlet.get(timeout=TIMEOUT).passed for greenlet in waiting)
+    serving.get(timeout=TIMEOUT)
+
+
+PATCHED = """
+from gevent import monkey
+monkey.patch_all()
+import socket, gevent
+import libnetfilterqueue as nfq
+from libnetfilterqueue.testing import FakeKernel
+
+def program():
+    with nfq.open() as handle:
+        handle.create_queue(1, nfq.NetfilterQueueData.accept, mode=nfq.NFQNL_COPY_PACKET)
+        with socket.fromfd(handle.fd(), socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            while True:
+                handle.handle_packet(sock.recv(66000))  # blocks its greenlet only
+
+with FakeKernel() as kernel, kernel.patched():
+    running = gevent.spawn(program)
+    kernel.listening().wait()
+    assert kernel.enqueue(b"data").wait().passed
+    running.kill()
+    assert kernel.queues == {}
+"""
+
+
+@pytest.mark.gevent
+def test_patched(tmp_path: Path) -> None:
+    """Under monkey-patching the kernel has a thread, and waiting blocks greenlets only."""
+    program = tmp_path / "program.py"
+    program.write_text(PATCHED)
+    subprocess.run([sys.executable, "-W", "error", program], check=True, timeout=30)
+
+
+def test_trio(nfqueue: FakeKernel, handle: Handle) -> None:
+    """trio waits in threads."""
+    handle.create_queue(1, accept, mode=COPY)
+
+    async def serve() -> None:
+        while True:
+            await trio.lowlevel.wait_readable(handle)
+            handle.process()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            packet = await trio.to_thread.run_sync(nfqueue.enqueue(b"data").wait)
+            assert packet.passed
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+
+
+# Its life
+
+
+def test_patched_open() -> None:
+    """open() is the fake kernel's for the length of the block, whatever netns; fd= stays open's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    status = nfq.queue_status
+    with FakeKernel() as kernel, ours, theirs:
+        with kernel.patched() as patched:
+            assert patched is kernel
+            with nfq.open(netns="/nowhere") as handle, nfq.open(fd=ours) as adopted:
+                keeping(handle)
+                assert list(kernel.queues) == [1]
+                adopted.flush()
+                assert handle.fd() != adopted.fd()
+            with pytest.raises(ZeroDivisionError), kernel.patched():
+                raise ZeroDivisionError
+        assert (nfq.open, nfq.queue_status) == (REAL_OPEN, status)
+
+
+def test_close() -> None:
+    """Closing drops what waits and ends the thread; handles can only be closed then."""
+    before = threading.active_count()
+    kernel = FakeKernel()
+    handle = kernel.open()
+    keeping(handle)
+    packet = kernel.enqueue(b"data")
+    kernel.close()
+    kernel.close()
+    assert packet.wait().passed is False
+    assert threading.active_count() == before
+    assert kernel.queues == {}
+    for call in (kernel.open, lambda: kernel.enqueue(b"data"), lambda: kernel.flush(packet)):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+    with pytest.raises(ConnectionError):
+        handle.create_queue(2, accept)
+    handle.close()
+
+
+def test_nothing_left() -> None:
+    """No descriptor and no thread is left when it is closed."""
+    descriptors, tasks = Path("/proc/self/fd"), Path("/proc/self/task")
+    before = [len(list(directory.iterdir())) for directory in (descriptors, tasks)]
+    for _ in range(20):
+        with FakeKernel() as kernel, kernel.open() as handle:
+            keeping(handle)
+    end = time.monotonic() + TIMEOUT
+    while len(list(tasks.iterdir())) > before[1]:  # the system takes a moment to end them
+        assert time.monotonic() < end
+    assert len(list(descriptors.iterdir())) == before[0]
+
+
+# Files
+
+
+ETHERNET = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+IPV4 = IP(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=53) / Raw(b"short")
+IPV6 = IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP() / Raw(b"data")
+FRAMES: dict[str, tuple[int, list[ScapyPacket]]] = {
+    "ethernet": (1, [ETHERNET / IPV4, ETHERNET / ARP(), ETHERNET / Dot1Q(vlan=5) / IPV6]),
+    "raw": (101, [IPV4, IPV6]),
+    "cooked": (113, [CookedLinux(proto=0x800) / IPV4, CookedLinux(proto=0x86DD) / IPV6]),
+}
+
+
+def write(path: Path, kind: str, *, pcapng: bool) -> None:
+    """Writes a file, with a second from packet to packet."""
+    linktype, packets = FRAMES[kind]
+    for number, packet in enumerate(packets):
+        packet.time = 1000.5 + number
+    if pcapng:
+        with PcapNgWriter(str(path)) as file:
+            file.linktype = linktype
+            file.write(packets)
+    else:
+        with PcapWriter(str(path), linktype=linktype) as file:
+            file.write(packets)
+
+
+@pytest.mark.parametrize("pcapng", [False, True])
+@pytest.mark.parametrize("kind", FRAMES)
+def test_capture(
+    nfqueue: FakeKernel, handle: Handle, tmp_path: Path, kind: str, pcapng: bool
+) -> None:
+    """The IP packets of a file come without their headers and padding, at their times."""
+    path = tmp_path / "capture"
+    write(path, kind, pcapng=pcapng)
+    packets = keeping(handle)
+    sent = nfqueue.enqueue_capture(path, mark=7)
+    handle.process()
+    expected = [bytes(IPV4), bytes(IPV6)]
+    assert [packet.get_payload() for packet in packets] == expected
+    assert [packet.payload for packet in sent] == expected
+    arp = kind == "ethernet"
+    assert [packet.timestamp for packet in packets] == [1000.5, 1002.5 if arp else 1001.5]
+    assert [(packet.mark, packet.truncated) for packet in packets] == [(7, False)] * 2
+    assert [packet.family for packet in packets] == [2, 10]
+
+
+def test_short_capture(nfqueue: FakeKernel, handle: Handle, tmp_path: Path) -> None:
+    """What a capture has cut off counts in the original length; padding doesn't."""
+    path = str(tmp_path / "capture.pcap")
+    frame = bytes(ETHERNET / IPV4)
+    with PcapWriter(path, linktype=1) as file:
+        file.write_header(None)
+        file.write_packet(frame[:40], wirelen=len(frame))
+        file.write_packet(frame + bytes(20))
+    packets = keeping(handle)
+    nfqueue.enqueue_capture(path)
+    handle.process()
+    assert [packet.get_payload() for packet in packets] == [frame[14:40], frame[14:]]
+    assert [packet.original_length for packet in packets] == [len(frame) - 14] * 2
+
+
+def test_no_capture(nfqueue: FakeKernel, tmp_path: Path) -> None:
+    """A file that isn't there is an OSError."""
+    with pytest.raises(FileNotFoundError):
+        nfqueue.enqueue_capture(tmp_path / "missing")
+
+
+def test_without_scapy(nfqueue: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without scapy only files can't be read, and it says what to install."""
+    monkeypatch.setitem(sys.modules, "scapy.layers.inet", None)
+    with pytest.raises(ImportError, match=r"pip install 'libnetfilterqueue\[testing\]'"):
+        nfqueue.enqueue_capture("capture.pcap")
+
+
+def test_verdict_on_the_wire(nfqueue: FakeKernel, handle: Handle) -> None:
+    """Broken messages are refused or ignored as netlink does it, and disturb nothing."""
+    packets = keeping(handle)
+    sent = nfqueue.enqueue(b"data")
+    handle.process()
+    with socket.fromfd(handle.fd(), socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        for datagram in (
+            b"",
+            b"\1",
+            bytes(16),
+            struct.pack("=IHHII", 100, 0x301, 1, 0, 0),
+            struct.pack("=IHHII", 16, 0x301, 1, 0, 0),
+            struct.pack("=IHHII", 16, 0x3FF, 1, 0, 0),
+            struct.pack("=IHHII", 20, 0x302, 0, 0, 0) + bytes(4),
+        ):
+            sock.send(datagram)
+    assert nfqueue.refusals == [Refusal(0, None, errno.ENODEV)]
+    packets[0].accept()
+    assert sent.passed
