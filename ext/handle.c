@@ -53,7 +53,7 @@ pay_debts(lnfq_handle *handle)
     (void)lnfq_handle_send(handle);
 }
 
-/* A child of fork may find the lock taken for ever, and has nobody to share the handle with. */
+/* A child of fork may find the lock taken for ever, and can do no more than close: close_forked. */
 void
 lnfq_handle_lock(lnfq_handle *handle)
 {
@@ -475,15 +475,18 @@ next_queue_or_closed(lnfq_handle *handle)
     return queue;
 }
 
-/* In a child of fork the lock may be taken for ever, and the queues are the parent's. */
+/* In a child of fork the lock may be taken for ever, and the queues are the parent's. The handle's
+ * critical section keeps the child's own threads apart, which may close it together. */
 static void
 close_forked(lnfq_handle *handle)
 {
+    Py_BEGIN_CRITICAL_SECTION(handle);
     handle->closed = true;
     close_descriptors(handle);
     while (handle->queue_count > 0) {
         lnfq_queue_abandon(handle->queues[handle->queue_count - 1]);
     }
+    Py_END_CRITICAL_SECTION();
 }
 
 /* Takes a hook out, so that it is called once at most. */

@@ -300,6 +300,41 @@ def test_first_moments() -> None:
         subprocess.run(command, check=True, timeout=TIMEOUT)
 
 
+CHILD_CLOSES = """
+import os
+import threading
+import libnetfilterqueue as nfq
+
+THREADS = 4
+
+def close(handle, barrier):
+    barrier.wait(10)
+    handle.close()
+
+for _ in range(60):
+    with nfq.open() as handle:
+        queues = [handle.create_queue(n, lambda packet: None) for n in range(40)]
+        child = os.fork()
+        if child == 0:
+            barrier = threading.Barrier(THREADS)
+            threads = [
+                threading.Thread(target=close, args=(handle, barrier)) for _ in range(THREADS)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            os._exit(0 if handle.closed else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_child_closed_by_many() -> None:
+    """Threads of a forked child that close the handle at the same moment close it once."""
+    command = [sys.executable, "-P", "-W", "error", "-c", CHILD_CLOSES]
+    subprocess.run(command, check=True, timeout=TIMEOUT)
+
+
 def test_devices_named_by_many(handle: Handle, udp: UdpPair) -> None:
     """Threads that ask for the name of the same device get it."""
     packets: list[Packet] = []
