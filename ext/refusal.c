@@ -80,12 +80,15 @@ make_arguments(const struct lnfq_answer *answer)
     return error ? Py_BuildValue("(HIN)", answer->queue, answer->id, error) : NULL;
 }
 
-/* The hook, a new reference; NULL where there is none. */
+/* The hook, a new reference; NULL where there is none, and in a child of fork: the parent tells. */
 static PyObject *
 get_hook(lnfq_handle *handle)
 {
     PyObject *hook;
 
+    if (lnfq_handle_forked(handle)) {
+        return NULL;
+    }
     lnfq_handle_lock(handle);
     hook = Py_XNewRef(handle->on_verdict_error);
     lnfq_handle_unlock(handle);

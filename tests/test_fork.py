@@ -2,15 +2,17 @@
 """After fork the child can only close, and the parent's queues are unharmed."""
 
 import ctypes
+import errno
 import os
 import signal
 import socket
+import struct
 import traceback
 from collections.abc import Callable
 
 import pytest
 from netns import LOOPBACK, PORT, QUEUED_PORT, UdpPair, queue_rule
-from queues import Handle, Packet, accept, data_of
+from queues import Handle, Packet, accept, data_of, netlink_socket
 
 import libnetfilterqueue as nfq
 
@@ -193,3 +195,33 @@ def test_handle_of_the_child(handle: Handle, udp: UdpPair) -> None:
 
     assert in_child(child) == 0
     assert udp.arrivals() == [b"2"]
+
+
+def test_refusals_are_told_by_the_parent(handle: Handle, udp: UdpPair) -> None:
+    """A child that leaves its callback by an exception does not tell of the parent's refusals."""
+    told: list[int] = []
+    parent = os.getpid()
+    statuses: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        packet.accept()
+        child = os.fork()
+        if child == 0:
+            raise SystemExit
+        statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    handle.on_verdict_error = lambda _queue, packet_id, _error: told.append(packet_id)
+    handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET)
+    verdict = struct.pack("=IHHII", 32, 0x301, 1, 7, 0)
+    verdict += struct.pack(">BBH", 0, 0, 1) + struct.pack("=HH", 12, 2) + struct.pack(">II", 1, 7)
+    refusal = struct.pack("=IHHIIi", 52, 2, 0, 7, 0, -errno.ENOENT) + verdict
+    udp.send(b"data")
+    with netlink_socket(handle) as sock:
+        message = sock.recv(4096)
+    try:
+        handle.handle_packet(refusal + message)
+    except SystemExit:
+        assert os.getpid() != parent
+        os._exit(len(told))
+    assert (statuses, told) == ([0], [7])
+    assert udp.arrivals() == [b"data"]
