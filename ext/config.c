@@ -194,7 +194,7 @@ lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_confi
 {
     _Alignas(
         struct nlmsghdr) unsigned char bytes[2 * LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
-    const struct nlmsghdr *first = (const void *)bytes;
+    struct nlmsghdr first;
     struct lnfq_awaited awaited = {0};
     bool repeated = false;
     int error = EAGAIN;
@@ -211,7 +211,8 @@ lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_confi
         awaited.seq = ++handle->seq;
         awaited.answered = false;
         size += lnfq_request_put_config(bytes + size, queue, awaited.seq, true, config);
-        awaited.first_seq = first->nlmsg_seq;
+        memcpy(&first, bytes, sizeof(first));
+        awaited.first_seq = first.nlmsg_seq;
         error = confirm(attempt(handle, &awaited, bytes, size), repeated, config);
         repeated = true;
     }

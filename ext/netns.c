@@ -127,6 +127,7 @@ int
 lnfq_netns_descriptor(PyObject *object)
 {
     PyObject *path = PyOS_FSPath(object);
+    PyObject *error;
     int fd;
 
     if (path != NULL) {
@@ -134,10 +135,12 @@ lnfq_netns_descriptor(PyObject *object)
         Py_DECREF(path);
         return fd;
     }
-    if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+    error = lnfq_error_take();
+    if (PyObject_HasAttrString((PyObject *)Py_TYPE(object), "__fspath__")) {
+        lnfq_error_restore(error); /* a path's own */
         return -1;
     }
-    PyErr_Clear(); /* it is no path */
+    Py_DECREF(error);
     return copy_descriptor(object);
 }
 

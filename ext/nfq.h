@@ -8,7 +8,7 @@
  * thread that finds it taken gives up the GIL first (lnfq_handle_lock), a destructor never waits
  * for it at all (packet.c: packet_forget). Without the GIL, in free-threaded Python, what is said
  * of it here is said of the thread's being attached to the interpreter: the garbage collector,
- * which looks at objects without a lock, runs only while nobody is.
+ * which looks at objects without a lock, runs only while nobody else is.
  */
 #ifndef LNFQ_NFQ_H
 #define LNFQ_NFQ_H

@@ -26,7 +26,7 @@ static inline void
 lnfq_reference_share(PyObject *object)
 {
 #ifdef Py_GIL_DISABLED
-    object->ob_tid = 0;
+    object->ob_tid = 0; /* nobody's: the next line then sets the count that all share */
     Py_SET_REFCNT(object, 1);
 #else
     (void)object;

@@ -2,10 +2,9 @@
 /*
  * A slot owns the bytes that packets and views look into: bytes of its own, or a caller's buffer
  * that it holds. Whoever looks into it holds a reference; when the last one goes, so do the bytes.
- * Not visible from Python. A slot never changes once a second user can see it; no lock, but its
- * own critical section for its beginning to be tracked. The garbage
- * collector tracks a slot that holds a caller's buffer once there is a view of it, since that
- * buffer may hold the view.
+ * Not visible from Python. A slot never changes once a second user can see it, but for one thing:
+ * the garbage collector tracks one that holds a caller's buffer once there is a view of it, since
+ * that buffer may hold the view. The slot's critical section protects that; no other lock.
  */
 #include "nfq.h"
 

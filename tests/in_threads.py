@@ -104,20 +104,28 @@ def run(item: pytest.Function, barrier: threading.Barrier) -> None:
     arguments = arguments_of(item)
     assert arguments is not None
     with private_namespace() as namespace, contextlib.ExitStack() as stack:
-        for name in inspect.signature(item.obj).parameters:
-            if name == "netns":
-                arguments[name] = namespace
-            elif name in FIXTURES:
-                arguments[name] = stack.enter_context(FIXTURES[name]())
+        try:
+            for name in inspect.signature(item.obj).parameters:
+                if name == "netns":
+                    arguments[name] = namespace
+                elif name in FIXTURES:
+                    arguments[name] = stack.enter_context(FIXTURES[name]())
+        except BaseException:
+            barrier.abort()  # nobody waits for this thread
+            raise
         barrier.wait(SECONDS)
         item.obj(**arguments)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool:
-    """Runs it in threads, and raises what the first of them that failed has raised."""
+    """Runs it in threads, and raises what one of them has raised."""
     count = pyfuncitem.config.getoption("threads")
     barrier = threading.Barrier(count)
-    for future in [background(run, pyfuncitem, barrier) for _ in range(count)]:
-        future.result(SECONDS)
+    futures = [background(run, pyfuncitem, barrier) for _ in range(count)]
+    errors = [error for future in futures if (error := future.exception(SECONDS))]
+    for error in errors:
+        if not isinstance(error, threading.BrokenBarrierError):
+            raise error
+    assert not errors
     return True

@@ -204,6 +204,16 @@ def test_wrong_type(value: object) -> None:
     check_failure(TypeError, r"open\(\): netns must be", netns=value)
 
 
+def test_path_that_raises() -> None:
+    """What a path itself raises is told as it is, a TypeError too."""
+
+    class Path:
+        def __fspath__(self) -> str:
+            raise TypeError("this path is broken")
+
+    check_failure(TypeError, "^this path is broken$", netns=Path())
+
+
 def test_with_fd() -> None:
     """A descriptor that is adopted has its namespace: naming another one is a ValueError."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as sock:
