@@ -259,19 +259,27 @@ add_types(PyObject *module, lnfq_state *state)
     return 0;
 }
 
+/* Makes an exception, which becomes an attribute too. 0, or -1. */
+static int
+add_error(PyObject *module, PyObject **error, const char *name, const char *doc, PyObject *base)
+{
+    *error = PyErr_NewExceptionWithDoc(name, doc, base, NULL);
+    return *error != NULL ? PyModule_AddObjectRef(module, strrchr(name, '.') + 1, *error) : -1;
+}
+
 static int
 add_errors(PyObject *module, lnfq_state *state)
 {
-    state->malformed_error = PyErr_NewExceptionWithDoc(
-        "libnetfilterqueue.MalformedMessageError",
-        "Bytes given to handle_packet are no valid netlink message.", PyExc_ValueError, NULL);
-    state->verdict_error = PyErr_NewExceptionWithDoc(
-        "libnetfilterqueue.VerdictError",
-        "A second verdict for a packet that has had its own executed.", PyExc_RuntimeError, NULL);
-    if (PyModule_AddObjectRef(module, "MalformedMessageError", state->malformed_error) < 0) {
+    if (add_error(module, &state->malformed_error, "libnetfilterqueue.MalformedMessageError",
+                  "Bytes given to handle_packet are no valid netlink message.", PyExc_ValueError)
+            < 0
+        || add_error(module, &state->verdict_error, "libnetfilterqueue.VerdictError",
+                     "A second verdict for a packet that has had its own executed.",
+                     PyExc_RuntimeError)
+               < 0) {
         return -1;
     }
-    return PyModule_AddObjectRef(module, "VerdictError", state->verdict_error);
+    return 0;
 }
 
 /* Children of fork see that they are, without a system call at each use: see lnfq_state. */

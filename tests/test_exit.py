@@ -21,8 +21,8 @@ PROGRAMS = 2  # at a time
 
 def start(way: str, rounds: int) -> "subprocess.Popen[str]":
     """Starts the program in a namespace of its own."""
-    # From 3.12 on Python warns of fork beside threads.
-    python = [sys.executable, "-W", "ignore::DeprecationWarning"]
+    # From 3.12 on Python warns of fork beside threads, and a debug build of what is left open.
+    python = [sys.executable, "-W", "ignore::DeprecationWarning", "-W", "ignore::ResourceWarning"]
     command = [*abruptly(), *python, PROGRAM, way, str(rounds)]
     environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
     with private_namespace():
