@@ -701,9 +701,13 @@ async def serving(
 async def test_serve(stream: aio.PacketStream, udp: UdpPair) -> None:
     """Handlers run side by side; each gives its own packet a verdict."""
 
+    done = {number: asyncio.Event() for number in (1, 2, 3, 4, 5)}
+    done[5].set()
+
     async def handler(packet: Packet) -> None:
-        await asyncio.sleep(0.001 * (5 - packet.id))
+        await done[packet.id + 1].wait()
         packet.accept()
+        done[packet.id].set()
 
     task = await serving(stream, handler)
     udp.send(b"1", b"2", b"3", b"4")

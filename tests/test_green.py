@@ -637,9 +637,13 @@ def serving(
 def test_serve(stream: green.PacketStream, udp: UdpPair) -> None:
     """Handlers run side by side; each gives its own packet a verdict."""
 
+    done = {number: gevent.event.Event() for number in (1, 2, 3, 4, 5)}
+    done[5].set()
+
     def handler(packet: Packet) -> None:
-        gevent.sleep(0.002 * (5 - packet.id))
+        done[packet.id + 1].wait()
         packet.accept()
+        done[packet.id].set()
 
     server = serving(stream, handler)
     udp.send(b"1", b"2", b"3", b"4")
