@@ -33,3 +33,5 @@ html_title = f"{project} {version}"
 html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
