@@ -2,6 +2,7 @@
 """Docstrings, the pictures of docs/diagrams, and the program of docs/index.md."""
 
 import inspect
+import json
 import re
 import threading
 import xml.etree.ElementTree as ET
@@ -103,6 +104,16 @@ def test_diagrams() -> None:
     """They are all there."""
     names = {"packet-flow", "packet-life", "buffers", "loops"}
     assert names <= {path.stem for path in DIAGRAMS}
+
+
+def test_plot() -> None:
+    """The plot is that of the recorded figures, and fit for dark pages."""
+    benchmarks = DOCS.parent / "benchmarks"
+    table = json.loads((benchmarks / "results.json").read_text())["tables"][0]
+    drawn = (benchmarks / "results.svg").read_text()
+    texts = {element.text for element in ET.fromstring(drawn).iter(f"{SVG}text")}
+    assert {row["label"] for row in table["rows"] if "missing" not in row} <= texts
+    assert "prefers-color-scheme: dark" in drawn
 
 
 def test_first_program(nfqueue: FakeKernel) -> None:
