@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What stands in for commands of pages that need the Internet or would change the machine.
+
+    stand_ins.py COMMAND [ARGUMENT...]
+
+does as much of the command as can be done without: it fails if the real one could not do it.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from capabilities import only
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+# What root of a container has of CAP_NET_ADMIN's kind, unless it is given more or less.
+CONTAINER = (
+    "audit_write chown dac_override fowner fsetid kill mknod net_bind_service net_raw setfcap"
+    " setgid setpcap setuid sys_chroot"
+).split()
+BIND = "import libnetfilterqueue as nfq; nfq.open().create_queue(9, print).handle.close()"
+
+
+def dev(action: str, *_: str) -> None:
+    """It is one of the project's tasks."""
+    usage = subprocess.run([ROOT / "dev", "help"], check=True, capture_output=True, text=True)
+    assert re.search(rf"^  {action}\b", usage.stdout, re.MULTILINE), action
+
+
+def sudo(*command: str) -> None:
+    """Tests are root already."""
+    os.execvp(command[0], command)
+
+
+def setpriv(*arguments: str) -> None:
+    """Not as another user: whom the page names this machine need not have."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--reuid", required=True)
+    parser.add_argument("--regid", required=True)
+    parser.add_argument("--init-groups", action="store_true", required=True)
+    _, others = parser.parse_known_args(arguments)
+    path = shutil.which("setpriv", path=os.environ["PATH"].partition(":")[2])  # not this
+    assert path is not None
+    os.execv(path, [path, *others])
+
+
+def apt(action: str, *names: str) -> None:
+    """The distribution has these packages."""
+    assert action in {"install", "update"}
+    for name in names:
+        subprocess.run(["apt-cache", "show", name], check=True, stdout=subprocess.DEVNULL)
+
+
+def pip(action: str, *arguments: str) -> None:
+    """The packages are those that tests use, and have these extras."""
+    assert action == "install"
+    for argument in arguments:
+        requirement = Requirement(re.sub(r"^\.", "libnetfilterqueue", argument))
+        metadata = importlib.metadata.metadata(requirement.name)
+        assert requirement.extras <= set(metadata.get_all("Provides-Extra") or ()), argument
+
+
+def systemctl(action: str, *arguments: str) -> None:
+    """systemd knows the action, and the unit is one of the examples or of the page."""
+    known = subprocess.run(["systemctl", "--help"], check=True, capture_output=True, text=True)
+    assert re.search(rf"^  {action}\b", known.stdout, re.MULTILINE), action
+    for unit in (word for word in arguments if not word.startswith("-")):
+        name = f"{unit.removesuffix('.service')}.service"
+        assert Path(name).exists() or (ROOT / "examples" / name).exists(), name
+
+
+def docker(action: str, *arguments: str) -> None:
+    """Root of a container that is run so can bind a queue."""
+    assert action == "run"
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rm", action="store_true")
+    parser.add_argument("--cap-add", default="")
+    parser.add_argument("--cap-drop", default="")
+    parser.add_argument("--network", default="bridge")
+    parser.add_argument("image")
+    options = parser.parse_args(arguments)
+    capabilities = [] if options.cap_drop.lower() == "all" else CONTAINER
+    binding = [*only(*capabilities, options.cap_add.lower()), sys.executable, "-c", BIND]
+    subprocess.run(binding, check=True)
+
+
+podman = docker
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
