@@ -26,6 +26,7 @@ from netns import TIMEOUT, UdpPair, tool_environment
 ROOT = Path(__file__).parent.parent
 STAND_INS = Path(__file__).with_name("stand_ins.py")
 COMMANDS = ("apt", "dev", "docker", "pip", "podman", "setpriv", "sudo", "systemctl")
+PATIENCE = 30  # seconds that a command may take
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 # Of the programs' traffic; a filter of DNS lets no other datagrams pass.
 PASSING, FORBIDDEN = (
@@ -243,7 +244,7 @@ class Reader:
         environment = {**tool_environment(), "PATH": path, "PYTHONUNBUFFERED": "1"}
         environment.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD", None)
         command = Command(words, self._directory, environment)
-        end = time.monotonic() + TIMEOUT
+        end = time.monotonic() + PATIENCE
         try:
             while not command.ended:
                 if self._program is None and self._pass("forbidden" in block.text):
