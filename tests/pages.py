@@ -5,6 +5,7 @@ import ast
 import contextlib
 import doctest
 import io
+import itertools
 import os
 import re
 import shlex
@@ -60,6 +61,26 @@ def blocks(page: Path) -> list[Block]:
         for token in MarkdownIt().parse(page.read_text())
         if token.type in {"fence", "code_block"} and token.map
     ]
+
+
+def links(page: Path) -> list[str]:
+    """What a page links or shows of this repository."""
+    inline = [token for token in MarkdownIt().parse(page.read_text()) if token.type == "inline"]
+    targets = [
+        str(child.attrGet("href") or child.attrGet("src"))
+        for token in inline
+        for child in token.children or ()
+        if child.type in {"link_open", "image"}
+    ]
+    return [target for target in targets if not re.match(r"\w+:", target)]
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    tokens = MarkdownIt().parse(page.read_text())
+    pairs = itertools.pairwise(tokens)
+    headings = [text.content for heading, text in pairs if heading.type == "heading_open"]
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def definitions(text: str) -> str:

@@ -4,9 +4,8 @@
 from pathlib import Path
 
 import pytest
-from nameserver import serving
 from netns import UdpPair
-from pages import ROOT, Reader
+from pages import ROOT, Reader, anchors, links
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -15,3 +14,13 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 def test_page(page: Path, tmp_path: Path, udp: UdpPair) -> None:
     """Who does what it says, block by block, sees what it says."""
     Reader(tmp_path, udp).read(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links(page: Path) -> None:
+    """Files that it links are there, and so are their headings."""
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
