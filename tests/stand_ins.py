@@ -19,11 +19,11 @@ from capabilities import only
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
-# What root of a container has of CAP_NET_ADMIN's kind, unless it is given more or less.
-CONTAINER = (
-    "audit_write chown dac_override fowner fsetid kill mknod net_bind_service net_raw setfcap"
-    " setgid setpcap setuid sys_chroot"
-).split()
+# The capabilities of root in a container, unless it is given more or less.
+CONTAINER = [
+    *("audit_write", "chown", "dac_override", "fowner", "fsetid", "kill", "mknod"),
+    *("net_bind_service", "net_raw", "setfcap", "setgid", "setpcap", "setuid", "sys_chroot"),
+]
 BIND = "import libnetfilterqueue as nfq; nfq.open().create_queue(9, print).handle.close()"
 
 
@@ -33,17 +33,34 @@ def dev(action: str, *_: str) -> None:
     assert re.search(rf"^  {action}\b", usage.stdout, re.MULTILINE), action
 
 
-def sudo(*command: str) -> None:
-    """Tests are root already."""
-    os.execvp(command[0], command)
+def sudo(command: str, *arguments: str) -> None:
+    """Tests are root already. What the reader has installed somewhere is one of these."""
+    program = shutil.which(command) or Path(command).name
+    os.execvp(program, [command, *arguments])
+
+
+def python3(*arguments: str) -> None:
+    """There is a virtual environment."""
+    if arguments[:2] != ("-m", "venv"):
+        os.execv(sys.executable, ["python", *arguments])
+
+
+def install(*arguments: str) -> None:
+    """The files are there."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-D", action="store_true")
+    parser.add_argument("-t", required=True)
+    parser.add_argument("files", type=Path, nargs="+")
+    for file in parser.parse_args(arguments).files:
+        assert file.exists(), file
 
 
 def setpriv(*arguments: str) -> None:
     """Not as another user: whom the page names this machine need not have."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--reuid", required=True)
-    parser.add_argument("--regid", required=True)
-    parser.add_argument("--init-groups", action="store_true", required=True)
+    parser.add_argument("--reuid")
+    parser.add_argument("--regid")
+    parser.add_argument("--init-groups", action="store_true")
     _, others = parser.parse_known_args(arguments)
     path = shutil.which("setpriv", path=os.environ["PATH"].partition(":")[2])  # not this
     assert path is not None
