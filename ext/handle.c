@@ -705,8 +705,8 @@ PyDoc_STRVAR(create_queue_doc,
              "\n"
              "Bind a queue number, 0 to 65535, and return its NetfilterQueueQueueHandle.\n"
              "\n"
-             "callback is called with each packet, a NetfilterQueueData, by handle_packet or\n"
-             "process; what it returns is ignored. Nothing is queued until the queue has a\n"
+             "callback is called with each packet, a NetfilterQueueData, by handle_packet() or\n"
+             "process(); what it returns is ignored. Nothing is queued until the queue has a\n"
              "mode. mode and range are set_mode's, maxlen is set_maxlen's, flags are the\n"
              "QueueFlag bits to set; what is named is configured together with the binding.\n"
              "default_verdict is for packets that nobody gives a verdict: NF_DROP.\n"
@@ -952,7 +952,7 @@ PyDoc_STRVAR(close_doc,
              "\n"
              "Destroy the queues and close the descriptor; does nothing if that has been done.\n"
              "\n"
-             "Whoever waits in process is woken, and gets a ValueError. After fork it closes\n"
+             "Whoever waits in process() is woken, and gets a ValueError. After fork it closes\n"
              "the child's copy of the descriptor and leaves the parent's queues alone. Never\n"
              "waits, raises nothing; may be called from any thread and from a callback. See\n"
              "nfq_close(3).");
@@ -1124,21 +1124,27 @@ static PyGetSetDef handle_attributes[] = {
      NULL},
     {"on_held", handle_get_hook, handle_set_hook,
      "For adapters: called without arguments when the first verdict is held back since the\n"
-     "last were sent, in the thread that gives it. A callable or None.",
+     "last were sent, in the thread that gives it. A callable or None.\n\n"
+     "See autoflush. Setting it raises TypeError for what can't be called, ValueError for a\n"
+     "closed handle, RuntimeError after fork.",
      (void *)(uintptr_t)&on_held},
     {"on_close", handle_get_hook, handle_set_hook,
      "For adapters: called once, without arguments, before the descriptor closes. A callable\n"
-     "or None.",
+     "or None.\n\n"
+     "It is called in the thread that closes the handle. Setting it raises TypeError for what\n"
+     "can't be called, ValueError for a closed handle, RuntimeError after fork.",
      (void *)(uintptr_t)&on_close},
     {"on_verdict_error", handle_get_hook, handle_set_hook,
      "Called with (queue number, packet id, OSError) for each verdict that the kernel refused:\n"
      "a callable or None.\n\n"
-     "It is called by process, handle_packet or close, whichever reads the report. ENOENT is\n"
-     "the most frequent reason: the kernel has dropped the packet meanwhile, for example with\n"
-     "its device, or another verdict released it. EPERM: CAP_NET_ADMIN is gone, and the packet\n"
-     "waits; the kernel tells of the first only of the verdicts that were sent together. For a\n"
-     "batch verdict the id is the last that it is about. The number is None on an adopted\n"
-     "socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.",
+     "It is called by process(), handle_packet() or close(), whichever reads the report. ENOENT\n"
+     "is the most frequent reason: the kernel has dropped the packet meanwhile, for example\n"
+     "with its device, or another verdict released it. EPERM: CAP_NET_ADMIN is gone, and the\n"
+     "packet waits; the kernel tells of the first only of the verdicts that were sent together.\n"
+     "For a batch verdict the id is the last that it is about. The number is None on an adopted\n"
+     "socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.\n\n"
+     "Setting it raises TypeError for what can't be called, ValueError for a closed handle,\n"
+     "RuntimeError after fork. Kernel: NLMSG_ERROR; netlink(7).",
      (void *)(uintptr_t)&on_verdict_error},
     {"rcvbuf", lnfq_handle_get_rcvbuf, lnfq_handle_set_rcvbuf,
      "The socket's receive buffer in bytes, as the kernel counts them: an int.\n\n"
@@ -1152,7 +1158,7 @@ static PyGetSetDef handle_attributes[] = {
     {"no_enobufs", lnfq_handle_get_no_enobufs, lnfq_handle_set_no_enobufs,
      "Whether the kernel keeps quiet about messages that the receive buffer had no room for: a\n"
      "bool, False.\n\n"
-     "If True, neither a recv of your own fails with ENOBUFS nor does process count overruns;\n"
+     "If True, neither a recv of your own fails with ENOBUFS nor does process() count overruns;\n"
      "the packets are lost as before. May be used from any thread, and from a callback. Raises\n"
      "ValueError for a closed handle, OSError for an adopted descriptor that is no netlink\n"
      "socket, RuntimeError after fork. Kernel: NETLINK_NO_ENOBUFS; netlink(7).",
@@ -1163,10 +1169,10 @@ static PyGetSetDef handle_attributes[] = {
 PyDoc_STRVAR(handle_doc,
              "One netlink socket, and the queues that are bound on it; made by open().\n"
              "\n"
-             "It leaves the loop to you: receive on its descriptor and call handle_packet, or\n"
-             "call process, which receives many messages at once. A context manager that\n"
+             "It leaves the loop to you: receive on its descriptor and call handle_packet(), or\n"
+             "call process(), which receives many messages at once. A context manager that\n"
              "closes it; a handle that is dropped open is closed with a ResourceWarning. May be\n"
-             "used from several threads.");
+             "used from several threads. See nfq_open(3).");
 
 static PyType_Slot handle_slots[] = {
     {Py_tp_doc, (void *)(uintptr_t)handle_doc},

@@ -271,7 +271,7 @@ static int
 add_errors(PyObject *module, lnfq_state *state)
 {
     if (add_error(module, &state->malformed_error, "libnetfilterqueue.MalformedMessageError",
-                  "Bytes given to handle_packet are no valid netlink message.", PyExc_ValueError)
+                  "Bytes given to handle_packet() are no valid netlink message.", PyExc_ValueError)
             < 0
         || add_error(module, &state->verdict_error, "libnetfilterqueue.VerdictError",
                      "A second verdict for a packet that has had its own executed.",

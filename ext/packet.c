@@ -377,7 +377,7 @@ packet_set_verdict(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
 PyDoc_STRVAR(accept_doc, "accept($self, /, mark=None, payload=None)\n"
                          "--\n"
                          "\n"
-                         "The same as set_verdict(NF_ACCEPT, mark, payload=payload).");
+                         "The same as set_verdict(NF_ACCEPT, mark, payload=payload): the packet goes on.");
 
 static PyObject *
 packet_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -399,7 +399,7 @@ packet_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
 PyDoc_STRVAR(drop_doc, "drop($self, /)\n"
                        "--\n"
                        "\n"
-                       "The same as set_verdict(NF_DROP).");
+                       "The same as set_verdict(NF_DROP): the packet is thrown away.");
 
 static PyObject *
 packet_drop(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -434,7 +434,11 @@ packet_repeat(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
 PyDoc_STRVAR(requeue_doc, "requeue($self, /, number, bypass=False)\n"
                           "--\n"
                           "\n"
-                          "The same as set_verdict(NF_QUEUE_NR(number, bypass)).");
+                          "The same as set_verdict(NF_QUEUE_NR(number, bypass)): the packet goes on to queue\n"
+                          "`number`, 0 to 65535.\n"
+                          "\n"
+                          "With bypass it is let through when nobody listens there; without, it is\n"
+                          "dropped.");
 
 static PyObject *
 packet_requeue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -768,7 +772,7 @@ static PyGetSetDef packet_attributes[] = {
      "The packet's number in its queue, an int of 32 bits that counts from 1 and wraps.\n\n"
      "Kernel: NFQA_PACKET_HDR.",
      NULL},
-    {"queue", packet_get_queue, NULL, "The NetfilterQueueQueueHandle that it waits in.", NULL},
+    {"queue", packet_get_queue, NULL, "The NetfilterQueueQueueHandle that has delivered it.", NULL},
     {"family", packet_get_family, NULL,
      "The protocol family of the hook: AF_INET, AF_INET6 or AF_BRIDGE, an int.\n\n"
      "Kernel: nfgen_family.",
@@ -779,30 +783,42 @@ static PyGetSetDef packet_attributes[] = {
      "Kernel: NFQA_PACKET_HDR.",
      NULL},
     {"hw_addr", packet_get, NULL,
-     "The sender's hardware address as bytes, b\"\" if unknown; see get_packet_hw.",
+     "The sender's hardware address as bytes, 6 of them for Ethernet; b\"\" if unknown.\n\n"
+     "Kernels know it only on the way in. Kernel: NFQA_HWADDR.",
      ATTRIBUTE(lnfq_read_hw_addr, NFQA_HWADDR)},
-    {"mark", packet_get, NULL, "The netfilter mark, an int, 0 if it has none.",
+    {"mark", packet_get, NULL, "The netfilter mark, an int of 32 bits in host byte order; 0 if it has none.\n\n"
+     "Kernel: NFQA_MARK.",
      ATTRIBUTE(lnfq_read_u32, NFQA_MARK)},
     {"timestamp", packet_get, NULL,
-     "When it arrived, a float of seconds since the epoch, or None; see get_timestamp.",
+     "When it arrived, a float of seconds since the epoch, to the microsecond; or None.\n\n"
+     "Kernels take the time only while some socket on the host asks for it (SO_TIMESTAMP).\n"
+     "Kernel: NFQA_TIMESTAMP.",
      ATTRIBUTE(lnfq_read_time, NFQA_TIMESTAMP)},
-    {"indev", packet_get, NULL, "Index of the receiving device, 0 if unknown.",
+    {"indev", packet_get, NULL, "The index of the device that it was received by, an int; 0 if unknown.\n\n"
+     "Kernel: NFQA_IFINDEX_INDEV.",
      ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_INDEV)},
-    {"physindev", packet_get, NULL, "Index of the receiving bridge port, 0 if unknown.",
+    {"physindev", packet_get, NULL, "The index of the bridge port that it was received by, an int; 0 if unknown.\n\n"
+     "Kernel: NFQA_IFINDEX_PHYSINDEV.",
      ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_PHYSINDEV)},
-    {"outdev", packet_get, NULL, "Index of the sending device, 0 if unknown.",
+    {"outdev", packet_get, NULL, "The index of the device that it will be sent by, an int; 0 if unknown.\n\n"
+     "Kernel: NFQA_IFINDEX_OUTDEV.",
      ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_OUTDEV)},
-    {"physoutdev", packet_get, NULL, "Index of the sending bridge port, 0 if unknown.",
+    {"physoutdev", packet_get, NULL, "The index of the bridge port that it will be sent by, an int; 0 if unknown.\n\n"
+     "Kernel: NFQA_IFINDEX_PHYSOUTDEV.",
      ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_PHYSOUTDEV)},
     {"payload", packet_get, NULL,
      "The packet from its network header on, a read-only memoryview without a copy.\n\n"
      "It holds the bytes, not the packet: a packet of which only views are left gets its\n"
-     "queue's default verdict. Inside the callback of handle_packet(buffer) it looks into that\n"
-     "buffer. Kernel: NFQA_PAYLOAD.",
+     "queue's default verdict. Inside a callback that handle_packet() calls it looks into the\n"
+     "caller's buffer. Kernel: NFQA_PAYLOAD.",
      ATTRIBUTE(lnfq_read_view, NFQA_PAYLOAD)},
-    {"uid", packet_get, NULL, "User id of the sender, or None; see get_uid.",
+    {"uid", packet_get, NULL, "The id of the user whose socket sent it, as the initial user namespace counts, an int; or\n"
+     "None.\n\n"
+     "Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_UID.",
      ATTRIBUTE(lnfq_read_u32_or_none, NFQA_UID)},
-    {"gid", packet_get, NULL, "Group id of the sender, or None; see get_gid.",
+    {"gid", packet_get, NULL, "The id of the group whose socket sent it, as the initial user namespace counts, an int;\n"
+     "or None.\n\n"
+     "Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_GID.",
      ATTRIBUTE(lnfq_read_u32_or_none, NFQA_GID)},
     {"skb_info", packet_get, NULL,
      "An SkbInfo: checksum not ready, segmentation offload, checksum not verified.\n\n"
@@ -813,7 +829,8 @@ static PyGetSetDef packet_attributes[] = {
      "Kernel: NFQA_CAP_LEN.",
      ATTRIBUTE(lnfq_read_original_length, NFQA_CAP_LEN)},
     {"truncated", packet_get, NULL,
-     "Whether the payload is shorter than the packet, or the message was cut. A bool.",
+     "Whether the payload is shorter than the packet, or the message was cut. A bool.\n\n"
+     "Kernel: NFQA_CAP_LEN.",
      ATTRIBUTE(lnfq_read_truncated, NFQA_CAP_LEN)},
     {"priority", packet_get, NULL,
      "The packet's priority, an int, 0 if it has none.\n\n"
@@ -847,7 +864,8 @@ static PyGetSetDef packet_attributes[] = {
      "Needs NFQA_CFG_F_CONNTRACK. Kernel: NFQA_CT_INFO.",
      ATTRIBUTE(lnfq_read_u32_or_none, NFQA_CT_INFO)},
     {"verdict", packet_get_verdict, NULL,
-     "The Verdict that was set or executed, or None; an int for NF_QUEUE_NR(number).", NULL},
+     "The Verdict that was set or executed, or None; an int for NF_QUEUE_NR(number).\n\n"
+     "That the kernel refused it does not show here: see on_verdict_error.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -856,7 +874,7 @@ PyDoc_STRVAR(packet_doc,
              "\n"
              "It may be kept, and stays valid for as long as it is referenced. If nothing\n"
              "references it any more and it has no verdict, it gets its queue's default.\n"
-             "May be used from any thread.");
+             "May be used from any thread; nothing here waits. See nfq_get_msg_packet_hdr(3).");
 
 static PyType_Slot packet_slots[] = {
     {Py_tp_doc, (void *)(uintptr_t)packet_doc},

@@ -67,10 +67,15 @@ class Hook(enum.IntEnum):
     """Where in the network stack a packet was queued (linux/netfilter.h)."""
 
     NF_INET_PRE_ROUTING = _ext.NF_INET_PRE_ROUTING
+    """It has been received, and not been routed yet: the chain PREROUTING."""
     NF_INET_LOCAL_IN = _ext.NF_INET_LOCAL_IN
+    """It is for this host: INPUT."""
     NF_INET_FORWARD = _ext.NF_INET_FORWARD
+    """It passes through this host: FORWARD."""
     NF_INET_LOCAL_OUT = _ext.NF_INET_LOCAL_OUT
+    """This host sends it: OUTPUT."""
     NF_INET_POST_ROUTING = _ext.NF_INET_POST_ROUTING
+    """It is about to be sent: POSTROUTING."""
 
 
 NF_DROP = Verdict.NF_DROP

@@ -116,14 +116,14 @@ class FakeKernel:
     use it.
 
     first_id is the id of the first packet of each binding, 1 to 2**32 - 1: near the end, ids wrap
-    as they do in a kernel that has run for long. net_admin can be set to False: all that programs
-    ask is refused with EPERM then, as without CAP_NET_ADMIN.
+    as they do in a kernel that has run for long.
     """
 
     def __init__(self, *, first_id: int = 1) -> None:
         if not 1 <= first_id <= 0xFFFFFFFF:
             raise ValueError(f"FakeKernel(): first_id must be from 1 to 2**32 - 1, not {first_id}")
         self.net_admin = True
+        """Set to False, all that programs ask is refused with EPERM, as without CAP_NET_ADMIN."""
         self._lock: Any = original("_thread", "allocate_lock")()
         self._waiters = Waiters()
         self._queues = Queues(self._send_packet, first_id)

@@ -164,13 +164,19 @@ class SentVerdict(NamedTuple):
     batch: bool
     """Whether it was a batch verdict."""
     mark: int | None = None
+    """The packet's new mark."""
     payload: bytes | None = None
+    """The packet's new content."""
     priority: int | None = None
+    """The packet's new priority."""
     vlan: Vlan | None = None
+    """The packet's new VLAN tag."""
     l2_header: bytes | None = None
+    """The packet's new link-layer header."""
     ct_mark: int | None = None
+    """The connection's new mark."""
     ct_labels: bytes | None = None
-    """16 bytes."""
+    """The connection's new labels, 16 bytes."""
 
     @classmethod
     def read(cls, data: bytes) -> Self:

@@ -23,11 +23,17 @@ class ConntrackAttributes(TypedDict, total=False):
     """A conntrack entry, as Conntrack has it. What is left out is not sent, but a mark of 0."""
 
     id: int
+    """32 bits."""
     status: int
+    """IPS_* bits of linux/netfilter/nf_conntrack_common.h."""
     mark: int
+    """32 bits."""
     labels: bytes
+    """16 bytes."""
     zone: int
+    """16 bits."""
     timeout: int
+    """Seconds, 32 bits."""
 
 
 class Attributes(TypedDict, total=False):
@@ -49,16 +55,21 @@ class Attributes(TypedDict, total=False):
     timestamp: float
     """Seconds; microseconds are delivered."""
     indev: int
+    """The index of an interface, as those of the next three; 1 is each namespace's loopback."""
     outdev: int
+    """The device that it will be sent by."""
     physindev: int
+    """The bridge port that it was received by."""
     physoutdev: int
-    """Interface indexes; 1 is the loopback device of each namespace."""
+    """The bridge port that it will be sent by."""
     uid: int
+    """Delivered with NFQA_CFG_F_UID_GID."""
     gid: int
     """Delivered with NFQA_CFG_F_UID_GID."""
     secctx: bytes
     """Delivered with NFQA_CFG_F_SECCTX."""
     cgroup_classid: int
+    """32 bits."""
     skb_info: int
     """NFQA_SKB_* bits; CSUMNOTREADY and GSO are delivered with NFQA_CFG_F_GSO."""
     vlan: tuple[int, int]
@@ -109,28 +120,30 @@ class KernelPacket(Waitable):
 
     What it says is up to date: all verdicts that programs have sent before are executed. `wait()`
     waits in a thread or greenlet, and `await` in asyncio, until the packet passed or was dropped.
-
-    passed: True if it went on, False if it was dropped, None while it waits for a verdict.
-    verdict: the last verdict that a program gave it, None for none: the packet still waits, or the
-        kernel decided (nobody listened, or the queue was full, or ended).
-    verdicts: all of them, in order, as SentVerdict; a requeued or repeated packet has several.
-    id: what the queue calls it, of the last queue that it was in; None if it was in none.
-    number: the number of that queue, or of the one that the rule named.
-    payload, mark, priority, vlan, l2_header, ct_mark, ct_labels: as the verdicts have left them.
-        vlan, ct_mark and ct_labels are None where there is no tag or no connection.
     """
 
     id: Live[int | None] = Live()
+    """Its id in the last queue that it was in; None if it was in none."""
     number: Live[int] = Live()
+    """The number of that queue, or of the one that the rule named."""
     passed: Live[bool | None] = Live()
+    """True if it went on, False if it was dropped, None while it waits for a verdict."""
     verdicts: Live[tuple[nl.SentVerdict, ...]] = Live()
+    """All verdicts that programs gave it, in order; several if it was requeued or repeated."""
     payload: Live[bytes] = Live()
+    """Its bytes from the network header on, as the verdicts have left them."""
     mark: Live[int] = Live()
+    """Its mark, as the verdicts have left it."""
     priority: Live[int] = Live()
+    """Its priority, as the verdicts have left it."""
     vlan: Live[Vlan | None] = Live()
+    """Its VLAN tag, as the verdicts have left it; None if it has none."""
     l2_header: Live[bytes] = Live()
+    """Its link-layer header, as the verdicts have left it."""
     ct_mark: Live[int | None] = Live()
+    """Its connection's mark, as the verdicts have left it; None if it has no connection."""
     ct_labels: Live[bytes | None] = Live()
+    """Its connection's labels, as the verdicts have left them; None if it has no connection."""
 
     def __init__(
         self,
@@ -166,7 +179,11 @@ class KernelPacket(Waitable):
 
     @property
     def verdict(self) -> int | None:
-        """The last verdict that a program gave it: a Verdict, or what NF_QUEUE_NR() returns."""
+        """The last verdict that a program gave it: a Verdict, or what NF_QUEUE_NR() returns.
+
+        None without one: it still waits, or the kernel decided (nobody listened, or the queue was
+        full, or ended).
+        """
         verdicts = self.verdicts
         return verdicts[-1].verdict if verdicts else None
 

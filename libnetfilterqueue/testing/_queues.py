@@ -36,16 +36,19 @@ class KernelQueue(NamedTuple):
     """A bound queue of the fake kernel. The counters count since it was bound."""
 
     number: int
+    """The queue's number."""
     portid: int
     """The netlink port id of the handle that has bound it: 1 for the first that was opened."""
     waiting: int
     """Packets that wait for their verdict."""
     copy_mode: CopyMode
+    """How much of a packet it delivers."""
     copy_range: int
     """Bytes of a packet that are delivered at most."""
     maxlen: int
     """Packets that may wait."""
     flags: QueueFlag
+    """The flags that are set."""
     queue_dropped: int
     """Packets dropped because as many waited as maxlen allows."""
     user_dropped: int

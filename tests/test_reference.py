@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Docstrings, the pictures of docs/diagrams, and the program of docs/index.md."""
+
+import inspect
+import re
+import threading
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from available import GEVENT
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue import aio, pytest_plugin, testing
+from libnetfilterqueue.testing import FakeKernel
+
+DOCS = Path(__file__).parent.parent / "docs"
+DIAGRAMS = sorted((DOCS / "diagrams").glob("*.svg"))
+SVG = "{http://www.w3.org/2000/svg}"
+EXTENSION = (
+    nfq.NetfilterQueueHandle,
+    nfq.NetfilterQueueQueueHandle,
+    nfq.NetfilterQueueData,
+)
+
+
+def modules() -> Iterator[ModuleType]:
+    """Those with public names."""
+    yield from (nfq, aio, testing)
+    if GEVENT:
+        from libnetfilterqueue import green
+
+        yield green
+
+
+def is_ours(member: Any) -> bool:
+    """Whether it is a function or property of the package's, not one that its classes inherit."""
+    function = member.fget if isinstance(member, property) else member
+    return getattr(function, "__module__", "").startswith("libnetfilterqueue")
+
+
+def objects() -> Iterator[tuple[str, Any]]:
+    """All public modules, functions, classes, and the classes' functions and properties."""
+    for module in modules():
+        yield module.__name__, module
+        for name in module.__all__:
+            member = getattr(module, name)
+            if inspect.isclass(member) or callable(member):
+                yield f"{module.__name__}.{name}", member
+            if inspect.isclass(member):
+                for inner, value in inspect.getmembers_static(member):
+                    if not inner.startswith("_") and (member in EXTENSION or is_ours(value)):
+                        yield f"{module.__name__}.{name}.{inner}", value
+
+
+OBJECTS = dict(objects())
+
+
+@pytest.mark.parametrize("name", OBJECTS)
+def test_docstring(name: str) -> None:
+    """Everything public says what it is, in sentences."""
+    doc = OBJECTS[name].__doc__
+    assert doc and doc.strip()
+    assert doc.strip().endswith((".", ")"))
+    assert not re.search(r"\b(TODO|FIXME|XXX)\b", doc)
+
+
+def test_fixture() -> None:
+    """So does the fixture."""
+    assert inspect.getdoc(pytest_plugin.nfqueue)
+
+
+@pytest.mark.parametrize("cls", EXTENSION, ids=lambda cls: cls.__name__)
+def test_signatures(cls: type) -> None:
+    """Editors and help() have the signature of each method of the extension's types."""
+    methods = [value for name, value in vars(cls).items() if inspect.ismethoddescriptor(value)]
+    assert methods
+    for method in methods:
+        assert list(inspect.signature(method).parameters)[0] == "self"
+
+
+@pytest.mark.parametrize("path", DIAGRAMS, ids=lambda path: path.stem)
+def test_diagram(path: Path) -> None:
+    """Each is told to who can't see it, looks alike, is fit for dark pages, and fetches nothing."""
+    root = ET.fromstring(path.read_text())
+    assert root.tag == f"{SVG}svg"
+    assert root.findtext(f"{SVG}title") and root.findtext(f"{SVG}desc")
+    styles = {each.read_text().split("<style>")[1].split("</defs>")[0] for each in DIAGRAMS}
+    assert len(styles) == 1
+    assert "prefers-color-scheme: dark" in styles.pop()
+    assert not re.search(r"href|url\((?!#)|@import", path.read_text())
+
+
+def test_diagrams() -> None:
+    """They are all there."""
+    names = {"packet-flow", "packet-life", "buffers", "loops"}
+    assert names <= {path.stem for path in DIAGRAMS}
+
+
+def test_first_program(nfqueue: FakeKernel) -> None:
+    """The first page's program decides as it says."""
+    (program,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / "index.md").read_text(), re.M | re.S)
+    names: dict[str, Any] = {}
+
+    def run() -> None:
+        with pytest.raises(ValueError, match="closed"):
+            exec(program, names)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    nfqueue.listening(1).wait()
+    bad, good = nfqueue.enqueue(b"what is forbidden"), nfqueue.enqueue(b"all else")
+    assert bad.wait().passed is False
+    assert good.wait().passed is True
+    names["handle"].close()
+    thread.join(10)
+    assert not thread.is_alive()
