@@ -97,13 +97,13 @@ def docker(action: str, *arguments: str) -> None:
     assert action == "run"
     parser = argparse.ArgumentParser()
     parser.add_argument("--rm", action="store_true")
-    parser.add_argument("--cap-add", default="")
-    parser.add_argument("--cap-drop", default="")
+    parser.add_argument("--cap-add", action="append", default=[], type=str.lower)
+    parser.add_argument("--cap-drop", choices=["all"])
     parser.add_argument("--network", default="bridge")
     parser.add_argument("image")
     options = parser.parse_args(arguments)
-    capabilities = [] if options.cap_drop.lower() == "all" else CONTAINER
-    binding = [*only(*capabilities, options.cap_add.lower()), sys.executable, "-c", BIND]
+    capabilities = [*options.cap_add, *([] if options.cap_drop else CONTAINER)]
+    binding = [*only(*capabilities), sys.executable, "-c", BIND]
     subprocess.run(binding, check=True)
 
 
