@@ -27,6 +27,13 @@ CONTAINER = [
 BIND = "import libnetfilterqueue as nfq; nfq.open().create_queue(9, print).handle.close()"
 
 
+def real(command: str) -> str:
+    """The path of the command that this stands in for, which shells would look up after this."""
+    path = shutil.which(command, path=os.environ["PATH"].partition(":")[2])
+    assert path is not None, command
+    return path
+
+
 def dev(action: str, *_: str) -> None:
     """It is one of the project's tasks."""
     usage = subprocess.run([ROOT / "dev", "help"], check=True, capture_output=True, text=True)
@@ -62,9 +69,7 @@ def setpriv(*arguments: str) -> None:
     parser.add_argument("--regid")
     parser.add_argument("--init-groups", action="store_true")
     _, others = parser.parse_known_args(arguments)
-    path = shutil.which("setpriv", path=os.environ["PATH"].partition(":")[2])  # not this
-    assert path is not None
-    os.execv(path, [path, *others])
+    os.execv(real("setpriv"), ["setpriv", *others])
 
 
 def apt(action: str, *names: str) -> None:
@@ -85,7 +90,8 @@ def pip(action: str, *arguments: str) -> None:
 
 def systemctl(action: str, *arguments: str) -> None:
     """systemd knows the action, and the unit is one of the examples or of the page."""
-    known = subprocess.run(["systemctl", "--help"], check=True, capture_output=True, text=True)
+    command = [real("systemctl"), "--help"]
+    known = subprocess.run(command, check=True, capture_output=True, text=True)
     assert re.search(rf"^  {action}\b", known.stdout, re.MULTILINE), action
     for unit in (word for word in arguments if not word.startswith("-")):
         name = f"{unit.removesuffix('.service')}.service"
