@@ -28,6 +28,7 @@ ROOT = Path(__file__).parent.parent
 STAND_INS = Path(__file__).with_name("stand_ins.py")
 COMMANDS = ["apt", "dev", "docker", "install", "pip", "podman", "python3"]
 COMMANDS += ["setpriv", "sudo", "systemctl"]
+DIRECTIVES = {"{include}", "{toctree}"}  # of MyST, no code: `./dev docs` follows them
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 PATIENCE = 60  # seconds that a command may take
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -202,6 +203,8 @@ class Reader:
 
     def follow(self, block: Block) -> None:
         """Does what a block says, by the method for its language; fails if there is none."""
+        if block.language.partition(" ")[0] in DIRECTIVES:
+            return
         try:
             getattr(self, f"_follow_{block.language}")(block)
         except BaseException as error:
