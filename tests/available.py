@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which event loops this Python has.
+"""Which event loops and which other bindings this Python has.
 
-There are no gevent and uvloop for every Python without the GIL. Elsewhere it is an error that they
-are missing.
+There are none of these for every Python without the GIL. Elsewhere it is an error that they are
+missing.
 """
 
 import asyncio
@@ -18,6 +18,10 @@ def _available(name: str) -> bool:
 
 GEVENT = _available("gevent")
 UVLOOP = _available("uvloop")
+# Modules that programs of pages import, and can't have here.
+MISSING = [
+    name for name in ("fnfqueue", "gevent", "netfilterqueue", "uvloop") if not _available(name)
+]
 
 NEW_LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
 if UVLOOP:

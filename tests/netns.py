@@ -163,16 +163,20 @@ def abruptly() -> list[str]:
     return ["env", f"ASAN_OPTIONS={os.environ.get('ASAN_OPTIONS', '')}:detect_leaks=0"]
 
 
-def run(command: str) -> str:
-    """Runs a command and returns its output."""
-    environment = {
+def tool_environment() -> dict[str, str]:
+    """The environment for the system's tools that administer the network."""
+    return {
         **plain_environment(),
         "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin",
         "XTABLES_LOCKFILE": "/dev/null",  # nobody else changes the rules of our namespace
     }
+
+
+def run(command: str) -> str:
+    """Runs a command and returns its output."""
     done = subprocess.run(
         shlex.split(command),
-        env=environment,
+        env=tool_environment(),
         check=False,
         capture_output=True,
         text=True,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/testing.md: all its blocks are run, by pytest as its readers run it, without privileges."""
+"""What docs/testing.md says beside its blocks, in pytest as its readers run it."""
 
 import importlib.metadata
 import os
@@ -8,15 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from available import GEVENT
 from capabilities import only
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "testing.md").read_text()
-FILES: dict[str, str] = dict(
-    re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-)
-
 NO_PRIVILEGES = """
 import os
 import re
@@ -73,28 +68,6 @@ def run_pytest(directory: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def test_blocks(tmp_path: Path) -> None:
-    """Each block is a file of the reader's, and its tests pass."""
-    assert len(FILES) * 2 == PAGE.count("```") >= 18
-    files = {name: text for name, text in FILES.items() if GEVENT or "gevent" not in text}
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    output = run_pytest(tmp_path)
-    for name in files:
-        if name.startswith("test_"):
-            assert re.search(rf"{name}::test_\w+ PASSED", output), name
-
-
-def test_readme(tmp_path: Path) -> None:
-    """The test in README.md tests the callback in README.md."""
-    readme = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"^```python\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    (test,) = [block for block in blocks if "nfqueue" in block]
-    program, _ = blocks[0].split("\n\n\nwith nfq.open()")
-    (tmp_path / "test_readme.py").write_text(f"{program}\n\n\n{test}")
-    assert "1 passed" in run_pytest(tmp_path)
 
 
 def test_without_privileges(tmp_path: Path) -> None:

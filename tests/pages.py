@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The project's pages, and a reader who does what their blocks say."""
+
+import ast
+import contextlib
+import doctest
+import io
+import itertools
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import dns.message
+from available import MISSING
+from capabilities import only
+from markdown_it import MarkdownIt
+from netns import TIMEOUT, UdpPair, tool_environment
+
+ROOT = Path(__file__).parent.parent
+STAND_INS = Path(__file__).with_name("stand_ins.py")
+COMMANDS = ["apt", "dev", "docker", "install", "pip", "podman", "python3"]
+COMMANDS += ["setpriv", "sudo", "systemctl"]
+DIRECTIVES = {"{include}", "{toctree}"}  # of MyST, no code: `./dev docs` follows them
+ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+PATIENCE = 60  # seconds that a command may take
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+# Of the programs' traffic; a filter of DNS lets no other datagrams pass.
+PASSING, FORBIDDEN = (
+    dns.message.make_query(f"{name}.example", "A").to_wire() for name in ("passing", "forbidden")
+)
+
+
+class Block(NamedTuple):
+    """A block of code."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        """The name of the file that it is, if its first line says so."""
+        match = re.match(r"# ([\w./-]+\.\w+)\n", self.text)
+        return match[1] if match else None
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(page: Path) -> list[Block]:
+    """All blocks of a page, also those that say nothing of their language."""
+    return [
+        Block(page, token.map[0] + 1, token.info, token.content)
+        for token in MarkdownIt().parse(page.read_text())
+        if token.type in {"fence", "code_block"} and token.map
+    ]
+
+
+def links(page: Path) -> list[str]:
+    """What a page links or shows of this repository."""
+    inline = [token for token in MarkdownIt().parse(page.read_text()) if token.type == "inline"]
+    targets = [
+        str(child.attrGet("href") or child.attrGet("src"))
+        for token in inline
+        for child in token.children or ()
+        if child.type in {"link_open", "image"}
+    ]
+    return [target for target in targets if not re.match(r"\w+:", target)]
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as links name them."""
+    tokens = MarkdownIt().parse(page.read_text())
+    pairs = itertools.pairwise(tokens)
+    headings = [text.content for heading, text in pairs if heading.type == "heading_open"]
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def definitions(text: str) -> str:
+    """What later blocks of a page may use of a program: its imports, functions and classes."""
+    kinds = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return "\n".join(ast.unparse(node) for node in ast.parse(text).body if isinstance(node, kinds))
+
+
+def is_available(text: str) -> bool:
+    """Whether this Python can have what a program imports."""
+    return not any(re.search(rf"\b{name}\b", text) for name in MISSING)
+
+
+def matches(expected: str, output: str) -> bool:
+    """Whether that is the output, but for white space; `...` stands for anything."""
+    parts = (" ".join(part.split()) for part in expected.split("..."))
+    pattern = ".*".join(re.escape(part) for part in parts)
+    return re.fullmatch(pattern, " ".join(output.split())) is not None
+
+
+class Command:
+    """A command that runs until it ends, or is interrupted as by Ctrl-C."""
+
+    def __init__(
+        self, command: Sequence[str], directory: Path, environment: dict[str, str]
+    ) -> None:
+        with tempfile.NamedTemporaryFile(dir=directory, prefix=".output", delete=False) as file:
+            self._file = Path(file.name)
+            self._process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                process_group=0,  # a terminal's Ctrl-C reaches all of it, and not us
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has printed, but for the traceback of an interruption."""
+        output, _, error = self._file.read_text().partition("Traceback (most recent call last)")
+        return output if error.endswith("KeyboardInterrupt\n") else output + error
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended, as it should."""
+        if self._process.poll() is None:
+            return False
+        assert self._process.returncode in {0, -signal.SIGINT}, self._file.read_text()
+        assert "Warning" not in self._file.read_text(), self._file.read_text()
+        return True
+
+    def interrupt(self) -> None:
+        """Presses Ctrl-C, unless it has ended."""
+        if not self.ended:
+            os.killpg(self._process.pid, signal.SIGINT)
+            self._process.wait(TIMEOUT)
+            assert self.ended
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+
+class Reader:
+    """Does what a page says, in a directory and a network namespace of their own.
+
+    There is a method for each language. Programs run in a process each, and a rule sends them
+    datagrams through queue 1: one that does not end by itself has to let them pass, but for those
+    that contain "forbidden" if its own text does. It runs on until the next one is started.
+    """
+
+    def __init__(self, directory: Path, udp: UdpPair) -> None:
+        self._directory = directory
+        self._commands = directory / "venv" / "bin"
+        self._udp = udp
+        self._udp.receiver.settimeout(0)
+        self._known = ""  # what the programs so far have defined
+        self._globals: dict[str, object] = {}  # those of Python's own shell
+        self._program: Command | None = None  # the last one that did not end by itself
+        self._output = ""  # of the last command that did
+        self._tested = False  # whether a command was the one that runs the tests
+        self._make_commands()
+        (directory / "examples").symlink_to(ROOT / "examples")
+        (directory / "dev").symlink_to(self._commands / "dev")
+
+    def _make_commands(self) -> None:
+        self._commands.mkdir(parents=True)
+        python = ["env", f"LD_PRELOAD={os.environ.get('LD_PRELOAD', '')}", sys.executable]
+        for name in COMMANDS:
+            self._make_command(name, *python, STAND_INS, name)
+        self._make_command("python", *python)
+        # Without those that are here for our own tests, which take longer than a page's tests.
+        plugins = ("-p", "libnetfilterqueue.pytest_plugin", "-p", "no:cacheprovider")
+        self._make_command("pytest", *only(), *python, "-m", "pytest", "-W", "error", *plugins)
+        resolver = "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
+        (self._commands / "resolv.conf").write_text(resolver)
+
+    def _make_command(self, name: str, *command: object) -> None:
+        """Puts a command where shells look first."""
+        path = self._commands / name
+        path.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, command))} "$@"\n')
+        path.chmod(0o755)
+
+    def read(self, page: Path) -> None:
+        """Follows all of its blocks."""
+        try:
+            for block in blocks(page):
+                self.follow(block)
+            self._interrupt()
+        finally:
+            if self._program is not None:
+                self._program.kill()
+        self._test()
+
+    def follow(self, block: Block) -> None:
+        """Does what a block says, by the method for its language; fails if there is none."""
+        if block.language.partition(" ")[0] in DIRECTIVES:
+            return
+        try:
+            getattr(self, f"_follow_{block.language}")(block)
+        except BaseException as error:
+            error.add_note(f"The block at {block.place}:\n{block.text}")
+            raise
+
+    # Languages
+
+    def _follow_python(self, block: Block) -> None:
+        """A file, or a program that goes on where those before it were. Tests wait for the end."""
+        is_test = re.search(r"^def test_", block.text, re.MULTILINE)
+        text = block.text
+        if block.file is None:
+            text = f"{self._known}\n{text}"
+            self._known = definitions(text)
+        kind = "test" if is_test else "program"
+        path = self._directory / (block.file or f"{kind}_{block.line}.py")
+        if is_available(text):
+            path.write_text(text)
+            if not is_test:
+                self._interrupt()
+                self._run(block, "python", "-W", "error", path.name)
+
+    def _follow_pycon(self, block: Block) -> None:
+        """A dialogue with Python's shell, one a page, in this process."""
+        parser = doctest.DocTestParser()
+        test = parser.get_doctest(block.text, {}, block.place, str(block.page), block.line)
+        test.globs = self._globals
+        report = io.StringIO()
+        runner = doctest.DocTestRunner(optionflags=FLAGS)
+        result = runner.run(test, out=report.write, clear_globs=False)
+        assert result.attempted > 0
+        assert result.failed == 0, report.getvalue()
+
+    def _follow_sh(self, block: Block) -> None:
+        """Commands for a shell; those who start a program need the terminal that one is in."""
+        if re.search(r"\bpython3?\b", block.text):
+            self._interrupt()
+        self._tested |= "pytest" in block.text
+        mount = 'mount --bind "$0" /etc/resolv.conf; exec sh -e -c "$1"'
+        resolver = str(self._commands / "resolv.conf")
+        self._run(block, "unshare", "--mount", "sh", "-e", "-c", mount, resolver, block.text)
+
+    def _follow_text(self, block: Block) -> None:
+        """What the last command has printed, or the program that runs."""
+        end = time.monotonic() + TIMEOUT
+        while not any(matches(block.text, output) for output in self._outputs()):
+            assert time.monotonic() < end, "\n--\n".join(("Printed was", *self._outputs()))
+            time.sleep(0.01)
+
+    def _follow_ini(self, block: Block) -> None:
+        """A unit of systemd's."""
+        assert block.file is not None
+        unit = self._directory / block.file
+        # The program is installed nowhere.
+        unit.write_text(re.sub(r"(?m)(?<=^ExecStart=)\S+", sys.executable, block.text))
+        command = ["systemd-analyze", "verify", "--man=no", str(unit)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+    # What runs
+
+    def _run(self, block: Block, *words: str) -> None:
+        """Runs a command until it ends, or lets datagrams pass and so will not."""
+        path = f"{self._commands}:{tool_environment()['PATH']}"
+        environment = {**tool_environment(), **ENVIRONMENT, "PATH": path}
+        command = Command(words, self._directory, environment)
+        end = time.monotonic() + PATIENCE
+        try:
+            while not command.ended:
+                if self._program is None and self._pass("forbidden" in block.text):
+                    self._program = command
+                    return
+                assert time.monotonic() < end, command.output
+        except BaseException:
+            command.kill()
+            raise
+        self._output = command.output
+
+    def _pass(self, forbidden: bool) -> bool:
+        """Whether datagrams pass through queue 1, but for the forbidden."""
+        for datagram in (FORBIDDEN, PASSING) if forbidden else (PASSING,):
+            with contextlib.suppress(PermissionError):  # it was dropped at once
+                self._udp.send(datagram)
+        time.sleep(0.01)
+        arrived = set()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                arrived.add(self._udp.recv())
+        assert FORBIDDEN not in arrived
+        return PASSING in arrived
+
+    def _interrupt(self) -> None:
+        """Ends the program that runs."""
+        if self._program is not None:
+            self._program.interrupt()
+            self._output = self._program.output
+            self._program = None
+
+    def _outputs(self) -> list[str]:
+        running = [self._program.output] if self._program else []
+        return [*running, self._output]
+
+    def _test(self) -> None:
+        """Runs all tests of the page, as somebody without any privilege."""
+        files = sorted(self._directory.glob("test_*.py"))
+        if files and not self._tested:
+            tests = sum(len(re.findall(r"(?m)^def test_", file.read_text())) for file in files)
+            done = subprocess.run(
+                [self._commands / "pytest", *files],
+                cwd=self._directory,
+                env={**os.environ, **ENVIRONMENT},
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+            )
+            passed = re.search(r"(\d+) passed", done.stdout)
+            assert done.returncode == 0 and passed, done.stdout + done.stderr
+            assert int(passed[1]) >= tests, done.stdout

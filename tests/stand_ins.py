@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What stands in for commands of pages that need the Internet or would change the machine.
+
+    stand_ins.py COMMAND [ARGUMENT...]
+
+does as much of the command as can be done without: it fails if the real one could not do it.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from capabilities import only
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parent.parent
+# The capabilities of root in a container, unless it is given more or less.
+CONTAINER = [
+    *("audit_write", "chown", "dac_override", "fowner", "fsetid", "kill", "mknod"),
+    *("net_bind_service", "net_raw", "setfcap", "setgid", "setpcap", "setuid", "sys_chroot"),
+]
+BIND = "import libnetfilterqueue as nfq; nfq.open().create_queue(9, print).handle.close()"
+
+
+def real(command: str) -> str:
+    """The path of the command that this stands in for, which shells would look up after this."""
+    path = shutil.which(command, path=os.environ["PATH"].partition(":")[2])
+    assert path is not None, command
+    return path
+
+
+def dev(action: str, *_: str) -> None:
+    """It is one of the project's tasks."""
+    usage = subprocess.run([ROOT / "dev", "help"], check=True, capture_output=True, text=True)
+    assert re.search(rf"^  {action}\b", usage.stdout, re.MULTILINE), action
+
+
+def sudo(command: str, *arguments: str) -> None:
+    """Tests are root already. What the reader has installed somewhere is one of these."""
+    program = shutil.which(command) or Path(command).name
+    os.execvp(program, [command, *arguments])
+
+
+def python3(*arguments: str) -> None:
+    """There is a virtual environment."""
+    if arguments[:2] != ("-m", "venv"):
+        os.execv(sys.executable, ["python", *arguments])
+
+
+def install(*arguments: str) -> None:
+    """The files are there."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-D", action="store_true")
+    parser.add_argument("-t", required=True)
+    parser.add_argument("files", type=Path, nargs="+")
+    for file in parser.parse_args(arguments).files:
+        assert file.exists(), file
+
+
+def setpriv(*arguments: str) -> None:
+    """Not as another user: whom the page names this machine need not have."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--reuid")
+    parser.add_argument("--regid")
+    parser.add_argument("--init-groups", action="store_true")
+    _, others = parser.parse_known_args(arguments)
+    os.execv(real("setpriv"), ["setpriv", *others])
+
+
+def apt(action: str, *names: str) -> None:
+    """The distribution has these packages."""
+    assert action in {"install", "update"}
+    if names:  # one that is missing makes it fail
+        subprocess.run(["apt-cache", "show", *names], check=True, stdout=subprocess.DEVNULL)
+
+
+def pip(action: str, *arguments: str) -> None:
+    """The packages are those that tests use, and have these extras."""
+    assert action == "install"
+    for argument in arguments:
+        requirement = Requirement(re.sub(r"^\.", "libnetfilterqueue", argument))
+        metadata = importlib.metadata.metadata(requirement.name)
+        assert requirement.extras <= set(metadata.get_all("Provides-Extra") or ()), argument
+
+
+def systemctl(action: str, *arguments: str) -> None:
+    """systemd knows the action, and the unit is one of the examples or of the page."""
+    command = [real("systemctl"), "--help"]
+    known = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert re.search(rf"^  {action}\b", known.stdout, re.MULTILINE), action
+    for unit in (word for word in arguments if not word.startswith("-")):
+        name = f"{unit.removesuffix('.service')}.service"
+        assert Path(name).exists() or (ROOT / "examples" / name).exists(), name
+
+
+def docker(action: str, *arguments: str) -> None:
+    """Root of a container that is run so can bind a queue."""
+    assert action == "run"
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rm", action="store_true")
+    parser.add_argument("--cap-add", action="append", default=[], type=str.lower)
+    parser.add_argument("--cap-drop", choices=["all"])
+    parser.add_argument("--network", default="bridge")
+    parser.add_argument("image")
+    options = parser.parse_args(arguments)
+    capabilities = [*options.cap_add, *([] if options.cap_drop else CONTAINER)]
+    binding = [*only(*capabilities), sys.executable, "-c", BIND]
+    subprocess.run(binding, check=True)
+
+
+podman = docker
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](*sys.argv[2:])
