@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 
 import dpkt
 
-import libnetfilterqueue as nfq
-
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 VERSIONS = {
@@ -39,13 +37,13 @@ class Dissected(NamedTuple):
     """How many bytes of data TCP, UDP or SCTP carry, or else IP."""
 
 
-def dissect(packet: nfq.NetfilterQueueData) -> Dissected:
-    """Reads a packet's headers; nothing of what is malformed or no IP."""
-    if packet.hw_protocol not in VERSIONS:
+def dissect(hw_protocol: int, payload: bytes) -> Dissected:
+    """Reads a packet's headers; nothing of what is malformed or, by its EtherType, no IP."""
+    if hw_protocol not in VERSIONS:
         return Dissected()
-    header, address = VERSIONS[packet.hw_protocol]
+    header, address = VERSIONS[hw_protocol]
     try:
-        ip = header(packet.get_payload())
+        ip = header(payload)
     except Exception:  # noqa: BLE001 (dpkt raises whatever it stumbles over)
         return Dissected()
     fields = {"data_length": len(ip.data)} if is_later_fragment(ip) else upper_layer(ip.data)

@@ -37,7 +37,7 @@ class Record(NamedTuple):
             packet.timestamp or read_at,
             packet.indev_name(),
             packet.outdev_name(),
-            dissect(packet),
+            dissect(packet.hw_protocol, packet.get_payload()),
         )
 
     def line(self) -> Text:

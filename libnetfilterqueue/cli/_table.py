@@ -3,7 +3,6 @@
 
 from datetime import datetime
 
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +22,7 @@ def show_table(sample: Sample, lines: list[Line]) -> None:
 
 def make_table(lines: list[Line]) -> Table:
     """A row a queue; counters have their rate below."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("queue", "waiting", "copied", "packets", "queue full", "buffer full", "portid"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("program", overflow="ellipsis", no_wrap=True)

@@ -100,11 +100,11 @@ def kernel_drops(number: int) -> list[str]:
     try:
         table = {status.queue: status for status in nfq.queue_status()}
     except OSError:
-        return ["packets dropped by the kernel: not known, it tells root only"]
+        return ["packets dropped by the kernel: unknown, it tells root only"]
     status = table[number]
     return [
-        f"{status.queue_dropped} packets dropped by the kernel, the queue was full",
-        f"{status.user_dropped} packets dropped by the kernel, the receive buffer was full",
+        f"{status.queue_dropped} packets dropped by the kernel because the queue was full",
+        f"{status.user_dropped} packets dropped by the kernel because the receive buffer was full",
     ]
 
 
