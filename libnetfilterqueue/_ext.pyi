@@ -36,7 +36,7 @@ NF_INET_LOCAL_OUT: Final[int]
 NF_INET_POST_ROUTING: Final[int]
 
 class MalformedMessageError(ValueError):
-    """Bytes given to handle_packet are no valid netlink message."""
+    """Bytes given to handle_packet() are no valid netlink message."""
 
 class VerdictError(RuntimeError):
     """A second verdict for a packet that has had its own executed."""
@@ -45,10 +45,10 @@ class VerdictError(RuntimeError):
 class NetfilterQueueHandle:
     """One netlink socket, and the queues that are bound on it; made by open().
 
-    It leaves the loop to you: receive on its descriptor and call handle_packet, or
-    call process, which receives many messages at once. A context manager that
+    It leaves the loop to you: receive on its descriptor and call handle_packet(), or
+    call process(), which receives many messages at once. A context manager that
     closes it; a handle that is dropped open is closed with a ResourceWarning. May be
-    used from several threads.
+    used from several threads. See nfq_open(3).
     """
     @property
     def autoflush(self) -> bool:
@@ -64,6 +64,9 @@ class NetfilterQueueHandle:
     def on_held(self) -> Callable[[], object] | None:
         """For adapters: called without arguments when the first verdict is held back since the
         last were sent, in the thread that gives it. A callable or None.
+
+        See autoflush. Setting it raises TypeError for what can't be called, ValueError for a
+        closed handle, RuntimeError after fork.
         """
     @on_held.setter
     def on_held(self, function: Callable[[], object] | None) -> None: ...
@@ -71,6 +74,9 @@ class NetfilterQueueHandle:
     def on_close(self) -> Callable[[], object] | None:
         """For adapters: called once, without arguments, before the descriptor closes. A callable
         or None.
+
+        It is called in the thread that closes the handle. Setting it raises TypeError for what
+        can't be called, ValueError for a closed handle, RuntimeError after fork.
         """
     @on_close.setter
     def on_close(self, function: Callable[[], object] | None) -> None: ...
@@ -79,12 +85,15 @@ class NetfilterQueueHandle:
         """Called with (queue number, packet id, OSError) for each verdict that the kernel refused:
         a callable or None.
 
-        It is called by process, handle_packet or close, whichever reads the report. ENOENT is
-        the most frequent reason: the kernel has dropped the packet meanwhile, for example with
-        its device, or another verdict released it. EPERM: CAP_NET_ADMIN is gone, and the packet
-        waits; the kernel tells of the first only of the verdicts that were sent together. For a
-        batch verdict the id is the last that it is about. The number is None on an adopted
+        It is called by process(), handle_packet() or close(), whichever reads the report. ENOENT
+        is the most frequent reason: the kernel has dropped the packet meanwhile, for example
+        with its device, or another verdict released it. EPERM: CAP_NET_ADMIN is gone, and the
+        packet waits; the kernel tells of the first only of the verdicts that were sent together.
+        For a batch verdict the id is the last that it is about. The number is None on an adopted
         socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.
+
+        Setting it raises TypeError for what can't be called, ValueError for a closed handle,
+        RuntimeError after fork. Kernel: NLMSG_ERROR; netlink(7).
         """
     @on_verdict_error.setter
     def on_verdict_error(
@@ -108,7 +117,7 @@ class NetfilterQueueHandle:
         """Whether the kernel keeps quiet about messages that the receive buffer had no room for: a
         bool, False.
 
-        If True, neither a recv of your own fails with ENOBUFS nor does process count overruns;
+        If True, neither a recv of your own fails with ENOBUFS nor does process() count overruns;
         the packets are lost as before. May be used from any thread, and from a callback. Raises
         ValueError for a closed handle, OSError for an adopted descriptor that is no netlink
         socket, RuntimeError after fork. Kernel: NETLINK_NO_ENOBUFS; netlink(7).
@@ -146,8 +155,8 @@ class NetfilterQueueHandle:
     ) -> NetfilterQueueQueueHandle:
         """Bind a queue number, 0 to 65535, and return its NetfilterQueueQueueHandle.
 
-        callback is called with each packet, a NetfilterQueueData, by handle_packet or
-        process; what it returns is ignored. Nothing is queued until the queue has a
+        callback is called with each packet, a NetfilterQueueData, by handle_packet() or
+        process(); what it returns is ignored. Nothing is queued until the queue has a
         mode. mode and range are set_mode's, maxlen is set_maxlen's, flags are the
         QueueFlag bits to set; what is named is configured together with the binding.
         default_verdict is for packets that nobody gives a verdict: NF_DROP.
@@ -217,7 +226,7 @@ class NetfilterQueueHandle:
     def close(self) -> None:
         """Destroy the queues and close the descriptor; does nothing if that has been done.
 
-        Whoever waits in process is woken, and gets a ValueError. After fork it closes
+        Whoever waits in process() is woken, and gets a ValueError. After fork it closes
         the child's copy of the descriptor and leaves the parent's queues alone. Never
         waits, raises nothing; may be called from any thread and from a callback. See
         nfq_close(3).
@@ -237,7 +246,8 @@ class NetfilterQueueQueueHandle:
     def default_verdict(self) -> Verdict | int:
         """The Verdict of packets that nobody gives one: NF_DROP unless set.
 
-        Takes what set_verdict takes; ValueError for another number or a destroyed queue.
+        Takes what set_verdict takes; ValueError for another number or a destroyed queue,
+        TypeError, RuntimeError after fork.
         """
     @default_verdict.setter
     def default_verdict(self, verdict: SupportsIndex) -> None: ...
@@ -246,7 +256,7 @@ class NetfilterQueueQueueHandle:
         """The queue's number, an int from 0 to 65535."""
     @property
     def handle(self) -> NetfilterQueueHandle:
-        """The NetfilterQueueHandle that it is bound on."""
+        """The NetfilterQueueHandle that it is bound on, or was."""
     @property
     def destroyed(self) -> bool:
         """Whether it is destroyed, by itself or with its handle. A bool."""
@@ -336,7 +346,7 @@ class NetfilterQueueData:
 
     It may be kept, and stays valid for as long as it is referenced. If nothing
     references it any more and it has no verdict, it gets its queue's default.
-    May be used from any thread.
+    May be used from any thread; nothing here waits. See nfq_get_msg_packet_hdr(3).
     """
     @property
     def id(self) -> int:
@@ -346,7 +356,7 @@ class NetfilterQueueData:
         """
     @property
     def queue(self) -> NetfilterQueueQueueHandle:
-        """The NetfilterQueueQueueHandle that it waits in."""
+        """The NetfilterQueueQueueHandle that has delivered it."""
     @property
     def family(self) -> int:
         """The protocol family of the hook: AF_INET, AF_INET6 or AF_BRIDGE, an int.
@@ -367,39 +377,69 @@ class NetfilterQueueData:
         """
     @property
     def hw_addr(self) -> bytes:
-        """The sender's hardware address as bytes, b"" if unknown; see get_packet_hw."""
+        """The sender's hardware address as bytes, 6 of them for Ethernet; b"" if unknown.
+
+        Kernels know it only on the way in. Kernel: NFQA_HWADDR.
+        """
     @property
     def mark(self) -> int:
-        """The netfilter mark, an int, 0 if it has none."""
+        """The netfilter mark, an int of 32 bits in host byte order; 0 if it has none.
+
+        Kernel: NFQA_MARK.
+        """
     @property
     def timestamp(self) -> float | None:
-        """When it arrived, a float of seconds since the epoch, or None; see get_timestamp."""
+        """When it arrived, a float of seconds since the epoch, to the microsecond; or None.
+
+        Kernels take the time only while some socket on the host asks for it (SO_TIMESTAMP).
+        Kernel: NFQA_TIMESTAMP.
+        """
     @property
     def indev(self) -> int:
-        """Index of the receiving device, 0 if unknown."""
+        """The index of the device that it was received by, an int; 0 if unknown.
+
+        Kernel: NFQA_IFINDEX_INDEV.
+        """
     @property
     def physindev(self) -> int:
-        """Index of the receiving bridge port, 0 if unknown."""
+        """The index of the bridge port that it was received by, an int; 0 if unknown.
+
+        Kernel: NFQA_IFINDEX_PHYSINDEV.
+        """
     @property
     def outdev(self) -> int:
-        """Index of the sending device, 0 if unknown."""
+        """The index of the device that it will be sent by, an int; 0 if unknown.
+
+        Kernel: NFQA_IFINDEX_OUTDEV.
+        """
     @property
     def physoutdev(self) -> int:
-        """Index of the sending bridge port, 0 if unknown."""
+        """The index of the bridge port that it will be sent by, an int; 0 if unknown.
+
+        Kernel: NFQA_IFINDEX_PHYSOUTDEV.
+        """
     @property
     def payload(self) -> memoryview:
         """The packet from its network header on, a read-only memoryview without a copy.
 
         It holds the bytes, not the packet: a packet of which only views are left gets its
-        queue's default verdict. Inside the callback of handle_packet(buffer) it looks into that
-        buffer. Kernel: NFQA_PAYLOAD.
+        queue's default verdict. Inside a callback that handle_packet() calls it looks into the
+        caller's buffer. Kernel: NFQA_PAYLOAD.
         """
     @property
     def uid(self) -> int | None:
-        """User id of the sender, or None; see get_uid."""
+        """The id of the user whose socket sent it, as the initial user namespace counts, an int; or
+        None.
+
+        Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_UID.
+        """
     @property
     def gid(self) -> int | None:
-        """Group id of the sender, or None; see get_gid."""
+        """The id of the group whose socket sent it, as the initial user namespace counts, an int;
+        or None.
+
+        Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_GID.
+        """
     @property
     def skb_info(self) -> SkbInfo:
         """An SkbInfo: checksum not ready, segmentation offload, checksum not verified.
@@ -414,7 +454,10 @@ class NetfilterQueueData:
         """
     @property
     def truncated(self) -> bool:
-        """Whether the payload is shorter than the packet, or the message was cut. A bool."""
+        """Whether the payload is shorter than the packet, or the message was cut. A bool.
+
+        Kernel: NFQA_CAP_LEN.
+        """
     @property
     def priority(self) -> int:
         """The packet's priority, an int, 0 if it has none.
@@ -462,7 +505,10 @@ class NetfilterQueueData:
         """
     @property
     def verdict(self) -> Verdict | int | None:
-        """The Verdict that was set or executed, or None; an int for NF_QUEUE_NR(number)."""
+        """The Verdict that was set or executed, or None; an int for NF_QUEUE_NR(number).
+
+        That the kernel refused it does not show here: see on_verdict_error.
+        """
     def indev_name(self) -> str | None:
         """The name of the device that the packet was received by as it is now, a str; None if unknown or gone.
 
@@ -598,16 +644,21 @@ class NetfilterQueueData:
     def accept(
         self, mark: SupportsIndex | None = None, payload: ReadableBuffer | None = None
     ) -> None:
-        """The same as set_verdict(NF_ACCEPT, mark, payload=payload)."""
+        """The same as set_verdict(NF_ACCEPT, mark, payload=payload): the packet goes on."""
     def drop(self) -> None:
-        """The same as set_verdict(NF_DROP)."""
+        """The same as set_verdict(NF_DROP): the packet is thrown away."""
     def repeat(self, mark: SupportsIndex | None = None) -> None:
         """The same as set_verdict(NF_REPEAT, mark): the hook begins anew.
 
         Give it a mark that the rule leaves out, or the packet comes back for ever.
         """
     def requeue(self, number: SupportsIndex, bypass: bool = False) -> None:
-        """The same as set_verdict(NF_QUEUE_NR(number, bypass))."""
+        """The same as set_verdict(NF_QUEUE_NR(number, bypass)): the packet goes on to queue
+        `number`, 0 to 65535.
+
+        With bypass it is let through when nobody listens there; without, it is
+        dropped.
+        """
 
 def open(
     *,
