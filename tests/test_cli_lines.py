@@ -50,9 +50,7 @@ class Watch:
         self._kernel = kernel
         self._capsys = capsys
 
-    def __call__(
-        self, *packets: Packet | bytes, options: str = "", **attributes: Any
-    ) -> Watched:
+    def __call__(self, *packets: Packet | bytes, options: str = "", **attributes: Any) -> Watched:
         def enqueue() -> list[KernelPacket]:
             self._kernel.listening(1).wait(TIMEOUT)
             return self._kernel.enqueue_all(packets, **attributes)

@@ -29,9 +29,7 @@ DATAGRAM = rf"IP 127\.0\.0\.1\.{QUEUED_PORT} > 127\.0\.0\.1\.{PORT}: UDP"
 
 
 @contextlib.contextmanager
-def watching(
-    directory: Path, *arguments: object, output: int | None = None
-) -> Iterator[Program]:
+def watching(directory: Path, *arguments: object, output: int | None = None) -> Iterator[Program]:
     """It runs, and has bound queue 1."""
     with command_line(directory, "watch", 1, *arguments, output=output) as program:
         program.wait_until(lambda: "Queue 1 is bound" in program.errors)
