@@ -106,10 +106,11 @@ def test_wrong_command_line(
 @pytest.mark.parametrize("arguments", ["watch 1", "watch 1 --json", "status"])
 def test_without_extra(arguments: str) -> None:
     """Without its packages a line says what to install."""
+    command, *_ = arguments.split()
     done = without_extra(*arguments.split())
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"libnetfilterqueue {arguments.split()[0]}: needs the package ")
+    assert line.startswith(f"libnetfilterqueue {command}: needs the package ")
     assert line.endswith(": pip install 'libnetfilterqueue[cli]'")
 
 

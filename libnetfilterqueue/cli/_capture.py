@@ -72,7 +72,7 @@ class CaptureFile:
 
 
 def options(*pairs: tuple[int, bytes]) -> list[Any]:
-    """pcapng's options, with their end."""
+    """The options of a block, with their end."""
     return [*(PcapngOptionLE(code=code, data=data) for code, data in pairs), PcapngOptionLE()]
 
 
