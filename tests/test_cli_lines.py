@@ -28,8 +28,8 @@ from libnetfilterqueue.cli._dissect import Dissected, dissect
 from libnetfilterqueue.cli._filters import combine, parse_filter
 from libnetfilterqueue.testing import FakeKernel, KernelPacket
 
-V4 = {"src": "192.0.2.1", "dst": "198.51.100.2"}
-V6 = {"src": "2001:db8::1", "dst": "2001:db8::2"}
+V4: dict[str, Any] = {"src": "192.0.2.1", "dst": "198.51.100.2"}
+V6: dict[str, Any] = {"src": "2001:db8::1", "dst": "2001:db8::2"}
 BETWEEN_V4 = "IP 192.0.2.1 > 198.51.100.2: "
 BETWEEN_V6 = "IP6 2001:db8::1 > 2001:db8::2: "
 ETH_P_IP, ETH_P_IPV6, ETH_P_ARP = 0x800, 0x86DD, 0x806
@@ -150,7 +150,7 @@ def test_cut_short(watch: Watch) -> None:
 
 def test_json(watch: Watch) -> None:
     """Numbers are numbers, and what is not there is null."""
-    packets = [
+    packets: list[Packet | bytes] = [
         IPv6(**V6) / TCP(sport=1, dport=2, flags="PA") / b"data",
         IPv6(**V6) / ICMPv6EchoRequest(),
         b"",

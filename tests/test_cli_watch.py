@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from capabilities import only
@@ -86,10 +87,10 @@ def test_count(udp: UdpPair, tmp_path: Path) -> None:
     assert udp.arrivals() == sent
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize("ending", [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 @pytest.mark.parametrize(("verdict", "passes"), [("accept", True), ("stop", True), ("drop", False)])
 def test_ended_with_packets_in_flight(
-    udp: UdpPair, tmp_path: Path, signum: signal.Signals, status: int, verdict: str, passes: bool
+    udp: UdpPair, tmp_path: Path, ending: tuple[signal.Signals, int], verdict: str, passes: bool
 ) -> None:
     """Packets that it has not even read get the verdict when a signal ends it: all of them."""
     with watching(tmp_path, "--verdict", verdict) as program:
@@ -98,6 +99,7 @@ def test_ended_with_packets_in_flight(
         program.process.send_signal(signal.SIGSTOP)
         sent = [b"%d" % number for number in range(IN_FLIGHT)]
         udp.send(*sent)
+        signum, status = ending
         program.process.send_signal(signum)
         program.process.send_signal(signal.SIGCONT)
         program.ends(status)
@@ -215,7 +217,7 @@ def test_write(tmp_path: Path) -> None:
         assert udp.recv() == b"data"
         program.ends()
     with RawPcapNgReader(str(path)) as reader:
-        packets = list(reader)
+        packets: list[tuple[bytes, Any]] = list(reader)
     assert [(meta.ifname, meta.direction, meta.linktype) for _, meta in packets] == [
         (b"lo", 2, 113),
         (b"lo", 1, 113),

@@ -71,7 +71,7 @@ def isolate() -> None:
 
 
 def unshare(flags: int) -> None:
-    """Move the process into new namespaces, as unshare(2) does."""
+    """Move into new namespaces; see the manual page in section 2."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(flags) != 0:
         error = ctypes.get_errno()

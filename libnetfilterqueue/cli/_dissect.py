@@ -7,13 +7,14 @@ dpkt 1.9.8 takes 4 to 6 us for a packet and 70 ms to import; pypacker 5.4 takes 
 
 import ipaddress
 import socket
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import dpkt
+import dpkt  # type: ignore[import-untyped]
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-VERSIONS = {
+VERSIONS: dict[int, tuple[Any, Callable[[bytes], IPAddress]]] = {
     dpkt.ethernet.ETH_TYPE_IP: (dpkt.ip.IP, ipaddress.IPv4Address),
     dpkt.ethernet.ETH_TYPE_IP6: (dpkt.ip6.IP6, ipaddress.IPv6Address),
 }
