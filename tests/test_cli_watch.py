@@ -322,8 +322,10 @@ def test_file_can_not_be_written(tmp_path: Path) -> None:
     assert done.stderr == f"libnetfilterqueue watch: {path}: No such file or directory\n"
 
 
-def test_terminal(udp: UdpPair, tmp_path: Path) -> None:
+def test_terminal(udp: UdpPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal the verdict is coloured, and a line is not wrapped by us."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
     leader, follower = os.openpty()
     with watching(tmp_path, "--count", 1, output=follower) as program:
         os.close(follower)
