@@ -15,7 +15,7 @@ from libnetfilterqueue.cli._status import Line, Sample
 def show_table(sample: Sample, lines: list[Line]) -> None:
     """Prints the table under its time."""
     console = Output()
-    console.print(datetime.fromtimestamp(sample.timestamp).strftime("%H:%M:%S"), style="dim")
+    console.print(datetime.fromtimestamp(sample.timestamp).strftime("%H:%M:%S"))
     if not lines:
         console.print("no queue is bound")
         return
