@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 from typing import Any, Self
 
-from dpkt.pcapng import (
+from dpkt.pcapng import (  # type: ignore[import-untyped]
     DLT_LINUX_SLL,
     PCAPNG_OPT_COMMENT,
     PCAPNG_OPT_IF_NAME,
@@ -14,7 +14,7 @@ from dpkt.pcapng import (
     PcapngOptionLE,
     SectionHeaderBlockLE,
 )
-from dpkt.sll import SLL
+from dpkt.sll import SLL  # type: ignore[import-untyped]
 
 from libnetfilterqueue.cli._record import Record
 
@@ -72,7 +72,7 @@ class CaptureFile:
 
 
 def options(*pairs: tuple[int, bytes]) -> list[Any]:
-    """pcapng's options, with their end."""
+    """The options of a block, with their end."""
     return [*(PcapngOptionLE(code=code, data=data) for code, data in pairs), PcapngOptionLE()]
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`libnetfilterqueue demo`: packets of a TCP and a UDP conversation, passing through a queue.
 
-It makes itself a private network namespace, so that no rule of this machine is touched, and needs no
-root where user namespaces are allowed. It also does without the extra `cli`, and so reads the
+It makes itself a private network namespace, so that no rule of this machine is touched, and needs
+no root where user namespaces are allowed. It also does without the extra `cli`, and so reads the
 headers itself: of the few packets that it sends.
 """
 
@@ -71,7 +71,7 @@ def isolate() -> None:
 
 
 def unshare(flags: int) -> None:
-    """Calls unshare(2)."""
+    """Move into new namespaces; see the manual page in section 2."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(flags) != 0:
         error = ctypes.get_errno()

@@ -44,7 +44,7 @@ class Record(NamedTuple):
         """A line for people, in tcpdump's manner."""
         style = STYLES.get(self.verdict, OTHER_STYLE)
         return Text.assemble(
-            (datetime.fromtimestamp(self.timestamp).strftime("%H:%M:%S.%f"), "dim"),
+            datetime.fromtimestamp(self.timestamp).strftime("%H:%M:%S.%f"),
             " ",
             (f"{self.verdict:6}", style),
             f" {self.indev or ''}>{self.outdev or ''} ",

@@ -2,6 +2,7 @@
 """The table that `status` prints."""
 
 from datetime import datetime
+from pathlib import PurePath
 
 from rich.table import Table
 from rich.text import Text
@@ -10,10 +11,11 @@ import libnetfilterqueue as nfq
 from libnetfilterqueue.cli._output import Output
 from libnetfilterqueue.cli._status import Line, Sample
 
+
 def show_table(sample: Sample, lines: list[Line]) -> None:
     """Prints the table under its time."""
     console = Output()
-    console.print(datetime.fromtimestamp(sample.timestamp).strftime("%H:%M:%S"), style="dim")
+    console.print(datetime.fromtimestamp(sample.timestamp).strftime("%H:%M:%S"))
     if not lines:
         console.print("no queue is bound")
         return
@@ -22,10 +24,18 @@ def show_table(sample: Sample, lines: list[Line]) -> None:
 
 def make_table(lines: list[Line]) -> Table:
     """A row a queue; counters have their rate below."""
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("queue", "waiting", "copied", "packets", "queue full", "buffer full", "portid"):
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in (
+        "queue",
+        "waiting",
+        "copied",
+        "packets",
+        "queue\nfull",
+        "buffer\nfull",
+        "portid",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("program", overflow="ellipsis", no_wrap=True)
+    table.add_column("program")  # the one that is cut short where there is no room
     for line in lines:
         table.add_row(*cells(line))
     return table
@@ -42,8 +52,15 @@ def cells(line: Line) -> list[str | Text]:
         counter(status.queue_dropped, rates and rates.queue_dropped, "red"),
         counter(status.user_dropped, rates and rates.user_dropped, "red"),
         str(status.portid),
-        line.program.command if line.program else "?",
+        Text(program_name(line), no_wrap=True, overflow="ellipsis"),
     ]
+
+
+def program_name(line: Line) -> str:
+    """The command line without the paths in front of its files, for which there is no room."""
+    if line.program is None:
+        return "?"
+    return " ".join(PurePath(word).name for word in line.program.command.split())
 
 
 def counter(total: int, rate: float | None, style: str = "") -> Text:
