@@ -19,15 +19,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dns.message
+import stand_ins
 from available import MISSING
 from capabilities import only
 from markdown_it import MarkdownIt
 from netns import TIMEOUT, UdpPair, tool_environment
 
 ROOT = Path(__file__).parent.parent
-STAND_INS = Path(__file__).with_name("stand_ins.py")
-COMMANDS = ["apt", "dev", "docker", "install", "pip", "podman", "python3"]
-COMMANDS += ["setpriv", "sudo", "systemctl"]
 DIRECTIVES = {"{include}", "{toctree}"}  # of MyST, no code: `./dev docs` follows them
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 PATIENCE = 60  # seconds that a command may take
@@ -163,6 +161,7 @@ class Reader:
         self._commands = directory / "venv" / "bin"
         self._udp = udp
         self._udp.receiver.settimeout(0)
+        self._later = ""  # what is still to be read
         self._known = ""  # what the programs so far have defined
         self._globals: dict[str, object] = {}  # those of Python's own shell
         self._program: Command | None = None  # the last one that did not end by itself
@@ -175,8 +174,8 @@ class Reader:
     def _make_commands(self) -> None:
         self._commands.mkdir(parents=True)
         python = ["env", f"LD_PRELOAD={os.environ.get('LD_PRELOAD', '')}", sys.executable]
-        for name in COMMANDS:
-            self._make_command(name, *python, STAND_INS, name)
+        for name in stand_ins.COMMANDS:
+            self._make_command(name, *python, stand_ins.__file__, name)
         self._make_command("python", *python)
         # Without those that are here for our own tests, which take longer than a page's tests.
         plugins = ("-p", "libnetfilterqueue.pytest_plugin", "-p", "no:cacheprovider")
@@ -192,8 +191,10 @@ class Reader:
 
     def read(self, page: Path) -> None:
         """Follows all of its blocks."""
+        every = blocks(page)
         try:
-            for block in blocks(page):
+            for number, block in enumerate(every, 1):
+                self._later = "".join(later.text for later in every[number:])
                 self.follow(block)
             self._interrupt()
         finally:
@@ -214,7 +215,11 @@ class Reader:
     # Languages
 
     def _follow_python(self, block: Block) -> None:
-        """A file, or a program that goes on where those before it were. Tests wait for the end."""
+        """A program, a test, or a file of either kind.
+
+        A program without a file goes on where those before it were. Later blocks may run or import a
+        file; else it is run here. Tests are run at the end.
+        """
         is_test = re.search(r"^def test_", block.text, re.MULTILINE)
         text = block.text
         if block.file is None:
@@ -224,7 +229,7 @@ class Reader:
         path = self._directory / (block.file or f"{kind}_{block.line}.py")
         if is_available(text):
             path.write_text(text)
-            if not is_test:
+            if not is_test and path.stem not in self._later:
                 self._interrupt()
                 self._run(block, "python", "-W", "error", path.name)
 
