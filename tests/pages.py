@@ -217,8 +217,8 @@ class Reader:
     def _follow_python(self, block: Block) -> None:
         """A program, a test, or a file of either kind.
 
-        A program without a file goes on where those before it were. Later blocks may run or import a
-        file; else it is run here. Tests are run at the end.
+        A program without a file goes on where those before it were. Later blocks may run or
+        import a file; else it is run here. Tests are run at the end.
         """
         is_test = re.search(r"^def test_", block.text, re.MULTILINE)
         text = block.text
@@ -328,5 +328,6 @@ class Reader:
                 check=False,
             )
             passed = re.search(r"(\d+) passed", done.stdout)
-            assert done.returncode == 0 and passed, done.stdout + done.stderr
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert passed is not None
             assert int(passed[1]) >= tests, done.stdout
