@@ -15,6 +15,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import inspect
+import json
 import os
 import platform
 import re
@@ -439,6 +440,7 @@ def arguments() -> argparse.Namespace:
         "--only", type=re.compile, metavar="REGEX", help="rows whose 'table: row' matches"
     )
     parser.add_argument("--quick", action="store_true", help="3 rounds of 2000 packets")
+    parser.add_argument("--plot", action="store_true", help="draw the plot of results.json anew")
     options = parser.parse_args()
     if options.rounds < 1 or options.packets < 1:
         parser.error("at least one round of one packet")
@@ -448,6 +450,10 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Measures and reports."""
     options = arguments()
+    if options.plot:
+        table = json.loads((HERE / "results.json").read_text())["tables"][0]
+        plot(HERE / "results.svg", Results.from_json(table, [CPU]), CPU)
+        return
     if os.geteuid() != 0:
         sys.exit("bench: needs root, for receive buffers of any size and the kernel's table")
     scale = Scale(options.rounds, options.packets, 0.5)

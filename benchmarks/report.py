@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From the figures of all rounds to what people read: table, results.json, plot."""
 
+import io
 import json
 import statistics
 from collections.abc import Sequence
@@ -10,8 +11,17 @@ from typing import Any
 
 from lab import Figures
 
+PAGE, INK, LINE = "#ffffff", "#1f2328", "#59636e"
 # The bars' colours, by the beginning of a row's label; the last one is ours.
 COLOURS = {"C, ": "#8a8f98", "NetfilterQueue": "#c98a2b", "fnfqueue": "#c98a2b", "": "#2463a8"}
+# What colours become on dark pages.
+DARK = {
+    PAGE: "#131416",
+    INK: "#e3e5e8",
+    LINE: "#c4cad1",
+    "#8a8f98": "#7d8590",
+    "#2463a8": "#4d8fdb",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,22 @@ class Results:
     limit: str | None  # the row that the others are compared with
     rounds: dict[str, list[Figures]]
     reasons: dict[str, str]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], metrics: Sequence[Metric]) -> "Results":
+        """What as_json() has told; those of its figures that the metrics name."""
+        rounds: dict[str, list[Figures]] = {}
+        reasons = {}
+        for row in data["rows"]:
+            if "missing" in row:
+                reasons[row["label"]] = row["missing"]
+                continue
+            columns = [row[metric.key]["rounds"] for metric in metrics]
+            keys = [metric.key for metric in metrics]
+            rounds[row["label"]] = [
+                dict(zip(keys, figures, strict=True)) for figures in zip(*columns, strict=True)
+            ]
+        return cls(data["title"], metrics, data["limit"], rounds, reasons)
 
     def summary(self, label: str, key: str) -> Summary:
         """Of a row's figure."""
@@ -118,12 +144,16 @@ def write_json(path: Path, facts: dict[str, str], tables: Sequence[Results]) -> 
 
 
 def plot(path: Path, table: Results, metric: Metric) -> None:
-    """Draws one figure of a table as bars, with the quartiles."""
+    """Draws one figure of a table as bars, with the quartiles; for light and for dark pages."""
     import matplotlib as mpl  # noqa: PLC0415 (results are wanted also without it)
 
     mpl.use("svg")
     mpl.rcParams["svg.hashsalt"] = "results"  # the same results give the same file
     mpl.rcParams["svg.fonttype"] = "none"
+    mpl.rc("text", color=INK)
+    mpl.rc("axes", labelcolor=INK, edgecolor=LINE, facecolor="none")
+    mpl.rc("xtick", color=LINE, labelcolor=INK)
+    mpl.rc("ytick", color=LINE, labelcolor=INK)
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
     labels = list(table.rounds)
@@ -137,12 +167,24 @@ def plot(path: Path, table: Results, metric: Metric) -> None:
         [summary.high - summary.median for summary in summaries],
     ]
     figure, axes = plt.subplots(figsize=(8, 0.8 + 0.32 * len(labels)), layout="constrained")
-    axes.barh(labels, medians, color=colours, xerr=errors, ecolor="#333333", height=0.7)
+    axes.barh(labels, medians, color=colours, xerr=errors, ecolor=LINE, height=0.7)
     axes.invert_yaxis()
     axes.set_title(table.title, loc="left", fontsize=11)
     axes.set_xlabel(f"{metric.heading} (median and quartiles)")
     if table.limit in labels:
         axes.axvline(medians[labels.index(table.limit)], color="#8a8f98", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, metadata={"Date": None})
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", facecolor=PAGE, metadata={"Date": None})
     plt.close(figure)
+    path.write_text(drawn.getvalue().replace("</style>", f"{dark_style()}</style>", 1))
+
+
+def dark_style() -> str:
+    """The style sheet that gives the drawing other colours on dark pages."""
+    rules = [
+        f'[style*="{kind}: {light}"] {{ {kind}: {dark} !important }}'
+        for light, dark in DARK.items()
+        for kind in ("fill", "stroke")
+    ]
+    return "\n".join(["", "@media (prefers-color-scheme: dark) {", *rules, "}", ""])

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 project = "libnetfilterqueue"
 version = release = importlib.metadata.version(project)
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings", "signatures"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "docstring_markup", "signatures"]
 exclude_patterns = ["_extensions"]
 
 # Nothing is fetched: the build works offline, so it has no links into other projects' pages, and
@@ -33,3 +33,5 @@ html_title = f"{project} {version}"
 html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]

@@ -374,10 +374,11 @@ packet_set_verdict(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyOb
     return packet_give(packet, &verdict, "set_verdict()");
 }
 
-PyDoc_STRVAR(accept_doc, "accept($self, /, mark=None, payload=None)\n"
-                         "--\n"
-                         "\n"
-                         "The same as set_verdict(NF_ACCEPT, mark, payload=payload): the packet goes on.");
+PyDoc_STRVAR(accept_doc,
+             "accept($self, /, mark=None, payload=None)\n"
+             "--\n"
+             "\n"
+             "The same as set_verdict(NF_ACCEPT, mark, payload=payload): the packet goes on.");
 
 static PyObject *
 packet_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -431,14 +432,15 @@ packet_repeat(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject 
     return packet_give(packet_cast(self), &verdict, "repeat()");
 }
 
-PyDoc_STRVAR(requeue_doc, "requeue($self, /, number, bypass=False)\n"
-                          "--\n"
-                          "\n"
-                          "The same as set_verdict(NF_QUEUE_NR(number, bypass)): the packet goes on to queue\n"
-                          "`number`, 0 to 65535.\n"
-                          "\n"
-                          "With bypass it is let through when nobody listens there; without, it is\n"
-                          "dropped.");
+PyDoc_STRVAR(requeue_doc,
+             "requeue($self, /, number, bypass=False)\n"
+             "--\n"
+             "\n"
+             "The same as set_verdict(NF_QUEUE_NR(number, bypass)): the packet goes on to queue\n"
+             "`number`, 0 to 65535.\n"
+             "\n"
+             "With bypass it is let through when nobody listens there; without, it is\n"
+             "dropped.");
 
 static PyObject *
 packet_requeue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -786,7 +788,8 @@ static PyGetSetDef packet_attributes[] = {
      "The sender's hardware address as bytes, 6 of them for Ethernet; b\"\" if unknown.\n\n"
      "Kernels know it only on the way in. Kernel: NFQA_HWADDR.",
      ATTRIBUTE(lnfq_read_hw_addr, NFQA_HWADDR)},
-    {"mark", packet_get, NULL, "The netfilter mark, an int of 32 bits in host byte order; 0 if it has none.\n\n"
+    {"mark", packet_get, NULL,
+     "The netfilter mark, an int of 32 bits in host byte order; 0 if it has none.\n\n"
      "Kernel: NFQA_MARK.",
      ATTRIBUTE(lnfq_read_u32, NFQA_MARK)},
     {"timestamp", packet_get, NULL,
@@ -794,16 +797,20 @@ static PyGetSetDef packet_attributes[] = {
      "Kernels take the time only while some socket on the host asks for it (SO_TIMESTAMP).\n"
      "Kernel: NFQA_TIMESTAMP.",
      ATTRIBUTE(lnfq_read_time, NFQA_TIMESTAMP)},
-    {"indev", packet_get, NULL, "The index of the device that it was received by, an int; 0 if unknown.\n\n"
+    {"indev", packet_get, NULL,
+     "The index of the device that it was received by, an int; 0 if unknown.\n\n"
      "Kernel: NFQA_IFINDEX_INDEV.",
      ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_INDEV)},
-    {"physindev", packet_get, NULL, "The index of the bridge port that it was received by, an int; 0 if unknown.\n\n"
+    {"physindev", packet_get, NULL,
+     "The index of the bridge port that it was received by, an int; 0 if unknown.\n\n"
      "Kernel: NFQA_IFINDEX_PHYSINDEV.",
      ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_PHYSINDEV)},
-    {"outdev", packet_get, NULL, "The index of the device that it will be sent by, an int; 0 if unknown.\n\n"
+    {"outdev", packet_get, NULL,
+     "The index of the device that it will be sent by, an int; 0 if unknown.\n\n"
      "Kernel: NFQA_IFINDEX_OUTDEV.",
      ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_OUTDEV)},
-    {"physoutdev", packet_get, NULL, "The index of the bridge port that it will be sent by, an int; 0 if unknown.\n\n"
+    {"physoutdev", packet_get, NULL,
+     "The index of the bridge port that it will be sent by, an int; 0 if unknown.\n\n"
      "Kernel: NFQA_IFINDEX_PHYSOUTDEV.",
      ATTRIBUTE(lnfq_read_u32, NFQA_IFINDEX_PHYSOUTDEV)},
     {"payload", packet_get, NULL,
@@ -812,11 +819,13 @@ static PyGetSetDef packet_attributes[] = {
      "queue's default verdict. Inside a callback that handle_packet() calls it looks into the\n"
      "caller's buffer. Kernel: NFQA_PAYLOAD.",
      ATTRIBUTE(lnfq_read_view, NFQA_PAYLOAD)},
-    {"uid", packet_get, NULL, "The id of the user whose socket sent it, as the initial user namespace counts, an int; or\n"
+    {"uid", packet_get, NULL,
+     "The id of the user whose socket sent it, as the initial user namespace counts, an int; or\n"
      "None.\n\n"
      "Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_UID.",
      ATTRIBUTE(lnfq_read_u32_or_none, NFQA_UID)},
-    {"gid", packet_get, NULL, "The id of the group whose socket sent it, as the initial user namespace counts, an int;\n"
+    {"gid", packet_get, NULL,
+     "The id of the group whose socket sent it, as the initial user namespace counts, an int;\n"
      "or None.\n\n"
      "Needs NFQA_CFG_F_UID_GID. Kernel: NFQA_GID.",
      ATTRIBUTE(lnfq_read_u32_or_none, NFQA_GID)},
@@ -865,7 +874,8 @@ static PyGetSetDef packet_attributes[] = {
      ATTRIBUTE(lnfq_read_u32_or_none, NFQA_CT_INFO)},
     {"verdict", packet_get_verdict, NULL,
      "The Verdict that was set or executed, or None; an int for NF_QUEUE_NR(number).\n\n"
-     "That the kernel refused it does not show here: see on_verdict_error.", NULL},
+     "That the kernel refused it does not show here: see on_verdict_error.",
+     NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -863,7 +863,8 @@ static PyMethodDef queue_methods[] = {
 
 static PyGetSetDef queue_attributes[] = {
     {"number", queue_get_number, NULL, "The queue's number, an int from 0 to 65535.", NULL},
-    {"handle", queue_get_handle, NULL, "The NetfilterQueueHandle that it is bound on, or was.", NULL},
+    {"handle", queue_get_handle, NULL, "The NetfilterQueueHandle that it is bound on, or was.",
+     NULL},
     {"destroyed", queue_get_destroyed, NULL,
      "Whether it is destroyed, by itself or with its handle. A bool.", NULL},
     {"default_verdict", queue_get_default_verdict, queue_set_default_verdict,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The examples as programs of their own, in the network namespace of the test."""
+"""The examples and the command line as programs of their own, in the test's network namespace."""
 
 import contextlib
 import os
@@ -15,27 +15,31 @@ from netns import TIMEOUT
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 QUEUE = 7
+# -P: the package is the installed one, also in a checkout's directory.
+COMMAND = [sys.executable, "-P", "-W", "error", "-m", "libnetfilterqueue"]
 
 
 class Program:
-    """An example that runs on a queue, and what it has printed."""
+    """A command that runs, and what it has printed: `errors` are in `output` unless apart."""
 
-    def __init__(
-        self, directory: Path, name: str, *arguments: object, under: Sequence[object] = ()
-    ) -> None:
+    def __init__(self, directory: Path, command: Sequence[object], *, apart: bool = False) -> None:
         self._output = directory / "output"
-        command = [sys.executable, "-W", "always::ResourceWarning", EXAMPLES / name, QUEUE]
-        with self._output.open("w") as file:
+        self._errors = directory / "errors"
+        with self._output.open("w") as output, self._errors.open("w") as errors:
             self.process = subprocess.Popen(
-                [str(word) for word in (*under, *command, *arguments)],
-                stdout=file,
-                stderr=subprocess.STDOUT,
+                [str(word) for word in command],
+                stdout=output,
+                stderr=errors if apart else subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
 
     @property
     def output(self) -> str:
         return self._output.read_text()
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text()
 
     def wait_until(self, done: Callable[[], object]) -> None:
         end = time.monotonic() + TIMEOUT
@@ -48,12 +52,16 @@ class Program:
         """Waits until it has printed the pattern as often as that."""
         self.wait_until(lambda: len(re.findall(pattern, self.output)) >= count)
 
-    def end(self, signum: signal.Signals) -> None:
+    def end(self, signum: signal.Signals, status: int = 0) -> None:
         """The signal ends it cleanly, with nothing printed that tells of a mistake."""
         self.process.send_signal(signum)
-        assert self.process.wait(TIMEOUT) == 0, self.output
+        self.ends(status)
+
+    def ends(self, status: int = 0) -> None:
+        """It ends cleanly, with nothing printed that tells of a mistake."""
+        assert self.process.wait(TIMEOUT) == status, self.output + self.errors
         for word in ("Error", "Exception", "Traceback", "Warning"):
-            assert word not in self.output
+            assert word not in self.output + self.errors
 
     def kill(self) -> None:
         if self.process.poll() is None:
@@ -65,11 +73,24 @@ class Program:
 def running(
     directory: Path, name: str, *arguments: object, under: Sequence[object] = ()
 ) -> Iterator[Program]:
-    """The example runs for the length of the block, unless it has ended before.
+    """An example runs on a queue for the length of the block, unless it has ended before.
 
     `under` is a command that runs the command which is appended to it.
     """
-    program = Program(directory, name, *arguments, under=under)
+    command = [sys.executable, "-W", "always::ResourceWarning", EXAMPLES / name, QUEUE, *arguments]
+    program = Program(directory, [*under, *command])
+    try:
+        yield program
+    finally:
+        program.kill()
+
+
+@contextlib.contextmanager
+def command_line(
+    directory: Path, *arguments: object, under: Sequence[object] = ()
+) -> Iterator[Program]:
+    """`libnetfilterqueue` runs for the length of the block, unless it has ended before."""
+    program = Program(directory, [*under, *COMMAND, *arguments], apart=True)
     try:
         yield program
     finally:

@@ -2,6 +2,7 @@
 """Docstrings, the pictures of docs/diagrams, and the program of docs/index.md."""
 
 import inspect
+import json
 import re
 import threading
 import xml.etree.ElementTree as ET
@@ -31,7 +32,7 @@ def modules() -> Iterator[ModuleType]:
     """Those with public names."""
     yield from (nfq, aio, testing)
     if GEVENT:
-        from libnetfilterqueue import green
+        from libnetfilterqueue import green  # noqa: PLC0415 (not all Pythons have gevent)
 
         yield green
 
@@ -63,7 +64,7 @@ OBJECTS = dict(objects())
 def test_docstring(name: str) -> None:
     """Everything public says what it is, in sentences."""
     doc = OBJECTS[name].__doc__
-    assert doc and doc.strip()
+    assert doc
     assert doc.strip().endswith((".", ")"))
     assert not re.search(r"\b(TODO|FIXME|XXX)\b", doc)
 
@@ -76,10 +77,14 @@ def test_fixture() -> None:
 @pytest.mark.parametrize("cls", EXTENSION, ids=lambda cls: cls.__name__)
 def test_signatures(cls: type) -> None:
     """Editors and help() have the signature of each method of the extension's types."""
-    methods = [value for name, value in vars(cls).items() if inspect.ismethoddescriptor(value)]
+    methods = [
+        value
+        for name, value in vars(cls).items()
+        if inspect.ismethoddescriptor(value) and name != "__del__"  # Python's own
+    ]
     assert methods
     for method in methods:
-        assert list(inspect.signature(method).parameters)[0] == "self"
+        assert next(iter(inspect.signature(method).parameters)) == "self"
 
 
 @pytest.mark.parametrize("path", DIAGRAMS, ids=lambda path: path.stem)
@@ -87,7 +92,8 @@ def test_diagram(path: Path) -> None:
     """Each is told to who can't see it, looks alike, is fit for dark pages, and fetches nothing."""
     root = ET.fromstring(path.read_text())
     assert root.tag == f"{SVG}svg"
-    assert root.findtext(f"{SVG}title") and root.findtext(f"{SVG}desc")
+    assert root.findtext(f"{SVG}title")
+    assert root.findtext(f"{SVG}desc")
     styles = {each.read_text().split("<style>")[1].split("</defs>")[0] for each in DIAGRAMS}
     assert len(styles) == 1
     assert "prefers-color-scheme: dark" in styles.pop()
@@ -100,9 +106,20 @@ def test_diagrams() -> None:
     assert names <= {path.stem for path in DIAGRAMS}
 
 
+def test_plot() -> None:
+    """The plot is that of the recorded figures, and fit for dark pages."""
+    benchmarks = DOCS.parent / "benchmarks"
+    table = json.loads((benchmarks / "results.json").read_text())["tables"][0]
+    drawn = (benchmarks / "results.svg").read_text()
+    texts = {element.text for element in ET.fromstring(drawn).iter(f"{SVG}text")}
+    assert {row["label"] for row in table["rows"] if "missing" not in row} <= texts
+    assert "prefers-color-scheme: dark" in drawn
+
+
 def test_first_program(nfqueue: FakeKernel) -> None:
     """The first page's program decides as it says."""
-    (program,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / "index.md").read_text(), re.M | re.S)
+    page = (DOCS / "index.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
 
     def run() -> None:

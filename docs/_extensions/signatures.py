@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from docutils.nodes import Element
+from sphinx.addnodes import desc_signature
 from sphinx.application import Sphinx
 from sphinx.domains.python import PyAttribute
 
@@ -74,7 +74,7 @@ def members(prefix: str, body: list[ast.stmt]) -> dict[str, tuple[str, str]]:
 STUB = members("libnetfilterqueue", ast.parse((PACKAGE / "_ext.pyi").read_text()).body)
 
 
-def process_signature(
+def process_signature(  # noqa: PLR0917 (the event's)
     app: Sphinx,
     what: str,
     name: str,
@@ -97,7 +97,7 @@ def process_signature(
 class Attribute(PyAttribute):
     """An attribute, with its type if the stub knows it, and with its other name in the module."""
 
-    def handle_signature(self, sig: str, signode: Element) -> tuple[str, str]:
+    def handle_signature(self, sig: str, signode: desc_signature) -> tuple[str, str]:
         """Adds them to what autodoc says."""
         _, type_ = STUB.get(f"{self.options.get('module')}.{sig}", ("", ""))
         type_ = type_ or LIVE.sub(r"\1", self.options.get("type", ""))

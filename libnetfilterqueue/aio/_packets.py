@@ -81,3 +81,4 @@ class PacketStream(Stream[Attachment]):
 
 
 open_queue = PacketStream
+"""A queue as a stream of packets: see PacketStream."""

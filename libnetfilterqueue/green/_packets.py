@@ -74,3 +74,4 @@ class PacketStream(Stream[Attachment]):
 
 
 open_queue = PacketStream
+"""A queue as a stream of packets: see PacketStream."""

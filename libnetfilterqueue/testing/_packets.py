@@ -155,7 +155,7 @@ class KernelPacket(Waitable):
         unknown = attributes.keys() - NAMES
         if unknown:
             raise TypeError(f"enqueue(): no attribute of a packet: {', '.join(sorted(unknown))}")
-        self._attributes = attributes
+        self._attributes: Attributes = attributes
         self._rule = rule
         self._id: int | None = None
         self._number = rule.number

@@ -10,7 +10,6 @@ import errno
 import inspect
 import re
 from collections.abc import Collection, Iterator
-from os.path import commonprefix
 from types import ModuleType
 from typing import Any
 
@@ -74,11 +73,16 @@ MODULES = [f"{module.__name__}." for module in (aio, green, testing)]
 
 def find_target(name: str, place: str) -> str | None:
     """What a name means in a docstring: of several things that which is nearest."""
+
+    def nearness(target: str) -> int:
+        owner = target.rpartition(".")[0]
+        return len(owner) if f"{place}.".startswith(f"{owner}.") else 0
+
     others = tuple(module for module in MODULES if not f"{place}.".startswith(module))
     candidates = TARGETS.get(name, [])
     if "." not in name:
         candidates = [each for each in candidates if not each.startswith(others)]
-    return max(candidates, key=lambda each: len(commonprefix([each, place])), default=None)
+    return max(candidates, key=nearness, default=None)
 
 
 def parameters_of(obj: Any) -> Collection[str]:
@@ -97,30 +101,30 @@ def mark_up(text: str, place: str, parameters: Collection[str]) -> str:
         target = None if name in parameters else find_target(name, place)
         return f":py:obj:`{text} <{target}>`" if target not in (None, place) else f"``{text}``"
 
-    def replace(match: re.Match[str]) -> str:
-        text = match[0]
-        match match.lastgroup:
-            case "span":
-                return code(text[1:-1])
-            case "page":
-                return f":manpage:`{text}`"
-            case "call":
-                return code(text)
-            case "code":
-                return f"``{text}``"
-            case "escaped":
-                return f"\\{text}"
+    def word(text: str, before: str) -> str:
         if page := PAGE.fullmatch(text):
             return f":doc:`/{page[1]}`"
-        is_parameter = text in parameters and PARAMETER.search(match.string, 0, match.start())
+        is_parameter = text in parameters and PARAMETER.search(before)
         is_name = text in TARGETS and text != text.lower()
         is_code = is_parameter or is_name or text in WORDS or CODE.fullmatch(text)
         return code(text) if is_code else text
 
+    def replace(match: re.Match[str]) -> str:
+        text = match[0]
+        replacements = {
+            "span": lambda: code(text[1:-1]),
+            "page": lambda: f":manpage:`{text}`",
+            "call": lambda: code(text),
+            "code": lambda: f"``{text}``",
+            "word": lambda: word(text, match.string[: match.start()]),
+            "escaped": lambda: f"\\{text}",
+        }
+        return replacements[str(match.lastgroup)]()
+
     return TOKEN.sub(replace, text)
 
 
-def process_docstring(
+def process_docstring(  # noqa: PLR0917 (the event's)
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
     """Called by autodoc for each docstring."""

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Real packets of a TCP and a UDP conversation, passing through a queue.
+"""`libnetfilterqueue demo`: packets of a TCP and a UDP conversation, passing through a queue.
 
-Makes itself a private network namespace, so that no rule of this machine is touched, and needs no
-root where user namespaces are allowed.
+It makes itself a private network namespace, so that no rule of this machine is touched, and needs no
+root where user namespaces are allowed. It also does without the extra `cli`, and so reads the
+headers itself: of the few packets that it sends.
 """
 
+import argparse
 import collections
 import contextlib
 import ctypes
@@ -14,13 +16,13 @@ import shutil
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue.cli._errors import CommandError
 
 QUEUE = 1
 TCP_PORT = 8080
@@ -54,18 +56,26 @@ HEADINGS = [
 def isolate() -> None:
     """Move into a new network namespace; without root, as root of a new user namespace."""
     uid, gid = os.geteuid(), os.getegid()
-    flags = CLONE_NEWNET | (CLONE_NEWUSER if uid != 0 else 0)
+    try:
+        unshare(CLONE_NEWNET | (CLONE_NEWUSER if uid != 0 else 0))
+        if uid != 0:
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+            Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+    except OSError as error:
+        raise CommandError(
+            f"no private network namespace here ({error.strerror}); run it as root, or allow user "
+            "namespaces (sysctls user.max_user_namespaces, kernel.unprivileged_userns_clone, "
+            "kernel.apparmor_restrict_unprivileged_userns); in a container: --privileged"
+        ) from error
+
+
+def unshare(flags: int) -> None:
+    """Calls unshare(2)."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(flags) != 0:
-        sys.exit(
-            f"demo: no private network namespace here ({os.strerror(ctypes.get_errno())}).\n"
-            "Run it as root, or allow user namespaces: sysctl user.max_user_namespaces,\n"
-            "kernel.apparmor_restrict_unprivileged_userns; in a container: --privileged."
-        )
-    if uid != 0:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
 
 
 def bring_loopback_up() -> None:
@@ -78,14 +88,14 @@ def add_rule(rule: str, program: str = "iptables") -> None:
     """Add a rule to the namespace's own table."""
     path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if path is None:
-        sys.exit(f"demo: {program} is missing; on Debian and Ubuntu: apt install iptables")
+        raise CommandError(f"{program} is missing; on Debian and Ubuntu: apt install iptables")
     print(f"# {program} {rule}")
     environment = {**os.environ, "XTABLES_LOCKFILE": "/dev/null"}
     done = subprocess.run(
         [path, *rule.split()], check=False, capture_output=True, text=True, env=environment
     )
     if done.returncode != 0:
-        sys.exit(f"demo: {program} failed: {done.stderr.strip()}")
+        raise CommandError(f"{program} failed: {done.stderr.strip()}")
 
 
 # What packets say
@@ -119,10 +129,11 @@ def device(index: int) -> str:
     return socket.if_indextoname(index) if index else "-"
 
 
-class Printer:
-    """The queue's callback: decides on each packet and prints its fields."""
+class Decider:
+    """The queue's callback: decides on each packet and notes its fields."""
 
     def __init__(self) -> None:
+        self.rows: list[str] = []
         self.verdicts: collections.Counter[nfq.Verdict] = collections.Counter()
 
     def __call__(self, packet: nfq.NetfilterQueueData) -> None:
@@ -131,7 +142,7 @@ class Printer:
         verdict = nfq.NF_DROP if data == UNWANTED else nfq.NF_ACCEPT
         packet.set_verdict(verdict)
         self.verdicts[verdict] += 1
-        print(
+        self.rows.append(
             ROW.format(
                 packet.id,
                 packet.hook.name.removeprefix("NF_INET_"),
@@ -201,8 +212,8 @@ def expect(received: bytes, expected: bytes) -> None:
         raise RuntimeError(f"{expected!r} was sent, {received!r} has arrived")
 
 
-def main() -> None:
-    """Set up, talk, and print."""
+def run(_: argparse.Namespace) -> bool:
+    """Set up, talk, and print; returns False, as long as Ctrl-C doesn't interrupt it."""
     isolate()
     bring_loopback_up()
     print("In a network namespace of its own, with these rules:\n")
@@ -210,7 +221,7 @@ def main() -> None:
     add_rule(f"-t mangle -A OUTPUT -p udp -j MARK --set-mark {MARK:#x}", "ip6tables")
     add_rule(f"-A OUTPUT -p udp -j NFQUEUE --queue-num {QUEUE}", "ip6tables")
     add_rule(f"-A INPUT -p udp --dport {UDP_PORT} -j NFQUEUE --queue-num {QUEUE}", "ip6tables")
-    printer = Printer()
+    decider = Decider()
     problems: list[Exception] = []
 
     def talk() -> None:
@@ -225,23 +236,19 @@ def main() -> None:
     start = time.monotonic()
     with nfq.open() as handle:
         handle.create_queue(
-            QUEUE, printer, mode=nfq.NFQNL_COPY_PACKET, flags=nfq.NFQA_CFG_F_UID_GID
+            QUEUE, decider, mode=nfq.NFQNL_COPY_PACKET, flags=nfq.NFQA_CFG_F_UID_GID
         )
         with thread(talk) as talking:
             while talking.is_alive():
                 handle.process(timeout=0.02)
+                while decider.rows:
+                    print(decider.rows.pop(0))
     took = time.monotonic() - start
     if problems:
-        sys.exit(f"demo: the conversations failed: {problems[0]}")
-    accepted, dropped = printer.verdicts[nfq.NF_ACCEPT], printer.verdicts[nfq.NF_DROP]
+        raise CommandError(f"the conversations failed: {problems[0]}")
+    accepted, dropped = decider.verdicts[nfq.NF_ACCEPT], decider.verdicts[nfq.NF_DROP]
     print(
         f"\n{accepted + dropped} packets in {took * 1000:.0f} ms: {accepted} accepted, {dropped} "
         "dropped. Both conversations went well;\nthe rules of this machine were not touched."
     )
-
-
-if __name__ == "__main__":
-    try:
-        main()
-    except OSError as error:
-        sys.exit(f"demo: {error}")
+    return False

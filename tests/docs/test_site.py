@@ -70,7 +70,9 @@ def is_ours(cls: type, name: str) -> bool:
 def test_complete(suffix: str) -> None:
     """The reference has every public name; the enums' members also by their own names."""
     inventory = InventoryFile.loads((BUILT / "objects.inv").read_bytes(), uri="")
-    documented = {name for kind, names in inventory.data.items() if kind[:3] == "py:" for name in names}
+    documented = {
+        name for kind, names in inventory.data.items() if kind[:3] == "py:" for name in names
+    }
     names = set(public_names(import_module(f"libnetfilterqueue{suffix}")))
     assert names
     assert names <= documented, names - documented

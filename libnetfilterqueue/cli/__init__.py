@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command `libnetfilterqueue`, described in docs/command-line.md.
+
+Each subcommand has a module with a function `run`, which is imported when it is asked for: only
+some of them need the packages of the extra `cli`.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from libnetfilterqueue.cli._errors import CommandError
+from libnetfilterqueue.cli._parser import parse
+
+EXTRA = frozenset({"dpkt", "rich"})  # what the extra `cli` installs
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130  # argparse exits with 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line, sys.argv's unless given; returns the exit status.
+
+    0 when the command has done what it was asked or its output is read no further, 1 when it failed
+    and has said so in a line on stderr, 130 when it was interrupted. Raises SystemExit with 2 for a
+    wrong command line and with 0 after --help and --version. To be called in the main thread: it
+    handles signals.
+    """
+    options = parse(arguments)
+    try:
+        module = importlib.import_module(f"{__name__}._{options.command}")
+        interrupted: bool = module.run(options)
+    except KeyboardInterrupt:
+        interrupted = True
+    except BrokenPipeError:
+        forget_output()
+        interrupted = False
+    except (CommandError, OSError, ModuleNotFoundError) as error:
+        print(f"libnetfilterqueue {options.command}: {explain(error)}", file=sys.stderr)
+        return FAILED
+    return INTERRUPTED if interrupted else DONE
+
+
+def explain(error: Exception) -> str:
+    """What the user is told of it."""
+    if isinstance(error, ModuleNotFoundError):
+        if error.name not in EXTRA:
+            raise error
+        return f"needs the package {error.name}: pip install 'libnetfilterqueue[cli]'"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def forget_output() -> None:
+    """Nobody reads it: what is still buffered must not fail when the interpreter ends."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(null, stream.fileno())
+    os.close(null)

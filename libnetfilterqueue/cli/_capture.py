@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Writing packets to pcapng files, as tcpdump does with `-i any`; by dpkt."""
+
+import struct
+from pathlib import Path
+from typing import Any, Self
+
+from dpkt.pcapng import (
+    DLT_LINUX_SLL,
+    PCAPNG_OPT_COMMENT,
+    PCAPNG_OPT_IF_NAME,
+    EnhancedPacketBlockLE,
+    InterfaceDescriptionBlockLE,
+    PcapngOptionLE,
+    SectionHeaderBlockLE,
+)
+from dpkt.sll import SLL
+
+from libnetfilterqueue.cli._record import Record
+
+PCAPNG_OPT_EPB_FLAGS = 2
+INBOUND, OUTBOUND = 1, 2  # bits of that option
+TO_US, FROM_US = 0, 4  # SLL's packet types
+ARPHRD_ETHER, ARPHRD_NONE = 1, 0xFFFE
+SNAPLEN = 0  # no limit
+
+
+class CaptureFile:
+    """A file that packets are written to. A context manager that closes it."""
+
+    def __init__(self, path: str) -> None:
+        self._file = Path(path).open("wb")  # noqa: SIM115 (closed by __exit__)
+        self._interfaces: dict[str | None, int] = {}
+        self._file.write(bytes(SectionHeaderBlockLE()))
+        self._interface(None)  # so that tools can read a file without packets
+
+    def write(self, record: Record) -> None:
+        """Writes a packet with its device, its direction, and the verdict as its comment."""
+        microseconds = round(record.timestamp * 1e6)
+        comes_in = record.indev is not None
+        comment = f"{record.verdict}, mark {record.packet.mark:#x}, uid {record.packet.uid}"
+        block = EnhancedPacketBlockLE(
+            iface_id=self._interface(record.indev or record.outdev),
+            ts_high=microseconds >> 32,
+            ts_low=microseconds & 0xFFFFFFFF,
+            pkt_data=bytes(frame(record)),
+            opts=options(
+                (PCAPNG_OPT_COMMENT, comment.encode()),
+                (PCAPNG_OPT_EPB_FLAGS, struct.pack("<I", INBOUND if comes_in else OUTBOUND)),
+            ),
+        )
+        self._file.write(bytes(block))
+
+    def _interface(self, name: str | None) -> int:
+        if name not in self._interfaces:
+            self._interfaces[name] = len(self._interfaces)
+            named = [(PCAPNG_OPT_IF_NAME, name.encode())] if name else []
+            self._file.write(
+                bytes(
+                    InterfaceDescriptionBlockLE(
+                        linktype=DLT_LINUX_SLL, snaplen=SNAPLEN, opts=options(*named)
+                    )
+                )
+            )
+        return self._interfaces[name]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+
+def options(*pairs: tuple[int, bytes]) -> list[Any]:
+    """pcapng's options, with their end."""
+    return [*(PcapngOptionLE(code=code, data=data) for code, data in pairs), PcapngOptionLE()]
+
+
+def frame(record: Record) -> Any:
+    """The packet with a header that tells its direction, protocol and sender."""
+    packet = record.packet
+    return SLL(
+        type=FROM_US if record.indev is None else TO_US,
+        hrd=ARPHRD_ETHER if len(packet.hw_addr) == 6 else ARPHRD_NONE,
+        hlen=len(packet.hw_addr),
+        hdr=packet.hw_addr,
+        ethtype=packet.hw_protocol,
+        data=packet.get_payload(),
+    )

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line's grammar and help."""
+
+import argparse
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from libnetfilterqueue.cli._filters import parse_filter
+from libnetfilterqueue.cli._verdicts import parse_verdict
+
+T = TypeVar("T")
+
+STATUSES = """\
+exit status:
+  0    done; of watch and status also: ended by SIGTERM, or nobody reads the output any more
+  1    failed; a line on stderr says why
+  2    the command line is wrong
+  130  interrupted by Ctrl-C
+"""
+
+MAIN = f"""\
+examples:
+  libnetfilterqueue demo
+  libnetfilterqueue watch 1 --filter proto=udp --filter port=53
+  libnetfilterqueue status --interval 2
+
+{STATUSES}"""
+
+DEMO = f"""\
+It works in a network namespace of its own: the rules of this machine stay as they are. Without root
+that takes user namespaces. iptables and ip6tables have to be installed.
+
+example:
+  libnetfilterqueue demo
+
+{STATUSES}"""
+
+WATCH = f"""\
+It binds the queue, gives each packet the verdict, and then prints a line with: the time; the
+verdict; the device that the packet comes in by, ">", and the one that it leaves by; its addresses
+and ports, protocol, TCP flags and the length of its data; its mark; the user who has sent it.
+A summary follows on stderr. Binding takes CAP_NET_ADMIN, and a rule that sends packets to the queue:
+
+  iptables -A OUTPUT -p udp -j NFQUEUE --queue-num 1
+
+verdicts:
+  accept   the packet goes on to the next rule table or hook (NF_ACCEPT)
+  drop     it is thrown away (NF_DROP)
+  stop     it leaves the hook: its other rule tables do not see it (NF_STOP)
+  queue:N  it goes to queue N (NF_QUEUE)
+
+filters:
+  host=ADDRESS[/LENGTH]  from or to an address, or any of a network
+  port=NUMBER            from or to a port of TCP, UDP or SCTP
+  proto=NAME|NUMBER      what IP carries: tcp, udp, icmp, icmpv6, 132, ...
+Of several with the same key one has to match. What matches none gets the same verdict as all else,
+but no line, and is not written.
+
+examples:
+  libnetfilterqueue watch 1
+  libnetfilterqueue watch 1 --filter host=10.0.0.0/8 --filter port=53 --filter port=853
+  libnetfilterqueue watch 1 --verdict queue:2 --count 100 --write queued.pcapng
+  libnetfilterqueue watch 1 --json | jq 'select(.uid == 1000)'
+
+{STATUSES}"""
+
+STATUS = f"""\
+What the kernel tells of a queue since it was bound: the program that has bound it and its port id,
+the packets that wait, how much of each it copies, how many there were, and how many were dropped
+because the queue or the socket's receive buffer was full. With --interval also how many of them a
+second since the sample before. The kernel tells root only, and the queues of one network namespace.
+
+examples:
+  libnetfilterqueue status
+  libnetfilterqueue status --interval 2 --count 10
+  libnetfilterqueue status --json | jq '.queue_dropped + .user_dropped'
+
+{STATUSES}"""
+
+
+def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Has argparse print what the ValueError says."""
+
+    def convert(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def number_in(least: int, most: int) -> Callable[[str], int]:
+    """What reads a number of that range."""
+
+    def parse(text: str) -> int:
+        if not (text.isdecimal() and least <= int(text) <= most):
+            raise ValueError(f"{text!r} is no number from {least} to {most}")
+        return int(text)
+
+    return checked(parse)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0.01 <= seconds <= 86400:
+        raise ValueError(f"{text} is not from 0.01 to 86400 seconds")
+    return seconds
+
+
+COUNT = number_in(1, 2**63 - 1)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options, with the subcommand's name as `command`."""
+    parser = argparse.ArgumentParser(
+        prog="libnetfilterqueue",
+        description="Try and watch Linux's NFQUEUE.",
+        epilog=MAIN,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    version = importlib.metadata.version("libnetfilterqueue")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add(commands, "demo", "show real packets passing through a queue", DEMO)
+    watch = _add(commands, "watch", "print a line for each packet of a queue", WATCH)
+    _add_watch_options(watch)
+    status = _add(commands, "status", "print what the kernel tells of its queues", STATUS)
+    _add_status_options(status)
+    options = parser.parse_args(arguments)
+    if options.command == "watch" and options.verdict.name == f"queue:{options.queue}":
+        watch.error("argument --verdict: the packets would come back to this queue for ever")
+    if options.command == "status" and options.count and not options.interval:
+        status.error("argument --count: not allowed without --interval")
+    return options
+
+
+def _add(commands: Any, name: str, summary: str, epilog: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser
+
+
+def _add_watch_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "queue", metavar="QUEUE", type=number_in(0, 0xFFFF), help="the queue's number, 0 to 65535"
+    )
+    parser.add_argument(
+        "--verdict",
+        metavar="VERDICT",
+        type=checked(parse_verdict),
+        default="accept",
+        help="what becomes of all packets: accept (the default), drop, stop, queue:N",
+    )
+    parser.add_argument(
+        "--fail-open",
+        action="store_true",
+        help="have the kernel let pass, unseen, what finds the queue or the receive buffer full "
+        "(NFQA_CFG_F_FAIL_OPEN); otherwise it drops that",
+    )
+    parser.add_argument(
+        "--count", metavar="N", type=COUNT, help="end after N packets have got their line"
+    )
+    parser.add_argument(
+        "--filter",
+        metavar="KEY=VALUE",
+        type=checked(parse_filter),
+        action="append",
+        default=[],
+        help="show only what matches: host=, port=, proto=; may be given several times",
+    )
+    parser.add_argument(
+        "--write",
+        metavar="FILE",
+        help="also write the packets shown to a pcapng file, for tcpdump, tshark and the like",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
+
+
+def _add_status_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--interval",
+        metavar="S",
+        type=checked(_seconds),
+        help="print it every S seconds, with rates; fractions are allowed",
+    )
+    parser.add_argument("--count", metavar="N", type=COUNT, help="end after N samples")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, one object a queue on a line"
+    )

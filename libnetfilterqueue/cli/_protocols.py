@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The protocols that IP carries, by the names which the C library's headers give them."""
+
+import socket
+
+# No packet carries those from IPPROTO_RAW on: they are for the socket API.
+NUMBERS = {
+    name.removeprefix("IPPROTO_").lower(): int(number)
+    for name, number in vars(socket).items()
+    if name.startswith("IPPROTO_") and 0 < number < socket.IPPROTO_RAW
+}
+_NAMES = {number: name for name, number in NUMBERS.items()}
+
+
+def protocol_name(number: int) -> str:
+    """Its name, or its number in digits."""
+    return _NAMES.get(number, str(number))

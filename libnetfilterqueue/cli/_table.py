@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table that `status` prints."""
+
+from datetime import datetime
+
+from rich.table import Table
+from rich.text import Text
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue.cli._output import Output
+from libnetfilterqueue.cli._status import Line, Sample
+
+def show_table(sample: Sample, lines: list[Line]) -> None:
+    """Prints the table under its time."""
+    console = Output()
+    console.print(datetime.fromtimestamp(sample.timestamp).strftime("%H:%M:%S"), style="dim")
+    if not lines:
+        console.print("no queue is bound")
+        return
+    console.print(make_table(lines))
+
+
+def make_table(lines: list[Line]) -> Table:
+    """A row a queue; counters have their rate below."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("queue", "waiting", "copied", "packets", "queue full", "buffer full", "portid"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("program", overflow="ellipsis", no_wrap=True)
+    for line in lines:
+        table.add_row(*cells(line))
+    return table
+
+
+def cells(line: Line) -> list[str | Text]:
+    """What a row consists of."""
+    status, rates = line.status, line.rates
+    return [
+        str(status.queue),
+        str(status.waiting),
+        copied(status),
+        counter(status.id_sequence, rates and rates.packets),
+        counter(status.queue_dropped, rates and rates.queue_dropped, "red"),
+        counter(status.user_dropped, rates and rates.user_dropped, "red"),
+        str(status.portid),
+        line.program.command if line.program else "?",
+    ]
+
+
+def counter(total: int, rate: float | None, style: str = "") -> Text:
+    """A counter, and what came a second; coloured if there was anything."""
+    text = str(total) if rate is None else f"{total}\n{rate:.1f}/s"
+    return Text(text, style=style if total else "")
+
+
+def copied(status: nfq.QueueStatus) -> str:
+    """How many bytes of a packet it copies, or "meta" or "none"."""
+    if status.copy_mode == nfq.NFQNL_COPY_PACKET:
+        return str(status.copy_range)
+    return status.copy_mode.name.removeprefix("NFQNL_COPY_").lower()

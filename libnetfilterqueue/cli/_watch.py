@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`libnetfilterqueue watch`."""
+
+import argparse
+import contextlib
+import selectors
+import socket
+import sys
+import time
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue.cli._capture import CaptureFile
+from libnetfilterqueue.cli._filters import combine
+from libnetfilterqueue.cli._output import Output
+from libnetfilterqueue.cli._record import Record
+from libnetfilterqueue.cli._signals import awaitable_signals, is_interrupt
+
+BATCH = 64  # packets that are read before the first of them is printed
+RCVBUF = 1 << 21  # bytes; about maxlen's 1024 packets of 1500 bytes have room
+
+
+class Watch:
+    """Gives each packet of a queue its verdict, and shows those that are wanted."""
+
+    def __init__(self, options: argparse.Namespace, capture: CaptureFile | None) -> None:
+        self._options = options
+        self._capture = capture
+        self._matches = combine(options.filter)
+        self._output = Output()
+        self._batch: list[tuple[nfq.NetfilterQueueData, float]] = []
+        self._start = time.monotonic()
+        self.packets = 0
+        self.bytes = 0
+        self.shown = 0
+
+    def __call__(self, packet: nfq.NetfilterQueueData) -> None:
+        """The queue's callback: no packet waits until others are printed."""
+        packet.set_verdict(self._options.verdict.number)
+        self._batch.append((packet, time.time()))
+
+    def run(self, handle: nfq.NetfilterQueueHandle, signals: socket.socket) -> bool:
+        """Watches until a signal comes or enough is shown; returns whether it was SIGINT."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(signals, selectors.EVENT_READ)
+            selector.register(handle, selectors.EVENT_READ)
+            while not self._done:
+                ready = [key.fileobj for key, _ in selector.select()]
+                if signals in ready:
+                    return is_interrupt(signals)
+                handle.process(self._room)
+                self._show()
+        return False
+
+    @property
+    def _done(self) -> bool:
+        return self.shown == self._options.count
+
+    @property
+    def _room(self) -> int:
+        """How many packets may be read: none that would have to be shown beyond --count."""
+        count = self._options.count
+        return BATCH if count is None else min(BATCH, count - self.shown)
+
+    def _show(self) -> None:
+        batch, self._batch = self._batch, []
+        self.packets += len(batch)
+        for packet, read_at in batch:
+            self.bytes += packet.original_length
+            record = Record.of(packet, self._options.verdict.name, read_at)
+            if self._matches(record.fields):
+                self.shown += 1
+                if self._capture is not None:
+                    self._capture.write(record)
+                self._print(record)
+
+    def _print(self, record: Record) -> None:
+        """Prints a line at once. Where no colours are wanted it does without rich, which is slow."""
+        if not self._options.json and self._output.is_terminal:
+            self._output.print(record.line(), soft_wrap=True)
+        else:
+            print(record.json() if self._options.json else record.line().plain, flush=True)
+
+    def summary(self, handle: nfq.NetfilterQueueHandle) -> str:
+        """What there was, for people. To be called before the queue is gone."""
+        stats = handle.stats()
+        lines = [
+            f"{self.packets} packets, {self.bytes} bytes in {time.monotonic() - self._start:.1f} s",
+            f"{self.shown} packets shown",
+            *kernel_drops(self._options.queue),
+            f"{stats.overruns} overruns",
+            f"{stats.truncated} packets cut short",
+        ]
+        if stats.verdict_errors:
+            lines.append(f"{stats.verdict_errors} verdicts refused by the kernel")
+        return "\n".join(lines)
+
+
+def kernel_drops(number: int) -> list[str]:
+    """What the kernel has counted for a queue, which it tells root only."""
+    try:
+        table = {status.queue: status for status in nfq.queue_status()}
+    except OSError:
+        return ["packets dropped by the kernel: unknown, it tells root only"]
+    status = table[number]
+    return [
+        f"{status.queue_dropped} packets dropped by the kernel because the queue was full",
+        f"{status.user_dropped} packets dropped by the kernel because the receive buffer was full",
+    ]
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Runs it; returns whether it was interrupted."""
+    flags = nfq.NFQA_CFG_F_UID_GID
+    if options.fail_open:
+        flags |= nfq.NFQA_CFG_F_FAIL_OPEN
+    with contextlib.ExitStack() as stack:
+        capture = stack.enter_context(CaptureFile(options.write)) if options.write else None
+        watch = Watch(options, capture)
+        signals = stack.enter_context(awaitable_signals())
+        handle = stack.enter_context(nfq.open())
+        handle.rcvbuf = RCVBUF
+        handle.create_queue(
+            options.queue,
+            watch,
+            mode=nfq.NFQNL_COPY_PACKET,
+            flags=flags,
+            default_verdict=options.verdict.number,
+        )
+        print(f"Queue {options.queue} is bound; Ctrl-C ends.", file=sys.stderr, flush=True)
+        try:
+            return watch.run(handle, signals)
+        finally:
+            print(watch.summary(handle), file=sys.stderr, flush=True)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The checklist of a release: checks each item, and shows it.
+
+Changes nothing but the tag, which it makes with --tag when all is well. What leaves this machine,
+the push and the upload, is left to you: it says how.
+"""
+
+import argparse
+import datetime
+import json
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+NAME = "libnetfilterqueue"
+TASKS = ("lint", "test", "docs", "wheel")  # of ./dev; the last one leaves its files in dist
+
+
+class CheckError(Exception):
+    """What is wrong with an item."""
+
+
+def check(right: bool, wrong: str) -> None:
+    """Raises CheckError with what is wrong unless it is right."""
+    if not right:
+        raise CheckError(wrong)
+
+
+def output(*command: str) -> str:
+    """What a command prints."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    check(done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def check_tree() -> None:
+    """Nothing is changed that is not committed."""
+    changed = output("git", "status", "--porcelain")
+    check(not changed, f"not committed:\n{changed}")
+
+
+def check_branch() -> None:
+    """The branch is main."""
+    branch = output("git", "branch", "--show-current").strip()
+    check(branch == "main", f"it is {branch or 'none'}")
+
+
+def check_tag(version: str) -> None:
+    """There is no tag of that name."""
+    check(not output("git", "tag", "--list", f"v{version}"), f"there is a tag v{version}")
+
+
+def check_version(version: str) -> None:
+    """meson.build has the version."""
+    project = json.loads(output("meson", "introspect", "--projectinfo", "meson.build"))
+    check(project["version"] == version, f"it says {project['version']}")
+
+
+def check_changelog(version: str) -> None:
+    """The first heading is that of the version and of today, and says something."""
+    text = Path("CHANGELOG.md").read_text()
+    _, heading, section = re.split(r"^## (.*)$", text, maxsplit=1, flags=re.MULTILINE)
+    section, _, _ = section.partition("\n## ")
+    wanted = f"{version}, {datetime.datetime.now(datetime.UTC).date()}"
+    check(heading == wanted, f"the first heading is '{heading}', not '{wanted}'")
+    check("\n- " in section, "nothing stands under it")
+
+
+def run(task: str) -> None:
+    """Runs one of ./dev's tasks, which shows its own progress."""
+    status = subprocess.run(["./dev", task], check=False).returncode
+    check(status == 0, f"./dev {task} exited with {status}")
+
+
+def check_sdist(version: str) -> None:
+    """The source distribution has what git has, and its metadata."""
+    path = Path("dist", f"{NAME}-{version}.tar.gz")
+    check(path.exists(), f"there is no {path}")
+    with tarfile.open(path) as archive:
+        files = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    expected = {*output("git", "ls-files").splitlines(), "PKG-INFO"}
+    check(files >= expected, f"missing: {', '.join(sorted(expected - files))}")
+    check(files <= expected, f"not in git: {', '.join(sorted(files - expected))}")
+
+
+def check_wheels(version: str) -> None:
+    """There is a wheel, for the manylinux or musllinux that it runs on."""
+    wheels = [path.name for path in Path("dist").glob("*.whl")]
+    check(bool(wheels), "there is none in dist")
+    for wheel in wheels:
+        right = re.fullmatch(rf"{NAME}-{re.escape(version)}-.*-(many|musl)linux.*\.whl", wheel)
+        check(right is not None, f"{wheel} is not to be uploaded")
+
+
+def items(version: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """All that is to be checked, the quick items first."""
+    yield "the tree is clean", check_tree
+    yield "the branch is main", check_branch
+    yield f"the tag v{version} is free", partial(check_tag, version)
+    yield f"meson.build says {version}", partial(check_version, version)
+    yield f"CHANGELOG.md begins with {version} and today's date", partial(check_changelog, version)
+    for task in TASKS:
+        yield f"./dev {task}", partial(run, task)
+    yield "the source distribution has the files that git has", partial(check_sdist, version)
+    yield "the wheels are for every Linux of their kind", partial(check_wheels, version)
+    yield "the tree is clean after all that", check_tree
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The version, and whether to tag."""
+    parser = argparse.ArgumentParser(prog="./dev release", description=__doc__)
+    parser.add_argument("version", metavar="VERSION", help="the version to be released, X.Y.Z")
+    parser.add_argument("--tag", action="store_true", help="make the tag vVERSION at the end")
+    arguments = parser.parse_args()
+    if not re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", arguments.version):
+        parser.error(f"a version is X.Y.Z, or X.Y.Za1, b1 or rc1, not {arguments.version}")
+    return arguments
+
+
+def main() -> None:
+    """Goes through the list, up to the first item that fails."""
+    arguments = parse_arguments()
+    version = arguments.version
+    for what, checked in items(version):
+        print(f"[ ] {what}", flush=True)
+        try:
+            checked()
+        except CheckError as error:
+            sys.exit(f"[-] {what}: {error}")
+        print(f"[x] {what}", flush=True)
+    tag = ["git", "tag", "--annotate", f"v{version}", "--message", f"{NAME} {version}"]
+    if arguments.tag:
+        output(*tag)
+        print(f"[x] the tag v{version} is made")
+    else:
+        print(f"[ ] the tag: ./dev release {version} --tag")
+    print(f"[ ] the push: git push origin main v{version}")
+    print("[ ] the upload: twine upload dist/*")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What `libnetfilterqueue watch` tells of packets of all kinds, on the fake kernel."""
+
+import json
+import re
+import socket
+from concurrent.futures import Future
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from netns import TIMEOUT, background
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+)
+from scapy.layers.ipsec import ESP
+from scapy.layers.sctp import SCTP, SCTPChunkCookieAck
+from scapy.packet import Packet, Raw
+
+from libnetfilterqueue.cli import main
+from libnetfilterqueue.cli._dissect import Dissected, dissect
+from libnetfilterqueue.testing import FakeKernel, KernelPacket
+
+V4 = {"src": "192.0.2.1", "dst": "198.51.100.2"}
+V6 = {"src": "2001:db8::1", "dst": "2001:db8::2"}
+BETWEEN_V4 = "IP 192.0.2.1 > 198.51.100.2: "
+BETWEEN_V6 = "IP6 2001:db8::1 > 2001:db8::2: "
+ETH_P_IP, ETH_P_IPV6, ETH_P_ARP = 0x800, 0x86DD, 0x806
+NOON = 1_000_000_000.25
+
+
+class Watched(NamedTuple):
+    """What it has printed, and the packets as the kernel has them."""
+
+    lines: list[str]
+    packets: list[KernelPacket]
+
+
+class Watch:
+    """Runs `watch 1` with some options on packets that come; the last of them must be shown."""
+
+    def __init__(self, kernel: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
+        self._kernel = kernel
+        self._capsys = capsys
+
+    def __call__(
+        self, *packets: Packet | bytes, options: str = "", shown: int | None = None, **attributes: Any
+    ) -> Watched:
+        def enqueue() -> list[KernelPacket]:
+            self._kernel.listening(1).wait(TIMEOUT)
+            return self._kernel.enqueue_all(packets, **attributes)
+
+        enqueuing: Future[list[KernelPacket]] = background(enqueue)
+        count = str(len(packets) if shown is None else shown)
+        assert main(["watch", "1", "--count", count, *options.split()]) == 0
+        return Watched(self._capsys.readouterr().out.splitlines(), enqueuing.result(TIMEOUT))
+
+
+@pytest.fixture
+def watch(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> Watch:
+    return Watch(nfqueue, capsys)
+
+
+def described(line: str) -> str:
+    """A line from the addresses on."""
+    return line.split("> ", 1)[1] if line.count(">") > 1 else line.split(">", 1)[1].lstrip()
+
+
+@pytest.mark.parametrize(
+    ("packet", "expected"),
+    [
+        (
+            IP(**V4) / TCP(sport=1234, dport=80, flags="S"),
+            "IP 192.0.2.1.1234 > 198.51.100.2.80: Flags [S], length 0",
+        ),
+        (
+            IP(**V4) / TCP(sport=80, dport=1234, flags="SA", options=[("MSS", 1460)]) / b"data",
+            "IP 192.0.2.1.80 > 198.51.100.2.1234: Flags [S.], length 4",
+        ),
+        (
+            IPv6(**V6) / TCP(sport=80, dport=1234, flags=0) / b"data",
+            "IP6 2001:db8::1.80 > 2001:db8::2.1234: Flags [none], length 4",
+        ),
+        (
+            IPv6(**V6) / UDP(sport=53, dport=53) / b"data",
+            "IP6 2001:db8::1.53 > 2001:db8::2.53: UDP, length 4",
+        ),
+        (
+            IP(**V4) / SCTP(sport=5, dport=6) / SCTPChunkCookieAck(),
+            "IP 192.0.2.1.5 > 198.51.100.2.6: SCTP, length 4",
+        ),
+        (IP(**V4) / ICMP(type=3, code=1) / b"data", BETWEEN_V4 + "ICMP type 3 code 1, length 12"),
+        (IPv6(**V6) / ICMPv6EchoRequest(), BETWEEN_V6 + "ICMPV6 type 128 code 0, length 8"),
+        (IP(**V4, proto=200) / b"data", BETWEEN_V4 + "200, length 4"),
+        (IP(**V4, proto="gre") / b"data", BETWEEN_V4 + "GRE, length 4"),
+        (IP(**V4) / ESP(data=bytes(16)), BETWEEN_V4 + "ESP, length 24"),
+        (IPv6(**V6) / ESP(data=bytes(16)), BETWEEN_V6 + "ESP, length 24"),
+        # A header that is cut, within a packet that is not.
+        (IP(**V4, proto="tcp") / b"data", BETWEEN_V4 + "TCP, length 4"),
+        (IP(**V4, frag=2, proto="udp") / bytes(16), BETWEEN_V4 + "UDP, length 16"),
+        (
+            IPv6(**V6) / IPv6ExtHdrDestOpt() / UDP(sport=1, dport=2) / b"data",
+            "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
+        ),
+        (
+            IPv6(**V6) / IPv6ExtHdrFragment(offset=2, nh=socket.IPPROTO_UDP) / Raw(bytes(16)),
+            BETWEEN_V6 + "UDP, length 16",
+        ),
+        (
+            IPv6(**V6)
+            / IPv6ExtHdrHopByHop()
+            / IPv6ExtHdrFragment(offset=2, nh=socket.IPPROTO_UDP)
+            / Raw(bytes(16)),
+            BETWEEN_V6 + "UDP, length 16",
+        ),
+        (b"\x45", "malformed IP, length 1"),
+    ],
+)
+def test_protocols(watch: Watch, packet: Packet | bytes, expected: str) -> None:
+    """Each is described as far as it can be read."""
+    ((line,), (queued,)) = watch(packet)
+    assert line.endswith(f" accept > {expected}")
+    assert queued.passed
+
+
+def test_no_ip(watch: Watch) -> None:
+    """What a bridge passes need not be IP."""
+    ((line,), _) = watch(bytes(28), hw_protocol=ETH_P_ARP, family=socket.AF_BRIDGE)
+    assert line.endswith(" accept > ethertype 0x0806, length 28")
+
+
+def test_attributes(watch: Watch) -> None:
+    """The kernel's timestamp, in local time; devices; mark; user."""
+    packet = IP(**V4) / UDP(sport=1, dport=2) / b"data"
+    ((line,), _) = watch(packet, timestamp=NOON, indev=1, outdev=1, mark=0x2A, uid=1000)
+    when = datetime.fromtimestamp(NOON).strftime("%H:%M:%S.250000")
+    udp = "IP 192.0.2.1.1 > 198.51.100.2.2: UDP, length 4"
+    assert line == f"{when} accept lo>lo {udp}, mark 0x2a, uid 1000"
+
+
+def test_cut_short(watch: Watch) -> None:
+    """A packet of which the kernel had no room for all."""
+    ((line,), _) = watch(IP(**V4) / UDP(sport=1, dport=2) / b"data", original_length=70000)
+    assert line.endswith("UDP, length 4, cut short")
+    ((line,), _) = watch(
+        IP(**V4) / UDP(sport=1, dport=2) / b"data", original_length=70000, options="--json"
+    )
+    told = json.loads(line)
+    assert (told["length"], told["data_length"], told["truncated"]) == (70000, 4, True)
+
+
+def test_json(watch: Watch) -> None:
+    """Numbers are numbers, and what is not there is null."""
+    packets = [
+        IPv6(**V6) / TCP(sport=1, dport=2, flags="PA") / b"data",
+        IPv6(**V6) / ICMPv6EchoRequest(),
+        b"",
+    ]
+    lines, _ = watch(
+        *packets,
+        options="--json --verdict drop",
+        timestamp=NOON,
+        hw_addr=bytes(range(6)),
+        hw_protocol=ETH_P_IPV6,
+        indev=1,
+    )
+    tcp, icmp, nothing = map(json.loads, lines)
+    assert (tcp["timestamp"], tcp["indev"], tcp["outdev"]) == (NOON, "lo", None)
+    assert (tcp["hw_addr"], tcp["hw_protocol"]) == ("00:01:02:03:04:05", ETH_P_IPV6)
+    assert (tcp["verdict"], tcp["uid"], tcp["gid"]) == ("drop", None, None)
+    assert (tcp["saddr"], tcp["daddr"], tcp["protocol"]) == ("2001:db8::1", "2001:db8::2", "tcp")
+    assert (tcp["sport"], tcp["dport"], tcp["flags"], tcp["data_length"]) == (1, 2, "P.", 4)
+    assert (icmp["protocol"], icmp["icmp_type"], icmp["icmp_code"]) == ("icmpv6", 128, 0)
+    assert icmp["sport"] is icmp["dport"] is icmp["flags"] is None
+    for name in ("saddr", "daddr", "protocol", "sport", "dport", "data_length"):
+        assert nothing[name] is None
+
+
+DNS = IP(**V4) / UDP(sport=5000, dport=53)
+HTTP = IP(**V4) / TCP(sport=80, dport=5000)
+PING = IPv6(**V6) / ICMPv6EchoRequest()
+FRAGMENT = IP(**V4, frag=2, proto="udp") / b"\x00\x35\x00\x35"
+
+
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        ("port=53", [DNS]),
+        ("port=5000", [DNS, HTTP]),
+        ("port=53 port=80", [DNS, HTTP]),
+        ("proto=udp", [DNS, FRAGMENT]),
+        ("proto=17", [DNS, FRAGMENT]),
+        ("proto=udp proto=tcp", [DNS, HTTP, FRAGMENT]),
+        ("proto=icmpv6", [PING]),
+        ("host=192.0.2.1", [DNS, HTTP, FRAGMENT]),
+        ("host=198.51.100.0/24", [DNS, HTTP, FRAGMENT]),
+        ("host=198.51.100.77/24", [DNS, HTTP, FRAGMENT]),
+        ("host=2001:db8::/32", [PING]),
+        ("host=0.0.0.0/0 host=::/0", [DNS, HTTP, PING, FRAGMENT]),
+        ("host=192.0.2.1 proto=udp port=53", [DNS]),
+        ("host=192.0.2.2 proto=udp port=53", []),
+        ("proto=icmpv6 port=53", []),
+    ],
+)
+def test_filters(watch: Watch, filters: str, expected: list[Packet]) -> None:
+    """One of those with the same key, for each key; everything else passes without a line."""
+    options = " ".join(f"--filter {text}" for text in filters.split())
+    number = len(expected)
+    last = IP(src="203.0.113.1", dst="203.0.113.1", proto="udp", len=28) / b"\x00\x35\x00\x35"
+    lines, packets = watch(
+        *[DNS, HTTP, PING, FRAGMENT, b"", last], options=options + " --json", shown=max(number, 1)
+    ) if number else ([], [])
+    protocols = [json.loads(line)["protocol"] for line in lines]
+    assert len(protocols) == number
+    assert all(packet.passed for packet in packets)
+
+
+class Case(NamedTuple):
+    hw_protocol: int
+    payload: bytes
+
+
+PAYLOADS = st.one_of(
+    st.binary(max_size=200),
+    st.builds(
+        lambda header, rest: header + rest,
+        st.sampled_from([bytes(IP(**V4, proto=number)) for number in range(256)]),
+        st.binary(max_size=200),
+    ),
+    st.builds(
+        lambda header, rest: header + rest,
+        st.sampled_from([bytes(IPv6(**V6, nh=number, plen=200)) for number in range(256)]),
+        st.binary(max_size=200),
+    ),
+)
+
+
+@given(st.sampled_from([ETH_P_IP, ETH_P_IPV6]), PAYLOADS)
+def test_any_bytes(hw_protocol: int, payload: bytes) -> None:
+    """Whatever a packet holds, it is read as far as possible, and nothing is raised."""
+    fields = dissect(hw_protocol, payload)
+    assert (fields.saddr is None) == (fields == Dissected())
+
+
+def test_packets_in_packets() -> None:
+    """However deep: it takes neither long nor too much of the stack."""
+    layer = bytes(IP(**V4, proto=4, len=0))
+    fields = dissect(ETH_P_IP, layer * (65531 // len(layer)))
+    assert fields in (Dissected(), fields)

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`libnetfilterqueue watch` on the real kernel, as a program of its own."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from capabilities import only
+from netns import PORT, QUEUED_PORT, TIMEOUT, Counter, UdpPair, background, iptables, queue_rule
+from programs import COMMAND, Program, command_line
+from queues import accepting, process_until
+from scapy.layers.inet import IP, UDP
+from scapy.utils import RawPcapNgReader
+
+import libnetfilterqueue as nfq
+
+TIME = r"\d\d:\d\d:\d\d\.\d{6}"
+DATAGRAM = rf"IP 127\.0\.0\.1\.{QUEUED_PORT} > 127\.0\.0\.1\.{PORT}: UDP"
+
+
+@contextlib.contextmanager
+def watching(directory: Path, *arguments: object, queue: int = 1) -> Iterator[Program]:
+    """It runs, and has bound the queue."""
+    with command_line(directory, "watch", queue, *arguments) as program:
+        program.wait_until(lambda: f"Queue {queue} is bound" in program.errors)
+        yield program
+
+
+def as_this_user() -> str:
+    return f"uid {os.geteuid()}"
+
+
+def test_lines(udp: UdpPair, tmp_path: Path) -> None:
+    """A line a packet: time, verdict, devices, addresses and ports, length, mark and user."""
+    iptables(f"-t raw -I OUTPUT -p udp --sport {QUEUED_PORT} -j MARK --set-mark 0x2a")
+    with watching(tmp_path) as program:
+        udp.send(b"data", bytes(100))
+        assert udp.recv() == b"data"
+        program.wait_for("\n", 2)
+        program.end(signal.SIGINT, 130)
+    marks = f"mark 0x2a, {as_this_user()}"
+    first, second = program.output.splitlines()
+    assert re.fullmatch(rf"{TIME} accept >lo {DATAGRAM}, length 4, {marks}", first)
+    assert re.fullmatch(rf"{TIME} accept >lo {DATAGRAM}, length 100, {marks}", second)
+
+
+def test_summary(udp: UdpPair, tmp_path: Path) -> None:
+    """Packets, bytes and seconds, and what the kernel has dropped as far as it tells."""
+    with watching(tmp_path, "--filter", "port=1") as program:
+        udp.send(b"data", bytes(100))
+        assert [udp.recv(), udp.recv()] == [b"data", bytes(100)]
+        program.end(signal.SIGTERM, 0)
+    assert program.output == ""
+    lines = program.errors.splitlines()
+    assert re.fullmatch(r"2 packets, 160 bytes in \d+\.\d s", lines[1])
+    assert lines[2] == "0 packets shown"
+    try:
+        nfq.queue_status()
+    except PermissionError:
+        assert lines[3] == "packets dropped by the kernel: unknown, it tells root only"
+    else:
+        assert lines[3] == "0 packets dropped by the kernel because the queue was full"
+        assert lines[4] == "0 packets dropped by the kernel because the receive buffer was full"
+    assert lines[-2:] == ["0 overruns", "0 packets cut short"]
+
+
+def test_count(udp: UdpPair, tmp_path: Path) -> None:
+    """It ends by itself after so many lines, and what waits besides has its verdict."""
+    with watching(tmp_path, "--count", 3) as program:
+        program.process.send_signal(signal.SIGSTOP)
+        sent = [b"%d" % number for number in range(10)]
+        udp.send(*sent)
+        program.process.send_signal(signal.SIGCONT)
+        program.ends()
+    assert program.output.count("\n") == 3
+    assert udp.arrivals() == sent
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+@pytest.mark.parametrize(("verdict", "passes"), [("accept", True), ("stop", True), ("drop", False)])
+def test_ended_with_packets_in_flight(
+    udp: UdpPair, tmp_path: Path, signum: signal.Signals, status: int, verdict: str, passes: bool
+) -> None:
+    """Packets that it has not even read get the verdict when a signal ends it: all of them."""
+    with watching(tmp_path, "--verdict", verdict) as program:
+        udp.send(b"before")
+        program.wait_for(f" {verdict} ")
+        program.process.send_signal(signal.SIGSTOP)
+        sent = [b"%d" % number for number in range(200)]
+        udp.send(*sent)
+        program.process.send_signal(signum)
+        program.process.send_signal(signal.SIGCONT)
+        program.ends(status)
+    assert udp.arrivals() == ([b"before", *sent] if passes else [])
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_ended_under_traffic(tmp_path: Path, signum: signal.Signals) -> None:
+    """Of packets that go on coming while a signal ends it none is lost."""
+    queue_rule(1, bypass=True)
+    with UdpPair() as udp, watching(tmp_path) as program:
+        udp.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        sent = [b"%d" % number for number in range(300)]
+
+        def send() -> None:
+            for data in sent:
+                udp.send(data)
+                time.sleep(0.001)
+
+        sending = background(send)
+        program.wait_for("\n", 50)
+        program.end(signum, 130 if signum == signal.SIGINT else 0)
+        assert not sending.done()
+        sending.result(TIMEOUT)
+        assert udp.arrivals() == sent
+
+
+def test_stop(udp: UdpPair, tmp_path: Path) -> None:
+    """NF_STOP: the hook's later tables do not see the packet."""
+    later = Counter("OUTPUT", f"-p udp --sport {QUEUED_PORT}", table="mangle")
+    with watching(tmp_path, "--verdict", "stop", "--count", 1) as program:
+        udp.send(b"data")
+        assert udp.recv() == b"data"
+        program.ends()
+    assert re.fullmatch(rf"{TIME} stop   >lo {DATAGRAM}, .*\n", program.output)
+    assert later.packets == 0
+
+
+def test_to_another_queue(udp: UdpPair, tmp_path: Path, handle: nfq.NetfilterQueueHandle) -> None:
+    """NF_QUEUE: the packet goes on to the queue that is named."""
+    seen: list[bytes] = []
+    handle.create_queue(2, accepting(seen), mode=nfq.NFQNL_COPY_PACKET)
+    with watching(tmp_path, "--verdict", "queue:2", "--count", 1) as program:
+        udp.send(b"data")
+        process_until(handle, lambda: seen)
+        program.ends()
+    assert seen == udp.arrivals() == [b"data"]
+    assert " queue:2 >lo " in program.output
+
+
+def test_filters(udp: UdpPair, tmp_path: Path) -> None:
+    """What does not match gets its verdict without a line."""
+    iptables("-t raw -A OUTPUT -p icmp -j NFQUEUE --queue-num 1")
+    options = ["--filter", "proto=udp", "--filter", f"port={PORT}", "--filter", "host=127.0.0.0/8"]
+    with watching(tmp_path, *options, "--count", 2) as program:
+        udp.send(b"1")
+        udp.sender.sendto(b"refused, by ICMP", ("127.0.0.1", PORT + 1))
+        with contextlib.suppress(ConnectionRefusedError):
+            udp.send(b"2")  # its socket is told of that first
+            program.process.wait(1)
+        udp.send(b"2")
+        program.ends()
+    assert udp.arrivals() == [b"1", b"2"]
+    assert len(re.findall(DATAGRAM, program.output)) == program.output.count("\n") == 2
+
+
+def test_json(udp: UdpPair, tmp_path: Path) -> None:
+    """An object a line, with everything."""
+    before = time.time()
+    with watching(tmp_path, "--json", "--count", 1) as program:
+        udp.send(b"data")
+        program.ends()
+    (line,) = program.output.splitlines()
+    told = json.loads(line)
+    assert before <= told.pop("timestamp") <= time.time()
+    assert told == {
+        "queue": 1,
+        "id": 1,
+        "verdict": "accept",
+        "hook": "NF_INET_LOCAL_OUT",
+        "family": "AF_INET",
+        "indev": None,
+        "outdev": "lo",
+        "physindev": None,
+        "physoutdev": None,
+        "hw_addr": None,
+        "hw_protocol": 0x800,
+        "mark": 0,
+        "uid": os.geteuid(),
+        "gid": os.getegid(),
+        "saddr": "127.0.0.1",
+        "daddr": "127.0.0.1",
+        "protocol": "udp",
+        "sport": QUEUED_PORT,
+        "dport": PORT,
+        "flags": None,
+        "icmp_type": None,
+        "icmp_code": None,
+        "length": 32,
+        "data_length": 4,
+        "truncated": False,
+    }
+
+
+def test_write(tmp_path: Path) -> None:
+    """A pcapng file with the packets shown, their devices, directions, times and verdicts."""
+    queue_rule(1)
+    queue_rule(1, chain="PREROUTING")
+    path = tmp_path / "written.pcapng"
+    before = time.time()
+    with UdpPair() as udp, watching(tmp_path, "--write", path, "--count", 2) as program:
+        udp.send(b"data")
+        assert udp.recv() == b"data"
+        program.ends()
+    with RawPcapNgReader(str(path)) as reader:
+        packets = list(reader)
+    assert [(meta.ifname, meta.direction, meta.linktype) for _, meta in packets] == [
+        (b"lo", 2, 113),
+        (b"lo", 1, 113),
+    ]
+    uids = [os.geteuid(), None]
+    assert [meta.comments for _, meta in packets] == [
+        [f"accept, mark 0x0, uid {uid}".encode()] for uid in uids
+    ]
+    for data, meta in packets:
+        assert before - 1 <= ((meta.tshigh << 32) + meta.tslow) / 1e6 <= time.time()
+        datagram = IP(data[16:])
+        assert (datagram[UDP].sport, datagram[UDP].dport) == (QUEUED_PORT, PORT)
+        assert datagram[UDP].payload.original == b"data"
+        assert data[14:16] == b"\x08\x00"
+
+
+def test_written_without_packets(tmp_path: Path) -> None:
+    """The file is one that tools can read, even so."""
+    path = tmp_path / "written.pcapng"
+    with watching(tmp_path, "--write", path) as program:
+        program.end(signal.SIGTERM)
+    with RawPcapNgReader(str(path)) as reader:
+        assert list(reader) == []
+
+
+def test_disk_full(udp: UdpPair, tmp_path: Path) -> None:
+    """It says so and ends; no packet is without its verdict."""
+    with watching(tmp_path, "--write", "/dev/full") as program:
+        udp.send(*[bytes(1000)] * 20)
+        assert program.process.wait(TIMEOUT) == 1
+    assert "libnetfilterqueue watch: No space left on device\n" in program.errors
+    assert "Traceback" not in program.errors
+    assert udp.arrivals() == [bytes(1000)] * 20
+
+
+def test_broken_pipe(udp: UdpPair) -> None:
+    """When nobody reads its lines any more it ends, without a word, and no packet is lost."""
+    command = [*COMMAND, "watch", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stderr.readline() == b"Queue 1 is bound; Ctrl-C ends.\n"
+        udp.send(b"1")
+        assert re.search(DATAGRAM.encode(), process.stdout.readline())
+        process.stdout.close()
+        process.send_signal(signal.SIGSTOP)
+        sent = [b"%d" % number for number in range(2, 200)]
+        udp.send(*sent)
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(TIMEOUT) == 0
+        summary = process.stderr.read()
+    assert summary.endswith(b" overruns\n0 packets cut short\n")
+    assert udp.arrivals() == [b"1", *sent]
+
+
+def test_overload(tmp_path: Path) -> None:
+    """What the full queue drops is counted, where the kernel tells; with --fail-open it passes."""
+    queue_rule(1)
+    for option, passing in (([], 1024), (["--fail-open"], 1100)):
+        with UdpPair() as udp, watching(tmp_path, *option) as program:
+            udp.receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 21)
+            program.process.send_signal(signal.SIGSTOP)
+            udp.send(*[b""] * 1100)
+            program.process.send_signal(signal.SIGCONT)
+            program.wait_for("\n", 1024)
+            program.end(signal.SIGTERM)
+            assert len(udp.arrivals()) == passing
+        dropped = f"{1100 - passing} packets dropped by the kernel because the queue was full"
+        assert dropped in program.errors or "unknown, it tells root only" in program.errors
+
+
+def run(*arguments: str, under: list[str]) -> "subprocess.CompletedProcess[str]":
+    command = [*under, *COMMAND, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_without_privileges(tmp_path: Path) -> None:
+    """A line says what is missing."""
+    done = run("watch", "1", under=only())
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert re.match(r"libnetfilterqueue watch: create_queue\(\).*CAP_NET_ADMIN", line)
+
+
+def test_number_is_taken(handle: nfq.NetfilterQueueHandle) -> None:
+    """A line says who has it."""
+    handle.create_queue(1, print)
+    done = run("watch", "1", under=[])
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.match(r"libnetfilterqueue watch: create_queue\(\).*bound by another program", line)
+
+
+def test_file_can_not_be_written(tmp_path: Path) -> None:
+    """A line names the file, and nothing is bound."""
+    path = tmp_path / "missing" / "file"
+    done = run("watch", "1", "--write", str(path), under=[])
+    assert done.returncode == 1
+    assert done.stderr == f"libnetfilterqueue watch: {path}: No such file or directory\n"
+
+
+def test_terminal(udp: UdpPair) -> None:
+    """On a terminal the verdict is coloured, and a line is not wrapped by us."""
+    leader, follower = os.openpty()
+    command = [*COMMAND, "watch", "1", "--count", "1"]
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "40"}
+    with subprocess.Popen(
+        command, stdout=follower, stderr=subprocess.PIPE, env=environment
+    ) as process:
+        os.close(follower)
+        assert process.stderr is not None
+        process.stderr.readline()
+        udp.send(b"data")
+        output = os.read(leader, 1000)
+        assert process.wait(TIMEOUT) == 0
+    os.close(leader)
+    assert output.count(b"\n") == 1
+    assert b"\x1b[32maccept\x1b[0m" in output
