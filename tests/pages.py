@@ -30,10 +30,6 @@ DIRECTIVES = {"{include}", "{toctree}"}  # of MyST, no code: `./dev docs` follow
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 PATIENCE = 60  # seconds that a command may take
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-# Of the programs' traffic; a filter of DNS lets no other datagrams pass.
-PASSING, FORBIDDEN = (
-    dns.message.make_query(f"{name}.example", "A").to_wire() for name in ("passing", "forbidden")
-)
 
 
 class Block(NamedTuple):
@@ -52,7 +48,7 @@ class Block(NamedTuple):
 
     @property
     def place(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{self.page.name}:{self.line}"
 
 
 def blocks(page: Path) -> list[Block]:
@@ -100,6 +96,11 @@ def matches(expected: str, output: str) -> bool:
     parts = (" ".join(part.split()) for part in expected.split("..."))
     pattern = ".*".join(re.escape(part) for part in parts)
     return re.fullmatch(pattern, " ".join(output.split())) is not None
+
+
+def datagram(name: str) -> bytes:
+    """Traffic, unlike any other: a query of DNS, since a filter lets nothing else pass."""
+    return dns.message.make_query(f"{name}.example", "A").to_wire()
 
 
 class Command:
@@ -257,6 +258,7 @@ class Reader:
         """What the last command has printed, or the program that runs."""
         end = time.monotonic() + TIMEOUT
         while not any(matches(block.text, output) for output in self._outputs()):
+            assert self._program, f"Printed was\n{self._output}"
             assert time.monotonic() < end, "\n--\n".join(("Printed was", *self._outputs()))
             time.sleep(0.01)
 
@@ -277,10 +279,13 @@ class Reader:
         path = f"{self._commands}:{tool_environment()['PATH']}"
         environment = {**tool_environment(), **ENVIRONMENT, "PATH": path}
         command = Command(words, self._directory, environment)
+        traffic = [datagram("passing")]
+        if "forbidden" in block.text:
+            traffic.insert(0, datagram("forbidden"))
         end = time.monotonic() + PATIENCE
         try:
             while not command.ended:
-                if self._program is None and self._pass("forbidden" in block.text):
+                if self._program is None and self._passes(*traffic):
                     self._program = command
                     return
                 assert time.monotonic() < end, command.output
@@ -289,18 +294,18 @@ class Reader:
             raise
         self._output = command.output
 
-    def _pass(self, forbidden: bool) -> bool:
-        """Whether datagrams pass through queue 1, but for the forbidden."""
-        for datagram in (FORBIDDEN, PASSING) if forbidden else (PASSING,):
+    def _passes(self, *traffic: bytes) -> bool:
+        """Whether the last of the datagrams passes through queue 1; those before it must not."""
+        for data in traffic:
             with contextlib.suppress(PermissionError):  # it was dropped at once
-                self._udp.send(datagram)
+                self._udp.send(data)
         time.sleep(0.01)
         arrived = set()
         with contextlib.suppress(BlockingIOError):
             while True:
                 arrived.add(self._udp.recv())
-        assert FORBIDDEN not in arrived
-        return PASSING in arrived
+        assert arrived.isdisjoint(traffic[:-1])
+        return traffic[-1] in arrived
 
     def _interrupt(self) -> None:
         """Ends the program that runs."""
