@@ -20,15 +20,25 @@ COMMAND = [sys.executable, "-P", "-W", "error", "-m", "libnetfilterqueue"]
 
 
 class Program:
-    """A command that runs, and what it has printed: `errors` are in `output` unless apart."""
+    """A command that runs, and what it has printed: `errors` are in `output` unless apart.
 
-    def __init__(self, directory: Path, command: Sequence[object], *, apart: bool = False) -> None:
+    `output` is a descriptor for its standard output to go to instead.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        command: Sequence[object],
+        *,
+        apart: bool = False,
+        output: int | None = None,
+    ) -> None:
         self._output = directory / "output"
         self._errors = directory / "errors"
-        with self._output.open("w") as output, self._errors.open("w") as errors:
+        with self._output.open("w") as file, self._errors.open("w") as errors:
             self.process = subprocess.Popen(
                 [str(word) for word in command],
-                stdout=output,
+                stdout=file if output is None else output,
                 stderr=errors if apart else subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
@@ -87,10 +97,10 @@ def running(
 
 @contextlib.contextmanager
 def command_line(
-    directory: Path, *arguments: object, under: Sequence[object] = ()
+    directory: Path, *arguments: object, output: int | None = None
 ) -> Iterator[Program]:
     """`libnetfilterqueue` runs for the length of the block, unless it has ended before."""
-    program = Program(directory, [*under, *COMMAND, *arguments], apart=True)
+    program = Program(directory, [*COMMAND, *arguments], apart=True, output=output)
     try:
         yield program
     finally:

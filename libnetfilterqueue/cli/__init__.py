@@ -44,9 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def explain(error: Exception) -> str:
     """What the user is told of it."""
     if isinstance(error, ModuleNotFoundError):
-        if error.name not in EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA:
             raise error
-        return f"needs the package {error.name}: pip install 'libnetfilterqueue[cli]'"
+        return f"needs the package {package}: pip install 'libnetfilterqueue[cli]'"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

@@ -46,14 +46,21 @@ def dissect(hw_protocol: int, payload: bytes) -> Dissected:
         ip = header(payload)
     except Exception:  # noqa: BLE001 (dpkt raises whatever it stumbles over)
         return Dissected()
-    fields = {"data_length": len(ip.data)} if is_later_fragment(ip) else upper_layer(ip.data)
     return Dissected(
-        saddr=address(ip.src),
-        daddr=address(ip.dst),
-        # dpkt takes ESP, behind which nothing can be read, for an extension header.
-        protocol=getattr(ip, "p", socket.IPPROTO_ESP),
-        **fields,
+        saddr=address(ip.src), daddr=address(ip.dst), protocol=protocol_of(ip), **beyond(ip)
     )
+
+
+def protocol_of(ip: Any) -> int:
+    """What IP carries. dpkt takes ESP over IPv6 for an extension header that nothing follows."""
+    return int(getattr(ip, "p", socket.IPPROTO_ESP))
+
+
+def beyond(ip: Any) -> dict[str, Any]:
+    """The fields of what IP carries."""
+    if not hasattr(ip, "p"):
+        return {"data_length": ip.all_extension_headers[-1].length}
+    return {"data_length": len(ip.data)} if is_later_fragment(ip) else upper_layer(ip.data)
 
 
 def is_later_fragment(ip: Any) -> bool:
@@ -67,7 +74,7 @@ def is_later_fragment(ip: Any) -> bool:
 
 
 def upper_layer(data: Any) -> dict[str, Any]:
-    """The fields of what IP carries."""
+    """The fields of what an unfragmented packet, or the first fragment, carries."""
     length = len(data)
     if isinstance(data, dpkt.tcp.TCP):
         flags = "".join(name for bit, name in enumerate(TCP_FLAGS) if data.flags & 1 << bit)

@@ -3,7 +3,7 @@
 
 from rich.console import Console
 
-PIPE_WIDTH = 200  # columns; nothing is cut short for what is no terminal
+PIPE_WIDTH = 10_000  # columns; nothing is cut short for what is no terminal
 
 
 class Output(Console):

@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 STATUSES = """\
 exit status:
-  0    done; of watch and status also: ended by SIGTERM, or nobody reads the output any more
+  0    done; of watch and status also: ended by SIGTERM, or nobody reads on
   1    failed; a line on stderr says why
   2    the command line is wrong
   130  interrupted by Ctrl-C
@@ -28,8 +28,9 @@ examples:
 {STATUSES}"""
 
 DEMO = f"""\
-It works in a network namespace of its own: the rules of this machine stay as they are. Without root
-that takes user namespaces. iptables and ip6tables have to be installed.
+It works in a network namespace of its own: the rules of this machine stay as
+they are. Without root that takes user namespaces. iptables and ip6tables have
+to be installed.
 
 example:
   libnetfilterqueue demo
@@ -37,39 +38,42 @@ example:
 {STATUSES}"""
 
 WATCH = f"""\
-It binds the queue, gives each packet the verdict, and then prints a line with: the time; the
-verdict; the device that the packet comes in by, ">", and the one that it leaves by; its addresses
-and ports, protocol, TCP flags and the length of its data; its mark; the user who has sent it.
-A summary follows on stderr. Binding takes CAP_NET_ADMIN, and a rule that sends packets to the queue:
+It binds the queue, gives each packet the verdict, and then prints a line with
+the time; the verdict; the device that the packet comes in by, ">", and the one
+that it leaves by; its addresses and ports, TCP flags or protocol, and how long
+its data is; its mark; the user who has sent it. A summary on stderr follows at
+the end. Binding takes CAP_NET_ADMIN, and a rule has to send packets there:
 
   iptables -A OUTPUT -p udp -j NFQUEUE --queue-num 1
 
 verdicts:
   accept   the packet goes on to the next rule table or hook (NF_ACCEPT)
   drop     it is thrown away (NF_DROP)
-  stop     it leaves the hook: its other rule tables do not see it (NF_STOP)
+  stop     it leaves the hook: other rule tables do not see it (NF_STOP)
   queue:N  it goes to queue N (NF_QUEUE)
 
 filters:
-  host=ADDRESS[/LENGTH]  from or to an address, or any of a network
-  port=NUMBER            from or to a port of TCP, UDP or SCTP
-  proto=NAME|NUMBER      what IP carries: tcp, udp, icmp, icmpv6, 132, ...
-Of several with the same key one has to match. What matches none gets the same verdict as all else,
-but no line, and is not written.
+  host=ADDRESS[/LENGTH]  from or to the address, or any of the network
+  port=NUMBER            from or to the port, of TCP, UDP or SCTP
+  proto=NAME|NUMBER      carried by IP: tcp, udp, icmp, icmpv6, 132, ...
+Of those with the same key one has to match, for each key that is given. Other
+packets get the same verdict, but no line, and are not written.
 
 examples:
   libnetfilterqueue watch 1
-  libnetfilterqueue watch 1 --filter host=10.0.0.0/8 --filter port=53 --filter port=853
+  libnetfilterqueue watch 1 --filter host=10.0.0.0/8 --filter port=53
   libnetfilterqueue watch 1 --verdict queue:2 --count 100 --write queued.pcapng
   libnetfilterqueue watch 1 --json | jq 'select(.uid == 1000)'
 
 {STATUSES}"""
 
 STATUS = f"""\
-What the kernel tells of a queue since it was bound: the program that has bound it and its port id,
-the packets that wait, how much of each it copies, how many there were, and how many were dropped
-because the queue or the socket's receive buffer was full. With --interval also how many of them a
-second since the sample before. The kernel tells root only, and the queues of one network namespace.
+What the kernel tells of each queue since it was bound: the packets that wait
+for their verdict; how many bytes it copies of each; how many packets there
+were; how many it dropped because the queue was full, or the receive buffer of
+its socket; the socket's port id, and the program that has it open. With
+--interval, also how many there were a second since the sample before.
+The kernel tells root only, and of the queues of one network namespace.
 
 examples:
   libnetfilterqueue status
@@ -161,8 +165,8 @@ def _add_watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fail-open",
         action="store_true",
-        help="have the kernel let pass, unseen, what finds the queue or the receive buffer full "
-        "(NFQA_CFG_F_FAIL_OPEN); otherwise it drops that",
+        help="have the kernel let pass, unseen, what finds the queue full "
+        "(NFQA_CFG_F_FAIL_OPEN) instead of dropping it",
     )
     parser.add_argument(
         "--count", metavar="N", type=COUNT, help="end after N packets have got their line"

@@ -41,7 +41,7 @@ class Sample(NamedTuple):
     @classmethod
     def take(cls) -> "Sample":
         """Reads the table."""
-        queues = {status.queue: status for status in nfq.queue_status()}
+        queues = {status.queue: status for status in sorted(nfq.queue_status())}
         return cls(time.time(), time.monotonic(), queues)
 
 

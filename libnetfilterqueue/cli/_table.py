@@ -10,6 +10,7 @@ import libnetfilterqueue as nfq
 from libnetfilterqueue.cli._output import Output
 from libnetfilterqueue.cli._status import Line, Sample
 
+
 def show_table(sample: Sample, lines: list[Line]) -> None:
     """Prints the table under its time."""
     console = Output()
@@ -25,7 +26,7 @@ def make_table(lines: list[Line]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("queue", "waiting", "copied", "packets", "queue full", "buffer full", "portid"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("program", overflow="ellipsis", no_wrap=True)
+    table.add_column("program")  # the one that is cut short where there is no room
     for line in lines:
         table.add_row(*cells(line))
     return table
@@ -42,7 +43,7 @@ def cells(line: Line) -> list[str | Text]:
         counter(status.queue_dropped, rates and rates.queue_dropped, "red"),
         counter(status.user_dropped, rates and rates.user_dropped, "red"),
         str(status.portid),
-        line.program.command if line.program else "?",
+        Text(line.program.command if line.program else "?", no_wrap=True, overflow="ellipsis"),
     ]
 
 

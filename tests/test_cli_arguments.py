@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command `libnetfilterqueue`: its help, its exit statuses, and what it needs."""
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from programs import COMMAND
+
+from libnetfilterqueue.cli import main
+
+COMMANDS = ["demo", "watch", "status"]
+
+# Runs a command line as if those packages were not installed.
+WITHOUT_EXTRA = """
+import sys
+sys.modules["dpkt"] = sys.modules["rich"] = None
+from libnetfilterqueue.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def without_extra(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return run(sys.executable, "-P", "-W", "error", "-c", WITHOUT_EXTRA, *arguments)
+
+
+@pytest.mark.parametrize("arguments", [[], *([command] for command in COMMANDS)])
+def test_help(
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each has an example and the exit statuses, and fits on a terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as raised:
+        main([*arguments, "--help"])
+    assert raised.value.code == 0
+    text = capsys.readouterr().out
+    for part in ("example", "libnetfilterqueue ", "exit status:", "  130  "):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The package's."""
+    with pytest.raises(SystemExit) as raised:
+        main(["--version"])
+    assert raised.value.code == 0
+    version = importlib.metadata.version("libnetfilterqueue")
+    assert capsys.readouterr().out == f"libnetfilterqueue {version}\n"
+
+
+def test_both_ways() -> None:
+    """The installed command is the module."""
+    command = Path(sys.executable).parent / "libnetfilterqueue"
+    assert run(str(command), "--help").stdout == run(*COMMAND, "--help").stdout != ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "required: COMMAND"),
+        ("nothing", "invalid choice: 'nothing'"),
+        ("watch", "required: QUEUE"),
+        ("watch 65536", "argument QUEUE: '65536' is no number from 0 to 65535"),
+        ("watch x", "argument QUEUE: 'x' is no number from 0 to 65535"),
+        ("watch 1 --count 0", "argument --count: '0' is no number from 1"),
+        (
+            "watch 1 --verdict keep",
+            "argument --verdict: 'keep' is none of accept, drop, stop, queue:N",
+        ),
+        ("watch 1 --verdict repeat", "argument --verdict: 'repeat' is none of"),
+        ("watch 1 --verdict queue:", "argument --verdict: 'queue:' is none of"),
+        ("watch 1 --verdict queue:65536", "argument --verdict: NF_QUEUE_NR()"),
+        ("watch 1 --verdict queue:1", "argument --verdict: the packets would come back"),
+        ("watch 1 --filter nothing", "argument --filter: 'nothing' is none of host, port, proto"),
+        ("watch 1 --filter host=no.such.host", "argument --filter: 'no.such.host' does not appear"),
+        ("watch 1 --filter port=65536", "argument --filter: '65536' is no number from 0 to 65535"),
+        ("watch 1 --filter port=http", "argument --filter: 'http' is no number"),
+        ("watch 1 --filter proto=256", "argument --filter: '256' is no number from 0 to 255"),
+        ("watch 1 --filter proto=", "argument --filter: '' is no number from 0 to 255"),
+        ("status --count 2", "argument --count: not allowed without --interval"),
+        ("status --interval 0", "argument --interval: 0 is not from 0.01 to 86400 seconds"),
+        ("status --interval nan", "argument --interval: nan is not from 0.01 to 86400 seconds"),
+        ("status --interval x", "argument --interval: could not convert string to float: 'x'"),
+    ],
+)
+def test_wrong_command_line(
+    arguments: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last line on stderr says what is wrong."""
+    with pytest.raises(SystemExit) as raised:
+        main(arguments.split())
+    assert raised.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert message in errors.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", ["watch 1", "watch 1 --json", "status"])
+def test_without_extra(arguments: str) -> None:
+    """Without its packages a line says what to install."""
+    done = without_extra(*arguments.split())
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"libnetfilterqueue {arguments.split()[0]}: needs the package ")
+    assert line.endswith(": pip install 'libnetfilterqueue[cli]'")
+
+
+@pytest.mark.parametrize("arguments", ["--help", "watch --help", "demo"])
+def test_what_needs_no_extra(arguments: str) -> None:
+    """It works without."""
+    done = without_extra(*arguments.split())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_status_as_json_needs_no_extra() -> None:
+    """As far as the kernel tells us at all, it does without."""
+    done = without_extra("status", "--json")
+    assert "libnetfilterqueue[cli]" not in done.stderr
+    assert done.returncode == (1 if "root" in done.stderr else 0)
+
+
+def test_unused() -> None:
+    """Importing the package imports nothing of this."""
+    code = (
+        "import sys, libnetfilterqueue;"
+        "print({'argparse', 'dpkt', 'libnetfilterqueue.cli', 'rich'} & set(sys.modules))"
+    )
+    assert run(sys.executable, "-P", "-W", "error", "-c", code).stdout == "set()\n"
+
+
+def test_extra() -> None:
+    """The extra that is named is one of the package's."""
+    extras = importlib.metadata.metadata("libnetfilterqueue").get_all("Provides-Extra")
+    assert extras is not None
+    assert "cli" in extras

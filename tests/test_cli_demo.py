@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`libnetfilterqueue demo`, as a program of its own."""
+
+import os
+import re
+import subprocess
+
+from capabilities import only
+from netns import run
+from programs import COMMAND
+
+PLAIN = {name: value for name, value in os.environ.items() if name != "PATH"}
+
+
+def demo(
+    *, under: list[str] | None = None, path: str | None = None
+) -> "subprocess.CompletedProcess[str]":
+    environment = PLAIN | {"PATH": os.environ.get("PATH", "") if path is None else path}
+    return subprocess.run(
+        [*(under or []), *COMMAND, "demo"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_demo() -> None:
+    """It shows packets of both conversations, and one is dropped."""
+    done = demo()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"1  LOCAL_OUT  -   lo   TCP S  .*  ACCEPT\n", done.stdout)
+    assert len(re.findall(r"  UDP  .*  0x2a  .*  DROP\n", done.stdout)) == 1
+    assert re.search(r"\n\d+ packets in \d+ ms: \d+ accepted, 1 dropped\.", done.stdout)
+
+
+def test_rules_stay() -> None:
+    """Its rules are in a namespace of its own."""
+    before = run("iptables-save") + run("ip6tables-save")
+    assert demo().returncode == 0
+    assert run("iptables-save") + run("ip6tables-save") == before
+
+
+def test_without_privileges() -> None:
+    """A user without any gets a user namespace of their own."""
+    done = demo(under=["setpriv", "--reuid", "65534", "--clear-groups", *only()[1:]])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ": " in done.stdout
+
+
+def test_no_namespace() -> None:
+    """Where the system gives none, a line says what would allow it."""
+    done = demo(under=only())
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert re.match(r"libnetfilterqueue demo: no private network namespace here \(.+\); ", line)
+    assert "user.max_user_namespaces" in line
+
+
+def test_broken_pipe() -> None:
+    """It ends without a word when nobody reads it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*COMMAND, "demo"], stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`libnetfilterqueue status`, on the real kernel where it tells, and on the fake one."""
+
+import json
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from netns import UdpPair
+from programs import command_line
+from queues import Handle, Packet, accept, process_until
+from test_queue_status import visible
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue.cli import main
+from libnetfilterqueue.cli._status import Rates, Sample, rates_between
+from libnetfilterqueue.testing import FakeKernel
+from libnetfilterqueue.tuples import QueueStatus
+
+COPY = nfq.NFQNL_COPY_PACKET
+
+
+def queue_status(portid: int, packets: int, queue_dropped: int, user_dropped: int) -> QueueStatus:
+    return QueueStatus(1, portid, 0, COPY, 65531, queue_dropped, user_dropped, packets)
+
+
+def sample(seconds: float, *queues: QueueStatus) -> Sample:
+    return Sample(seconds, seconds, {status.queue: status for status in queues})
+
+
+def test_real_queue(handle: Handle, udp: UdpPair, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that the kernel tells, with the program: ours. Where it tells nobody, a line says so."""
+    packets: list[Packet] = []
+    handle.create_queue(1, packets.append, mode=COPY, range=100, maxlen=3)
+    udp.send(*[b"data"] * 5)
+    process_until(handle, lambda: len(packets) == 3)
+    status = main(["status", "--json"])
+    output, errors = capsys.readouterr()
+    if not visible():
+        assert (status, output) == (1, "")
+        assert re.fullmatch(r"libnetfilterqueue status: queue_status\(\).*root.*\n", errors)
+        return
+    assert (status, errors) == (0, "")
+    told = json.loads(output)
+    assert abs(told.pop("timestamp") - time.time()) < 60
+    assert " ".join(sys.orig_argv) == told.pop("program")
+    assert told == {
+        "queue": 1,
+        "portid": nfq.queue_status()[0].portid,
+        "waiting": 3,
+        "copy_mode": "NFQNL_COPY_PACKET",
+        "copy_range": 100,
+        "queue_dropped": 2,
+        "user_dropped": 0,
+        "id_sequence": 3,
+        "pid": os.getpid(),
+        "packets_per_second": None,
+        "queue_dropped_per_second": None,
+        "user_dropped_per_second": None,
+    }
+
+
+def test_real_table(handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same as a table, a row a queue."""
+    handle.create_queue(1, accept, mode=COPY)
+    handle.create_queue(65535, accept, mode=nfq.NFQNL_COPY_META)
+    if not visible():
+        assert main(["status"]) == 1
+        return
+    assert main(["status"]) == 0
+    when, heading, first, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d", when)
+    assert re.fullmatch(
+        r"queue +waiting +copied +packets +queue full +buffer full +portid +program +", heading
+    )
+    ours = rf"{nfq.queue_status()[0].portid} +{re.escape(' '.join(sys.orig_argv))} *"
+    assert re.fullmatch(rf" +1 +0 +65531 +0 +0 +0 +{ours}", first)
+    assert re.fullmatch(rf"65535 +0 +meta +0 +0 +0 +{ours}", last)
+
+
+def test_none(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says that there is none; in JSON there is no line."""
+    assert main(["status"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["no queue is bound"]
+    assert main(["status", "--json"]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_interval(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the second sample on with rates."""
+    with nfq.open() as handle:
+        handle.create_queue(1, accept, mode=COPY)
+        assert main(["status", "--json", "--interval", "0.1", "--count", "3"]) == 0
+    first, *others = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert first["packets_per_second"] is None
+    assert [told["packets_per_second"] for told in others] == [0.0, 0.0]
+    assert 0.1 <= others[1]["timestamp"] - others[0]["timestamp"] < 10
+
+
+def test_rates_in_the_table(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
+    """They stand below the counters; who has opened no netlink socket is not known."""
+    with nfq.open() as handle:
+        handle.create_queue(1, accept, mode=COPY, maxlen=2)
+        nfqueue.enqueue_all([b"data"] * 5)
+        assert main(["status", "--interval", "0.01", "--count", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 + 4
+    assert re.fullmatch(r" +1 +2 +65531 +2 +3 +0 +1 +\? +", lines[2])
+    assert re.fullmatch(r" +0\.0/s +0\.0/s +0\.0/s +", lines[6])
+
+
+def test_rates() -> None:
+    """What came a second; also where ids wrap."""
+    before = sample(1.0, queue_status(7, 10, 5, 0))
+    after = sample(3.0, queue_status(7, 110, 6, 20))
+    assert rates_between(before, after, 1) == Rates(50.0, 0.5, 10.0)
+    before = sample(1.0, queue_status(7, 2**32 - 1, 0, 0))
+    after = sample(2.0, queue_status(7, 1, 0, 0))
+    assert rates_between(before, after, 1) == Rates(2.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        sample(1.0),
+        sample(1.0, queue_status(8, 10, 0, 0)),
+        sample(1.0, queue_status(7, 1000, 0, 0)),
+        sample(1.0, queue_status(7, 10, 6, 0)),
+        sample(1.0, queue_status(7, 10, 0, 6)),
+    ],
+)
+def test_no_rates(before: Sample) -> None:
+    """The queue was not there before, or is another one by now."""
+    assert rates_between(before, sample(2.0, queue_status(7, 110, 5, 5)), 1) is None
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_ended(tmp_path: Path, signum: signal.Signals, status: int) -> None:
+    """A signal ends it at once."""
+    if not visible():
+        return
+    with command_line(tmp_path, "status", "--interval", 1000) as program:
+        program.wait_for("no queue is bound")
+        program.end(signum, status)
+    assert program.errors == ""
+
+
+def test_broken_pipe(tmp_path: Path) -> None:
+    """It ends when nobody reads it any more."""
+    if not visible():
+        return
+    reader, writer = os.pipe()
+    with command_line(tmp_path, "status", "--interval", 0.01, output=writer) as program:
+        os.close(writer)
+        with open(reader) as lines:
+            lines.readline()
+            assert lines.readline() == "no queue is bound\n"
+        program.ends()
+    assert program.errors == ""
