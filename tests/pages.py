@@ -19,23 +19,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import dns.message
+import stand_ins
 from available import MISSING
 from capabilities import only
 from markdown_it import MarkdownIt
 from netns import TIMEOUT, UdpPair, tool_environment
 
 ROOT = Path(__file__).parent.parent
-STAND_INS = Path(__file__).with_name("stand_ins.py")
-COMMANDS = ["apt", "dev", "docker", "install", "pip", "podman", "python3"]
-COMMANDS += ["setpriv", "sudo", "systemctl"]
 DIRECTIVES = {"{include}", "{toctree}"}  # of MyST, no code: `./dev docs` follows them
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 PATIENCE = 60  # seconds that a command may take
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-# Of the programs' traffic; a filter of DNS lets no other datagrams pass.
-PASSING, FORBIDDEN = (
-    dns.message.make_query(f"{name}.example", "A").to_wire() for name in ("passing", "forbidden")
-)
 
 
 class Block(NamedTuple):
@@ -54,7 +48,7 @@ class Block(NamedTuple):
 
     @property
     def place(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        return f"{self.page.name}:{self.line}"
 
 
 def blocks(page: Path) -> list[Block]:
@@ -102,6 +96,11 @@ def matches(expected: str, output: str) -> bool:
     parts = (" ".join(part.split()) for part in expected.split("..."))
     pattern = ".*".join(re.escape(part) for part in parts)
     return re.fullmatch(pattern, " ".join(output.split())) is not None
+
+
+def datagram(name: str) -> bytes:
+    """Traffic, unlike any other: a query of DNS, since a filter lets nothing else pass."""
+    return dns.message.make_query(f"{name}.example", "A").to_wire()
 
 
 class Command:
@@ -163,6 +162,7 @@ class Reader:
         self._commands = directory / "venv" / "bin"
         self._udp = udp
         self._udp.receiver.settimeout(0)
+        self._later = ""  # what is still to be read
         self._known = ""  # what the programs so far have defined
         self._globals: dict[str, object] = {}  # those of Python's own shell
         self._program: Command | None = None  # the last one that did not end by itself
@@ -175,8 +175,8 @@ class Reader:
     def _make_commands(self) -> None:
         self._commands.mkdir(parents=True)
         python = ["env", f"LD_PRELOAD={os.environ.get('LD_PRELOAD', '')}", sys.executable]
-        for name in COMMANDS:
-            self._make_command(name, *python, STAND_INS, name)
+        for name in stand_ins.COMMANDS:
+            self._make_command(name, *python, stand_ins.__file__, name)
         self._make_command("python", *python)
         # Without those that are here for our own tests, which take longer than a page's tests.
         plugins = ("-p", "libnetfilterqueue.pytest_plugin", "-p", "no:cacheprovider")
@@ -192,8 +192,10 @@ class Reader:
 
     def read(self, page: Path) -> None:
         """Follows all of its blocks."""
+        every = blocks(page)
         try:
-            for block in blocks(page):
+            for number, block in enumerate(every, 1):
+                self._later = "".join(later.text for later in every[number:])
                 self.follow(block)
             self._interrupt()
         finally:
@@ -214,7 +216,11 @@ class Reader:
     # Languages
 
     def _follow_python(self, block: Block) -> None:
-        """A file, or a program that goes on where those before it were. Tests wait for the end."""
+        """A program, a test, or a file of either kind.
+
+        A program without a file goes on where those before it were. Later blocks may run or
+        import a file; else it is run here. Tests are run at the end.
+        """
         is_test = re.search(r"^def test_", block.text, re.MULTILINE)
         text = block.text
         if block.file is None:
@@ -224,7 +230,7 @@ class Reader:
         path = self._directory / (block.file or f"{kind}_{block.line}.py")
         if is_available(text):
             path.write_text(text)
-            if not is_test:
+            if not is_test and path.stem not in self._later:
                 self._interrupt()
                 self._run(block, "python", "-W", "error", path.name)
 
@@ -252,6 +258,7 @@ class Reader:
         """What the last command has printed, or the program that runs."""
         end = time.monotonic() + TIMEOUT
         while not any(matches(block.text, output) for output in self._outputs()):
+            assert self._program, f"Printed was\n{self._output}"
             assert time.monotonic() < end, "\n--\n".join(("Printed was", *self._outputs()))
             time.sleep(0.01)
 
@@ -272,10 +279,13 @@ class Reader:
         path = f"{self._commands}:{tool_environment()['PATH']}"
         environment = {**tool_environment(), **ENVIRONMENT, "PATH": path}
         command = Command(words, self._directory, environment)
+        traffic = [datagram("passing")]
+        if "forbidden" in block.text:
+            traffic.insert(0, datagram("forbidden"))
         end = time.monotonic() + PATIENCE
         try:
             while not command.ended:
-                if self._program is None and self._pass("forbidden" in block.text):
+                if self._program is None and self._passes(*traffic):
                     self._program = command
                     return
                 assert time.monotonic() < end, command.output
@@ -284,18 +294,18 @@ class Reader:
             raise
         self._output = command.output
 
-    def _pass(self, forbidden: bool) -> bool:
-        """Whether datagrams pass through queue 1, but for the forbidden."""
-        for datagram in (FORBIDDEN, PASSING) if forbidden else (PASSING,):
+    def _passes(self, *traffic: bytes) -> bool:
+        """Whether the last of the datagrams passes through queue 1; those before it must not."""
+        for data in traffic:
             with contextlib.suppress(PermissionError):  # it was dropped at once
-                self._udp.send(datagram)
+                self._udp.send(data)
         time.sleep(0.01)
         arrived = set()
         with contextlib.suppress(BlockingIOError):
             while True:
                 arrived.add(self._udp.recv())
-        assert FORBIDDEN not in arrived
-        return PASSING in arrived
+        assert arrived.isdisjoint(traffic[:-1])
+        return traffic[-1] in arrived
 
     def _interrupt(self) -> None:
         """Ends the program that runs."""
@@ -323,5 +333,6 @@ class Reader:
                 check=False,
             )
             passed = re.search(r"(\d+) passed", done.stdout)
-            assert done.returncode == 0 and passed, done.stdout + done.stderr
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert passed is not None
             assert int(passed[1]) >= tests, done.stdout

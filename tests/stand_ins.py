@@ -7,12 +7,14 @@ does as much of the command as can be done without: it fails if the real one cou
 """
 
 import argparse
+import functools
 import importlib.metadata
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from capabilities import only
@@ -79,6 +81,11 @@ def apt(action: str, *names: str) -> None:
         subprocess.run(["apt-cache", "show", *names], check=True, stdout=subprocess.DEVNULL)
 
 
+def other_distribution(*command: str) -> None:
+    """The build tells that distribution's users the same command."""
+    assert f" {' '.join(command)}\n" in (ROOT / "meson.build").read_text()
+
+
 def pip(action: str, *arguments: str) -> None:
     """The packages are those that tests use, and have these extras."""
     assert action == "install"
@@ -113,7 +120,15 @@ def docker(action: str, *arguments: str) -> None:
     subprocess.run(binding, check=True)
 
 
-podman = docker
+COMMANDS: dict[str, Callable[..., None]] = {
+    **{command.__name__: command for command in (apt, dev, docker, install, pip, python3)},
+    **{command.__name__: command for command in (setpriv, sudo, systemctl)},
+    "podman": docker,
+    **{
+        name: functools.partial(other_distribution, name)
+        for name in ("apk", "dnf", "pacman", "zypper")
+    },
+}
 
 if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])
+    COMMANDS[sys.argv[1]](*sys.argv[2:])

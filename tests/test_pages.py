@@ -11,6 +11,29 @@ from pages import ROOT, Reader, anchors, links
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
+MISTAKES = {
+    "a language that nobody knows": "```cobol\nSTOP RUN.\n```\n",
+    "no language": "```\nwhat is this\n```\n",
+    "an indented block": "    what is this\n",
+    "another output": "```sh\necho one\n```\n\n```text\ntwo\n```\n",
+    "a command that fails": "```sh\nfalse\n```\n",
+    "a package that is not there": "```sh\napt install no-such-package\n```\n",
+    "another result": "```pycon\n>>> 1 + 1\n3\n```\n",
+    "a program that fails": "```python\nraise SystemExit(1)\n```\n",
+    "a program that warns": "```python\nimport sys\n\nprint('Warning', file=sys.stderr)\n```\n",
+    "a program that lets all pass": """```python
+import libnetfilterqueue as nfq
+
+with nfq.open() as handle:  # what is forbidden should not pass
+    handle.create_queue(1, nfq.NetfilterQueueData.accept, mode=nfq.NFQNL_COPY_PACKET)
+    while True:
+        handle.process(timeout=None)
+```
+""",
+    "a test that fails": "```python\ndef test_nothing():\n    assert False\n```\n",
+    "a setting that systemd lacks": "```ini\n# x.service\n[Service]\nExecStart=/bin/x\nX=1\n```\n",
+}
+
 
 @pytest.mark.timeout(180)  # a page may have a dozen programs, which take seconds on a busy machine
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -29,3 +52,12 @@ def test_links(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("text", MISTAKES.values(), ids=MISTAKES)
+def test_mistakes(text: str, tmp_path: Path, udp: UdpPair) -> None:
+    """Who reads a page that is wrong notices."""
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises((AssertionError, AttributeError)):
+        Reader(tmp_path, udp).read(page)
