@@ -96,7 +96,7 @@ __all__ = [
 if not TYPE_CHECKING:  # checkers would take any name for one that is there
 
     def __getattr__(name):
-        """The named tuples, when they are asked for: typing takes longer to import than the rest."""
+        """The named tuples, once somebody asks: typing takes longer to import than the rest."""
         if name not in ("Conntrack", "HandleStats", "QueueStatus", "Vlan"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from libnetfilterqueue import tuples  # noqa: PLC0415

