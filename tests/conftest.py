@@ -24,6 +24,9 @@ if "libasan" in os.environ.get("LD_PRELOAD", ""):  # it replaces malloc itself
 if sys.version_info < (3, 12):  # all interpreters of a process share one GIL
     collect_ignore += ["test_subinterpreters.py"]
 
+if not (Path(__file__).parent.parent / ".git").exists():  # what it is made from
+    collect_ignore += ["test_sdist.py"]
+
 set_hypothesis_home_dir(Path(__file__).parent.parent / "build" / "hypothesis")
 # The same examples each time, and few; `./dev fuzz` looks for others. What goes before each test
 # goes before all of its examples.

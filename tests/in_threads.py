@@ -31,6 +31,7 @@ ALONE = frozenset(
         "test_examples",
         "test_exit",
         "test_fork",
+        "test_importing",
         "test_kept",
         "test_leaks",
         "test_loops",

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What `import libnetfilterqueue` costs."""
+
+import resource
+import subprocess
+import sys
+
+import libnetfilterqueue as nfq
+
+TUPLES = ("Conntrack", "HandleStats", "QueueStatus", "Vlan")
+MODULES = "import sys; print(*sys.modules, sep='\\n')"
+
+
+def output(program: str) -> str:
+    """What the program prints, in an interpreter of its own where warnings are errors."""
+    command = [sys.executable, "-P", "-W", "error", "-c", program]  # -P: not the checkout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def loaded(program: str) -> set[str]:
+    """The modules that there are after the program."""
+    return set(output(f"{program}; {MODULES}").splitlines())
+
+
+def cpu_seconds(program: str) -> float:
+    """CPU time of an interpreter that runs the program: a busy machine adds little to it."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    output(program)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def test_modules() -> None:
+    """Of other modules it loads those that enum loads, and no more: no typing, re or ctypes."""
+    modules = loaded("import libnetfilterqueue") - loaded("import enum")
+    assert modules == {f"libnetfilterqueue{name}" for name in ("", "._ext", ".constants")}
+
+
+def test_time() -> None:
+    """It takes less than 20 ms, the best of several; in slow builds less than Python's start."""
+    runs = range(10)
+    start = min(cpu_seconds("pass") for _ in runs)
+    importing = min(cpu_seconds("import libnetfilterqueue") for _ in runs)
+    assert importing - start < max(0.02, start)
+
+
+def test_tuples() -> None:
+    """What is loaded when it is asked for is the same class each time, and listed before."""
+    unasked = "import libnetfilterqueue as nfq; print(*dir(nfq), sep='\\n')"
+    assert {*TUPLES} < {*nfq.__all__} < {*output(unasked).splitlines()}
+    for name in TUPLES:
+        assert getattr(nfq, name) is getattr(nfq, name)
+    with nfq.open() as handle:
+        assert type(handle.stats()) is nfq.HandleStats
+
+
+def test_missing() -> None:
+    """A name that isn't there is missed as in any module."""
+    assert not hasattr(nfq, "typing")
+    assert not hasattr(nfq, "tuple")
