@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which event loops and which other bindings this Python has.
 
-There are none of these for every Python without the GIL. Elsewhere it is an error that they are
-missing.
+There are no loops but asyncio's for every Python without the GIL; elsewhere it is an error that they
+are missing. The other bindings have to be compiled, which a place for testing wheels can't do.
 """
 
 import asyncio
@@ -11,16 +11,20 @@ import sysconfig
 from collections.abc import Callable
 
 
-def _available(name: str) -> bool:
-    free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
-    return not free_threaded or importlib.util.find_spec(name) is not None
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _available(loop: str) -> bool:
+    return not sysconfig.get_config_var("Py_GIL_DISABLED") or _installed(loop)
 
 
 GEVENT = _available("gevent")
 UVLOOP = _available("uvloop")
 # Modules that programs of pages import, and can't have here.
 MISSING = [
-    name for name in ("fnfqueue", "gevent", "netfilterqueue", "uvloop") if not _available(name)
+    *(loop for loop in ("gevent", "uvloop") if not _available(loop)),
+    *(binding for binding in ("fnfqueue", "netfilterqueue") if not _installed(binding)),
 ]
 
 NEW_LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}

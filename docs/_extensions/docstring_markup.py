@@ -45,8 +45,9 @@ PAGE = re.compile(r"docs/(\w+)\.md")
 def public(owner: Any, prefix: str) -> Iterator[tuple[str, str]]:
     """The public members of modules and classes, by the names that docstrings have for them."""
     is_module = inspect.ismodule(owner)
+    get = getattr if is_module else inspect.getattr_static  # modules may import when asked
     for name in getattr(owner, "__all__", None) or vars(owner):
-        member = inspect.getattr_static(owner, name)
+        member = get(owner, name)
         if name.startswith("_") or (is_module and isinstance(member, enum.Enum)):
             continue  # the enum has it
         target = f"{prefix}.{name}"
