@@ -32,6 +32,7 @@ ALONE = frozenset(
         "test_exit",
         "test_fork",
         "test_kept",
+        "test_kept_cost",
         "test_leaks",
         "test_loops",
         "test_overload",
@@ -46,14 +47,19 @@ ALONE = frozenset(
         "test_bad_descriptor",
         "test_with_fd",
         "test_balance_over_processes",
+        "test_nothing_left",
         "test_number_is_free_once_its_queue_is_destroyed",
-        # Warnings, signal handlers and hooks are the process's.
+        # Warnings, signal handlers, hooks and what is patched are the process's.
+        "test_fuzz_calls",
+        "test_fuzz_messages",
+        "test_patched_open",
         "test_dropped_open_handle",
         "test_cycles_are_collected",
         "test_reference_cycle",
         "test_signal_handler_raises",
         "test_signal_handler_returns",
         # A parameter of theirs is a fixture's.
+        "test_both_kernels",
         "test_rewritten_tcp",
         "test_rewritten_segments",
         "test_unchanged_copy",
