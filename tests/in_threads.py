@@ -22,10 +22,12 @@ SECONDS = 60.0  # for all threads; they wait for each other, and for sanitizers
 
 ALONE = frozenset(
     {
-        # They look at the process's memory, descriptors and children, or take all processors.
+        # They look at the process's memory, threads, descriptors and children, change its
+        # groups, or take all processors.
         "test_aio",
         "test_autoflush",
         "test_callers",
+        "test_close",
         "test_concurrency",
         "test_descriptors",
         "test_examples",
@@ -42,11 +44,13 @@ ALONE = frozenset(
         "test_threads",
         "test_no_such_path",
         "test_no_namespace",
+        "test_path_that_raises",
         "test_negative_descriptor",
         "test_wrong_type",
         "test_bad_descriptor",
         "test_with_fd",
         "test_balance_over_processes",
+        "test_hidden",
         "test_nothing_left",
         "test_number_is_free_once_its_queue_is_destroyed",
         # Warnings, signal handlers, hooks and what is patched are the process's.
@@ -55,6 +59,7 @@ ALONE = frozenset(
         "test_patched_open",
         "test_dropped_open_handle",
         "test_cycles_are_collected",
+        "test_packet_outlives",
         "test_reference_cycle",
         "test_signal_handler_raises",
         "test_signal_handler_returns",
