@@ -94,7 +94,9 @@ def look_into_view(packet: Packet) -> None:
 
 
 @pytest.mark.parametrize(
-    ("feed", "look"), [(feed_process, look_into_view), (feed_buffer, look)], ids=["process", "buffer"]
+    ("feed", "look"),
+    [(feed_process, look_into_view), (feed_buffer, look)],
+    ids=["process", "buffer"],
 )
 def test_read_while_callback_ends(
     feed: Callable[[Handle], None],
