@@ -22,10 +22,12 @@ SECONDS = 60.0  # for all threads; they wait for each other, and for sanitizers
 
 ALONE = frozenset(
     {
-        # They look at the process's memory, descriptors and children, or take all processors.
+        # They look at the process's memory, threads, descriptors and children, change its
+        # groups, or take all processors.
         "test_aio",
         "test_autoflush",
         "test_callers",
+        "test_close",
         "test_concurrency",
         "test_descriptors",
         "test_examples",
@@ -33,6 +35,7 @@ ALONE = frozenset(
         "test_fork",
         "test_importing",
         "test_kept",
+        "test_kept_cost",
         "test_leaks",
         "test_loops",
         "test_overload",
@@ -42,19 +45,27 @@ ALONE = frozenset(
         "test_threads",
         "test_no_such_path",
         "test_no_namespace",
+        "test_path_that_raises",
         "test_negative_descriptor",
         "test_wrong_type",
         "test_bad_descriptor",
         "test_with_fd",
         "test_balance_over_processes",
+        "test_hidden",
+        "test_nothing_left",
         "test_number_is_free_once_its_queue_is_destroyed",
-        # Warnings, signal handlers and hooks are the process's.
+        # Warnings, signal handlers, hooks and what is patched are the process's.
+        "test_fuzz_calls",
+        "test_fuzz_messages",
+        "test_patched_open",
         "test_dropped_open_handle",
         "test_cycles_are_collected",
+        "test_packet_outlives",
         "test_reference_cycle",
         "test_signal_handler_raises",
         "test_signal_handler_returns",
         # A parameter of theirs is a fixture's.
+        "test_both_kernels",
         "test_rewritten_tcp",
         "test_rewritten_segments",
         "test_unchanged_copy",

@@ -49,18 +49,20 @@ def fail() -> None:
     raise ActionError
 
 
+class Exporter:
+    """From Python 3.12 on, a buffer that can't be had."""
+
+    def __buffer__(self, flags: int) -> memoryview:
+        raise ActionError
+
+
 def exporter(buffer: bytes) -> Any:
     """A buffer that can't be had; what there is for that depends on Python's version."""
-    if sys.version_info < (3, 12):
-        view = memoryview(buffer)
-        view.release()
-        return view
-
-    class Exporter:
-        def __buffer__(self, flags: int) -> memoryview:
-            raise ActionError
-
-    return Exporter()
+    if sys.version_info >= (3, 12):
+        return Exporter()
+    view = memoryview(buffer)
+    view.release()
+    return view
 
 
 # Arguments

@@ -10,7 +10,7 @@ import gc
 import random
 import threading
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import pytest
 from netns import TIMEOUT, UdpPair, background, queue_rule, short_turns
@@ -364,7 +364,9 @@ class Disorder:
             self.sent.append(data)
 
     def _packet(self) -> Packet | None:
-        return None if self._kept.empty() else self._kept.get()
+        with contextlib.suppress(Empty):
+            return self._kept.get_nowait()
+        return None
 
     def _accept(self) -> None:
         packet = self._packet()

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dns.message
@@ -53,14 +54,21 @@ def passed(*data: bytes) -> list[Outcome]:
     return [Outcome(True, datagram) for datagram in data]
 
 
-def drive(network: Network, output: Callable[[], str], data: list[bytes], main_thread: int) -> None:
+@pytest.fixture(autouse=True)
+def signal_handlers() -> Iterator[None]:
+    """Those that examples have set don't outlive them; uvloop leaves its own."""
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for signum, handler in handlers.items():
+        signal.signal(signum, handler)
+
+
+def drive(network: Network, printed: list[str], data: list[bytes], main_thread: int) -> None:
     """Sends datagrams to an example once it is bound, and ends it when it has decided on all."""
     try:
         end = time.monotonic() + TIMEOUT
-        text = ""
-        while "bound" not in text:
-            assert time.monotonic() < end, text
-            text += output()
+        while "bound" not in "".join(printed):
+            assert time.monotonic() < end, printed
             time.sleep(0.001)
         network.send(*data)
         network.wait_for_verdicts(len(data))
@@ -69,19 +77,16 @@ def drive(network: Network, output: Callable[[], str], data: list[bytes], main_t
 
 
 @pytest.fixture
-def driven(network: Network, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Any]]:
+def driven(network: Network, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Has an example that runs in this thread driven by another one."""
-    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    printed: list[str] = []  # capsys may lose what comes while another thread reads
+    stdout = SimpleNamespace(write=printed.append, flush=lambda: None)
 
     def start(*data: bytes) -> Future[None]:
-        def output() -> str:
-            return capsys.readouterr().out
+        monkeypatch.setattr(sys, "stdout", stdout)  # pytest sets its own after the fixtures
+        return background(drive, network, printed, list(data), threading.get_ident())
 
-        return background(drive, network, output, list(data), threading.get_ident())
-
-    yield start
-    for signum, handler in handlers.items():
-        signal.signal(signum, handler)
+    return start
 
 
 def test_select_loop(network: Network, example: Example, driven: Callable[..., Any]) -> None:

@@ -288,13 +288,15 @@ def outlive() -> None:
     assert len(b"".join(views)) == 4 * 7 - 2
 
 
+class Holder(bytearray):
+    """Can hold a view. Not made in each call: free-threaded Pythons may keep what a class has."""
+
+    view: memoryview
+
+
 def hold_view_of_itself() -> None:
     """A buffer that holds a view of itself."""
-
-    class Buffer(bytearray):
-        view: memoryview
-
-    buffer = Buffer(forged(1))
+    buffer = Holder(forged(1))
 
     def callback(packet: Packet) -> None:
         buffer.view = packet.payload

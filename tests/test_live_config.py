@@ -239,9 +239,15 @@ def settings(queue: Queue) -> Iterator[Callable[[], object]]:
 
 
 def drain(handle: Handle, traffic: Traffic, *recorders: Recorder) -> None:
-    """Dispatches what waits until everything sent has passed; checks what callbacks noted."""
+    """Dispatches what waits until everything sent has passed; checks what callbacks noted.
+
+    What the receive buffer had no room for has passed as well. That is read last: until then the
+    kernel sends no packets any more.
+    """
     end = time.monotonic() + TIMEOUT
-    while handle.process(timeout=0.005) or not traffic.all_passed():
+    passed = False
+    while handle.process(timeout=0.005) or not passed:
+        passed = traffic.all_passed()
         assert time.monotonic() < end, "packets were lost, or are stuck"
     assert [wrong for recorder in recorders for wrong in recorder.wrong] == []
     assert handle.stats().verdict_errors == 0

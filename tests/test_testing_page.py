@@ -52,8 +52,10 @@ def test_unused():
 def run_pytest(directory: Path, *arguments: str) -> str:
     """What pytest says in that directory of all tests there, run without any capability."""
     command = [*only(), sys.executable, "-W", "error", "-m", "pytest", "-v", *arguments]
-    # Others than ours, which are here for our own tests, would want to be configured.
+    # Others than ours, which are here for our own tests, would want to be configured, or load what
+    # ours doesn't: hypothesis, and from Python 3.14 on pdb, asyncio.
     command += ["-p", "no:asyncio", "-p", "no:timeout", "-p", "no:cacheprovider"]
+    command += ["-p", "no:hypothesispytest", "-p", "no:debugging"]
     command += ["--rootdir", str(directory), str(directory)]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD", None)
