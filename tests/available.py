@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which event loops and which other bindings this Python has.
 
-There are no loops but asyncio's for every Python without the GIL; elsewhere it is an error that they
-are missing. The other bindings have to be compiled, which a place for testing wheels can't do.
+There are no loops but asyncio's for every Python without the GIL; elsewhere it is an error that
+they are missing. The other bindings have to be compiled, which a place for testing wheels can't do.
 """
 
 import asyncio
