@@ -19,6 +19,7 @@ from pathlib import Path
 
 from capabilities import only
 from packaging.requirements import Requirement
+from scapy.utils import rdpcap
 
 ROOT = Path(__file__).parent.parent
 # The capabilities of root in a container, unless it is given more or less.
@@ -40,6 +41,20 @@ def dev(action: str, *_: str) -> None:
     """It is one of the project's tasks."""
     usage = subprocess.run([ROOT / "dev", "help"], check=True, capture_output=True, text=True)
     assert re.search(rf"^  {action}\b", usage.stdout, re.MULTILINE), action
+
+
+def git(*arguments: str) -> None:
+    """The checkout has hooks where git is to look for them."""
+    assert arguments[:2] == ("config", "core.hooksPath")
+    assert (ROOT / arguments[2] / "pre-commit").exists()
+
+
+def tcpdump(*arguments: str) -> None:
+    """The file holds packets."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-n", action="store_true")
+    parser.add_argument("-r", required=True)
+    assert rdpcap(parser.parse_args(arguments).r)
 
 
 def sudo(command: str, *arguments: str) -> None:
@@ -121,8 +136,8 @@ def docker(action: str, *arguments: str) -> None:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    **{command.__name__: command for command in (apt, dev, docker, install, pip, python3)},
-    **{command.__name__: command for command in (setpriv, sudo, systemctl)},
+    **{command.__name__: command for command in (apt, dev, docker, git, install, pip)},
+    **{command.__name__: command for command in (python3, setpriv, sudo, systemctl, tcpdump)},
     "podman": docker,
     **{
         name: functools.partial(other_distribution, name)

@@ -17,7 +17,9 @@ from test_queue_status import visible
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli import main
-from libnetfilterqueue.cli._status import Rates, Sample, rates_between
+from libnetfilterqueue.cli._programs import Program
+from libnetfilterqueue.cli._status import Line, Rates, Sample, rates_between
+from libnetfilterqueue.cli._table import program_name
 from libnetfilterqueue.testing import FakeKernel
 from libnetfilterqueue.tuples import QueueStatus
 
@@ -78,7 +80,7 @@ def test_real_table(handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
         ["queue", "buffer"],
         ["queue", "waiting", "copied", "packets", "full", "full", "portid", "program"],
     ]
-    names = " ".join(Path(word).name for word in sys.orig_argv)
+    names = program_name(Line(queue_status(1, 0, 0, 0), Program(1, " ".join(sys.orig_argv)), None))
     ours = rf"{nfq.queue_status()[0].portid} +{re.escape(names)} *"
     assert re.fullmatch(rf" +1 +0 +65531 +0 +0 +0 +{ours}", first)
     assert re.fullmatch(rf"65535 +0 +meta +0 +0 +0 +{ours}", last)
@@ -163,3 +165,11 @@ def test_broken_pipe(tmp_path: Path) -> None:
             assert lines.readline() == "no queue is bound\n"
         program.ends()
     assert program.errors == ""
+
+
+def test_program_name() -> None:
+    """Paths are left out in front of files; a network is none."""
+    command = "/usr/bin/python3 /opt/filter/bin/filter --net 10.0.0.0/8"
+    line = Line(queue_status(1, 0, 0, 0), Program(7, command), None)
+    assert program_name(line) == "python3 filter --net 10.0.0.0/8"
+    assert program_name(line._replace(program=None)) == "?"

@@ -60,7 +60,8 @@ def program_name(line: Line) -> str:
     """The command line without the paths in front of its files, for which there is no room."""
     if line.program is None:
         return "?"
-    return " ".join(PurePath(word).name for word in line.program.command.split())
+    words = line.program.command.split()
+    return " ".join(PurePath(word).name if word.startswith("/") else word for word in words)
 
 
 def counter(total: int, rate: float | None, style: str = "") -> Text:

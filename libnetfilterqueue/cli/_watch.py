@@ -83,16 +83,22 @@ class Watch:
     def summary(self, handle: nfq.NetfilterQueueHandle) -> str:
         """What there was, for people. To be called before the queue is gone."""
         stats = handle.stats()
+        seconds = time.monotonic() - self._start
         lines = [
-            f"{self.packets} packets, {self.bytes} bytes in {time.monotonic() - self._start:.1f} s",
-            f"{self.shown} packets shown",
+            f"{counted(self.packets, 'packet')}, {counted(self.bytes, 'byte')} in {seconds:.1f} s",
+            f"{counted(self.shown, 'packet')} shown",
             *kernel_drops(self._options.queue),
-            f"{stats.overruns} overruns",
-            f"{stats.truncated} packets cut short",
+            counted(stats.overruns, "overrun"),
+            f"{counted(stats.truncated, 'packet')} cut short",
         ]
         if stats.verdict_errors:
-            lines.append(f"{stats.verdict_errors} verdicts refused by the kernel")
+            lines.append(f"{counted(stats.verdict_errors, 'verdict')} refused by the kernel")
         return "\n".join(lines)
+
+
+def counted(count: int, noun: str) -> str:
+    """As people say it: 1 packet, 2 packets."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def kernel_drops(number: int) -> list[str]:
@@ -102,9 +108,10 @@ def kernel_drops(number: int) -> list[str]:
     except OSError:
         return ["packets dropped by the kernel: unknown, it tells root only"]
     status = table[number]
+    by_kernel = "dropped by the kernel because"
     return [
-        f"{status.queue_dropped} packets dropped by the kernel because the queue was full",
-        f"{status.user_dropped} packets dropped by the kernel because the receive buffer was full",
+        f"{counted(status.queue_dropped, 'packet')} {by_kernel} the queue was full",
+        f"{counted(status.user_dropped, 'packet')} {by_kernel} the receive buffer was full",
     ]
 
 
