@@ -272,7 +272,7 @@ def test_help() -> None:
     """The class can be looked at, too."""
     for name in ("passed", "verdicts", "payload", "mark"):
         assert getattr(KernelPacket, name) is vars(KernelPacket)[name]
-        assert re.search(rf"\b{name}\b", pydoc.render_doc(KernelPacket))
+        assert re.search(rf"\b{name}\b", pydoc.render_doc(KernelPacket, renderer=pydoc.plaintext))
 
 
 def test_batch(nfqueue: FakeKernel, handle: Handle) -> None:
