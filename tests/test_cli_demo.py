@@ -69,7 +69,12 @@ def test_broken_pipe() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [*COMMAND, "demo"], stdout=writer, stderr=subprocess.PIPE, timeout=30, check=False
+        [*COMMAND, "demo"],
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # all of it fits the buffer
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=30,
+        check=False,
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         module = importlib.import_module(f"{__name__}._{options.command}")
         interrupted: bool = module.run(options)
+        sys.stdout.flush()  # fails here, not when the interpreter ends, if nobody reads it
     except KeyboardInterrupt:
         interrupted = True
     except BrokenPipeError:
