@@ -280,9 +280,8 @@ def wait(handle: Handle, _: list[Packet]) -> None:
 
 
 def receive(handle: Handle, _: list[Packet]) -> None:
-    """Waits for it in a loop of one's own."""
-    with netlink_socket(handle) as sock:
-        sock.recv(4096)
+    """Waits for it in a loop of one's own, without a socket that a signal could leave open."""
+    os.read(handle.fd(), 4096)
 
 
 def configure(handle: Handle, kept: list[Packet]) -> None:
