@@ -4,6 +4,7 @@
 import asyncio
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ if sys.version_info < (3, 12):  # all interpreters of a process share one GIL
 
 if not (Path(__file__).parent.parent / ".git").exists():  # what it is made from
     collect_ignore += ["test_sdist.py"]
+
+# A shell that runs us in the background has it ignored, also by the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 set_hypothesis_home_dir(Path(__file__).parent.parent / "build" / "hypothesis")
 # The same examples each time, and few; `./dev fuzz` looks for others. What goes before each test
