@@ -184,7 +184,9 @@ class Reader:
 
     def _make_commands(self) -> None:
         self._commands.mkdir(parents=True)
-        python = ["env", f"LD_PRELOAD={os.environ.get('LD_PRELOAD', '')}", sys.executable]
+        # The name that all virtual environments have; it is seen in the table of queues.
+        executable = Path(sys.executable).with_name("python")
+        python = ["env", f"LD_PRELOAD={os.environ.get('LD_PRELOAD', '')}", executable]
         for name in stand_ins.COMMANDS:
             self._make_command(name, *python, stand_ins.__file__, name)
         self._make_command("python", *python)
