@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What editors show of a name: the language servers that they ask answer with its docstring.
+"""What editors show of a name: what they ask, a server or jedi, answers with its docstring.
 
 basedpyright's stands for pyright's and Pylance's too. `./dev lint` runs this.
 """
@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import jedi  # type: ignore[import-untyped]
 import pytest
 from lsprotocol.types import (
     ClientCapabilities,
@@ -121,15 +122,23 @@ async def editor(server: str, *arguments: str, directory: Path) -> AsyncIterator
 
 
 @pytest.mark.timeout(TIMEOUT + 10)
-@pytest.mark.parametrize(
-    "server", [("basedpyright-langserver", "--stdio"), ("jedi-language-server",)]
-)
-async def test_hover(server: tuple[str, ...], tmp_path: Path) -> None:
-    """Each name's docstring is in what the server shows of it."""
+async def test_pyright(tmp_path: Path) -> None:
+    """Each name's docstring is in what pyright's server shows of it."""
     document = TextDocumentIdentifier((tmp_path / "program.py").as_uri())
-    async with asyncio.timeout(TIMEOUT), editor(*server, directory=tmp_path) as client:
+    server = editor("basedpyright-langserver", "--stdio", directory=tmp_path)
+    async with asyncio.timeout(TIMEOUT), server as client:
         for name, docstring in DOCSTRINGS.items():
             hover = await client.text_document_hover_async(HoverParams(document, position(name)))
             assert hover is not None, name
             assert isinstance(hover.contents, MarkupContent)
             assert words(docstring) in words(hover.contents.value), name
+
+
+@pytest.mark.parametrize("name", DOCSTRINGS)
+def test_jedi(name: str, tmp_path: Path) -> None:
+    """Each name's docstring is what jedi has to show of it, in whichever editor."""
+    environment = jedi.create_environment(sys.prefix, safe=False)
+    script = jedi.Script(PROGRAM, path=tmp_path / "program.py", environment=environment)
+    place = position(name)
+    shown = " ".join(found.docstring() for found in script.help(place.line + 1, place.character))
+    assert words(DOCSTRINGS[name]) in words(shown)
