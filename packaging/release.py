@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -76,13 +77,21 @@ def run(task: str) -> None:
     check(status == 0, f"./dev {task} exited with {status}")
 
 
+def files_in(path: Path) -> set[str]:
+    """The files of an archive, below its one directory."""
+    with tarfile.open(path) as archive:
+        return {member.name.partition("/")[2] for member in archive if member.isfile()}
+
+
 def check_sdist(version: str) -> None:
-    """The source distribution has what git has, and its metadata."""
+    """The source distribution has what git exports, and its metadata."""
     path = Path("dist", f"{NAME}-{version}.tar.gz")
     check(path.exists(), f"there is no {path}")
-    with tarfile.open(path) as archive:
-        files = {member.name.partition("/")[2] for member in archive if member.isfile()}
-    expected = {*output("git", "ls-files").splitlines(), "PKG-INFO"}
+    with tempfile.TemporaryDirectory() as directory:
+        archive = Path(directory, "git.tar")  # without what .gitattributes keeps out
+        output("git", "archive", f"--prefix={NAME}/", f"--output={archive}", "HEAD")
+        expected = files_in(archive) | {"PKG-INFO"}
+    files = files_in(path)
     check(files >= expected, f"missing: {', '.join(sorted(expected - files))}")
     check(files <= expected, f"not in git: {', '.join(sorted(files - expected))}")
 
@@ -105,7 +114,7 @@ def items(version: str) -> Iterator[tuple[str, Callable[[], None]]]:
     yield f"CHANGELOG.md begins with {version} and today's date", partial(check_changelog, version)
     for task in TASKS:
         yield f"./dev {task}", partial(run, task)
-    yield "the source distribution has the files that git has", partial(check_sdist, version)
+    yield "the source distribution has the files that git exports", partial(check_sdist, version)
     yield "the wheels are for every Linux of their kind", partial(check_wheels, version)
     yield "the tree is clean after all that", check_tree
 
