@@ -97,7 +97,7 @@ if not TYPE_CHECKING:  # checkers would take any name for one that is there
 
     def __getattr__(name):
         """The named tuples, once somebody asks: typing takes longer to import than the rest."""
-        if name not in ("Conntrack", "HandleStats", "QueueStatus", "Vlan"):
+        if name not in __all__:  # of which all else is there
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from libnetfilterqueue import tuples  # noqa: PLC0415
 

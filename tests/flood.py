@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from netns import PORT, TIMEOUT, Counter, UdpPair, background, queue_rule
-from test_queue_status import status, visible
+from statuses import status, visible
 
 
 class Flood:

@@ -24,7 +24,7 @@ from available import MISSING
 from capabilities import only
 from markdown_it import MarkdownIt
 from netns import TIMEOUT, UdpPair, tool_environment
-from test_queue_status import visible
+from statuses import visible
 
 ROOT = Path(__file__).parent.parent
 DIRECTIVES = {"{include}", "{toctree}"}  # of MyST, no code: `./dev docs` follows them

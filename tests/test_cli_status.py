@@ -13,7 +13,7 @@ import pytest
 from netns import UdpPair
 from programs import command_line
 from queues import Handle, Packet, accept, process_until
-from test_queue_status import visible
+from statuses import visible
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli import main

@@ -5,30 +5,16 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from netns import Namespace, UdpPair, queue_rule
 from queues import Handle, Packet, accept, process_until
+from statuses import status, visible
 
 import libnetfilterqueue as nfq
 
 COPY = nfq.NFQNL_COPY_PACKET
 NOBODY = 65534
-
-
-def visible() -> bool:
-    """Whether this process may read the table: as real root."""
-    try:
-        Path("/proc/thread-self/net/netfilter/nfnetlink_queue").read_bytes()
-    except PermissionError:
-        return False
-    return True
-
-
-def status() -> dict[int, nfq.QueueStatus]:
-    """The table by number, or, where the kernel hides it, that it says so."""
-    return {line.queue: line for line in nfq.queue_status()}
 
 
 def check_hidden() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What autodoc can't see by itself: types that only the extension's stub knows, and other names.
 
-The docstrings are the extension's own: the stub has none.
+The docstrings are the extension's own: those of the stub are copies.
 """
 
 import ast

@@ -85,5 +85,5 @@ def frame(record: Record) -> Any:
         hlen=len(packet.hw_addr),
         hdr=packet.hw_addr,
         ethtype=packet.hw_protocol,
-        data=packet.get_payload(),
+        data=record.payload,
     )

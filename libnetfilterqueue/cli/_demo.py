@@ -124,11 +124,6 @@ def tcp_flags(flags: int) -> str:
     return "".join(name for bit, name in enumerate("FSRPA") if flags & 1 << bit)
 
 
-def device(index: int) -> str:
-    """Return a device's name."""
-    return socket.if_indextoname(index) if index else "-"
-
-
 class Decider:
     """The queue's callback: decides on each packet and notes its fields."""
 
@@ -146,8 +141,8 @@ class Decider:
             ROW.format(
                 packet.id,
                 packet.hook.name.removeprefix("NF_INET_"),
-                device(packet.indev),
-                device(packet.outdev),
+                packet.indev_name() or "-",
+                packet.outdev_name() or "-",
                 protocol,
                 source,
                 destination,

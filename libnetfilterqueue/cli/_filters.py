@@ -5,12 +5,16 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from libnetfilterqueue.cli._numbers import number_in
 from libnetfilterqueue.cli._protocols import NUMBERS
 
 if TYPE_CHECKING:
     from libnetfilterqueue.cli._dissect import Dissected
 
 Test = Callable[["Dissected"], bool]
+
+PORT = number_in(0, 0xFFFF)
+PROTOCOL = number_in(0, 0xFF)
 
 
 class Filter(NamedTuple):
@@ -28,19 +32,13 @@ def _host(value: str) -> Test:
 
 
 def _port(value: str) -> Test:
-    number = _number(value, 0xFFFF)
+    number = PORT(value)
     return lambda packet: number in (packet.sport, packet.dport)
 
 
 def _proto(value: str) -> Test:
-    number = NUMBERS[value] if value in NUMBERS else _number(value, 0xFF)
+    number = NUMBERS[value] if value in NUMBERS else PROTOCOL(value)
     return lambda packet: packet.protocol == number
-
-
-def _number(text: str, most: int) -> int:
-    if not (text.isdecimal() and int(text) <= most):
-        raise ValueError(f"{text!r} is no number from 0 to {most}")
-    return int(text)
 
 
 TESTS: dict[str, Callable[[str], Test]] = {"host": _host, "port": _port, "proto": _proto}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from libnetfilterqueue.cli._filters import parse_filter
+from libnetfilterqueue.cli._numbers import number_in
 from libnetfilterqueue.cli._verdicts import parse_verdict
 
 T = TypeVar("T")
@@ -95,17 +96,6 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
     return convert
 
 
-def number_in(least: int, most: int) -> Callable[[str], int]:
-    """What reads a number of that range."""
-
-    def parse(text: str) -> int:
-        if not (text.isdecimal() and least <= int(text) <= most):
-            raise ValueError(f"{text!r} is no number from {least} to {most}")
-        return int(text)
-
-    return checked(parse)
-
-
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0.01 <= seconds <= 86400:
@@ -113,7 +103,7 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-COUNT = number_in(1, 2**63 - 1)
+COUNT = checked(number_in(1, 2**63 - 1))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -153,7 +143,10 @@ def _add(commands: Any, name: str, summary: str, epilog: str) -> argparse.Argume
 
 def _add_watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "queue", metavar="QUEUE", type=number_in(0, 0xFFFF), help="the queue's number, 0 to 65535"
+        "queue",
+        metavar="QUEUE",
+        type=checked(number_in(0, 0xFFFF)),
+        help="the queue's number, 0 to 65535",
     )
     parser.add_argument(
         "--verdict",

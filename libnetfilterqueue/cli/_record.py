@@ -26,18 +26,21 @@ class Record(NamedTuple):
     """The kernel's, or else when it was read: seconds since the epoch."""
     indev: str | None
     outdev: str | None
+    payload: bytes
     fields: Dissected
 
     @classmethod
     def of(cls, packet: nfq.NetfilterQueueData, verdict: str, read_at: float) -> Self:
         """Reads a packet."""
+        payload = packet.get_payload()
         return cls(
             packet,
             verdict,
             packet.timestamp or read_at,
             packet.indev_name(),
             packet.outdev_name(),
-            dissect(packet.hw_protocol, packet.get_payload()),
+            payload,
+            dissect(packet.hw_protocol, payload),
         )
 
     def line(self) -> Text:

@@ -104,10 +104,9 @@ def counted(count: int, noun: str) -> str:
 def kernel_drops(number: int) -> list[str]:
     """What the kernel has counted for a queue, which it tells root only."""
     try:
-        table = {status.queue: status for status in nfq.queue_status()}
+        (status,) = (status for status in nfq.queue_status() if status.queue == number)
     except OSError:
         return ["packets dropped by the kernel: unknown, it tells root only"]
-    status = table[number]
     by_kernel = "dropped by the kernel because"
     return [
         f"{counted(status.queue_dropped, 'packet')} {by_kernel} the queue was full",
