@@ -9,13 +9,10 @@
  */
 #include "nfq.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 /* A longer wait is cut to this; nobody will see its end. In seconds. */
@@ -25,203 +22,6 @@ static inline lnfq_handle *
 handle_cast(PyObject *self)
 {
     return (lnfq_handle *)self;
-}
-
-/* ---- the lock ---- */
-
-/* With the lock: what destructors could not send. */
-static void
-pay_debts(lnfq_handle *handle)
-{
-    struct lnfq_kept *debt = atomic_exchange(&handle->debts, NULL);
-
-    while (debt != NULL) {
-        struct lnfq_kept *next = debt->next_debt;
-
-        if (debt->link != NULL) {
-            lnfq_queue *queue = lnfq_handle_find(handle, debt->number);
-            const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
-
-            lnfq_kept_remove(debt);
-            handle->stats.defaulted += 1;
-            (void)lnfq_handle_post(handle, queue, debt->id, &verdict);
-        }
-        free(debt);
-        debt = next;
-    }
-    /* What can't be sent now stays for the next time. */
-    (void)lnfq_handle_send(handle);
-}
-
-/* A child of fork may find the lock taken for ever, and can do no more than close: close_forked. */
-void
-lnfq_handle_lock(lnfq_handle *handle)
-{
-    if (lnfq_handle_forked(handle)) {
-        return;
-    }
-    while (pthread_mutex_trylock(&handle->lock) != 0) {
-        Py_BEGIN_ALLOW_THREADS
-        pthread_mutex_lock(&handle->lock);
-        lnfq_handle_unlock(handle);
-        Py_END_ALLOW_THREADS
-    }
-}
-
-void
-lnfq_handle_unlock(lnfq_handle *handle)
-{
-    if (lnfq_handle_forked(handle)) {
-        return;
-    }
-    /* A destructor that finds the lock taken leaves a debt: look again once it is free. */
-    do {
-        if (atomic_load(&handle->debts) != NULL) {
-            pay_debts(handle);
-        }
-        pthread_mutex_unlock(&handle->lock);
-    } while (atomic_load(&handle->debts) != NULL && pthread_mutex_trylock(&handle->lock) == 0);
-}
-
-PyThreadState *
-lnfq_handle_enter(lnfq_handle *handle)
-{
-    PyThreadState *thread = PyEval_SaveThread();
-
-    if (!lnfq_handle_forked(handle)) {
-        pthread_mutex_lock(&handle->lock);
-    }
-    return thread;
-}
-
-/* With the GIL and without the lock: payloads that were sent. */
-static void
-let_go(struct lnfq_enclosure *enclosure)
-{
-    while (enclosure != NULL) {
-        struct lnfq_enclosure *next = enclosure->next;
-
-        Py_DECREF((PyObject *)enclosure->owner);
-        free(enclosure);
-        enclosure = next;
-    }
-}
-
-void
-lnfq_handle_leave(lnfq_handle *handle, PyThreadState *thread)
-{
-    struct lnfq_enclosure *done = lnfq_outbox_take_done(&handle->outbox);
-
-    lnfq_handle_release(handle);
-    lnfq_handle_unlock(handle);
-    PyEval_RestoreThread(thread);
-    let_go(done);
-}
-
-/* ---- sending; all with the lock ---- */
-
-int
-lnfq_handle_post(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
-                 const struct lnfq_verdict *verdict)
-{
-    bool batch = lnfq_pending_answer(&queue->pending, id);
-    int error = lnfq_outbox_add(&handle->outbox, queue->number, id, verdict, batch);
-
-    if (error != 0) {
-        /* There is room for one once the others are gone. */
-        (void)lnfq_handle_send(handle);
-        error = lnfq_outbox_add(&handle->outbox, queue->number, id, verdict, batch);
-    }
-    if (error != 0) {
-        queue->pending.outstanding += 1;
-        return error;
-    }
-    handle->stats.verdicts += 1;
-    return 0;
-}
-
-int
-lnfq_handle_post_batch(lnfq_handle *handle, const lnfq_queue *queue, uint32_t up_to,
-                       const struct lnfq_verdict *verdict)
-{
-    int error = lnfq_outbox_add_batch(&handle->outbox, queue->number, up_to, verdict);
-
-    if (error != 0) {
-        (void)lnfq_handle_send(handle);
-        error = lnfq_outbox_add_batch(&handle->outbox, queue->number, up_to, verdict);
-    }
-    return error;
-}
-
-int
-lnfq_handle_send(lnfq_handle *handle)
-{
-    handle->held = false;
-    return handle->closed ? 0 : lnfq_outbox_send(&handle->outbox, handle->fd, &handle->stats.sends);
-}
-
-int
-lnfq_handle_flush(lnfq_handle *handle, const char *call)
-{
-    PyThreadState *thread;
-    int error;
-
-    if (lnfq_handle_check_forked(handle, call) < 0) {
-        return -1;
-    }
-    lnfq_handle_lock(handle);
-    if (handle->outbox.used == 0 && !handle->marker_wanted) {
-        lnfq_handle_unlock(handle);
-        return 0;
-    }
-    thread = PyEval_SaveThread();
-    error = lnfq_handle_send(handle);
-    if (handle->marker_wanted && !handle->closed) {
-        (void)lnfq_config_mark(handle);
-    }
-    lnfq_handle_leave(handle, thread);
-    if (error != 0) {
-        lnfq_error_raise(error, "", "%s: sending verdicts", call);
-        return -1;
-    }
-    return 0;
-}
-
-/* Calls one of the adapters' hooks and lets it go; nobody is there to take its exception. */
-static void
-call_hook(PyObject *hook)
-{
-    PyObject *result;
-
-    if (hook == NULL) {
-        return;
-    }
-    result = PyObject_CallNoArgs(hook);
-    if (result == NULL) {
-        PyErr_WriteUnraisable(hook);
-    }
-    Py_XDECREF(result);
-    Py_DECREF(hook);
-}
-
-int
-lnfq_handle_send_or_hold(lnfq_handle *handle, const char *call)
-{
-    PyObject *hook = NULL;
-    bool hold;
-
-    lnfq_handle_lock(handle);
-    hold = !handle->autoflush;
-    if (hold && !handle->held && handle->outbox.used > 0) { /* another may have sent it already */
-        handle->held = true;
-        hook = Py_XNewRef(handle->on_held);
-    }
-    lnfq_handle_unlock(handle);
-    if (!hold) {
-        return lnfq_handle_flush(handle, call);
-    }
-    call_hook(hook);
-    return 0;
 }
 
 /* ---- lifecycle ---- */
@@ -291,8 +91,8 @@ lnfq_handle_check(lnfq_handle *handle, const char *call)
     return is_closed(handle) ? lnfq_handle_raise_closed(call) : 0;
 }
 
-static lnfq_handle *
-handle_new(lnfq_state *state)
+lnfq_handle *
+lnfq_handle_new(lnfq_state *state)
 {
     lnfq_handle *handle = PyObject_GC_New(lnfq_handle, state->handle_type);
 
@@ -341,120 +141,6 @@ lnfq_handle_expect(lnfq_handle *handle, const struct lnfq_config *config)
     }
 }
 
-/* The descriptor is there: the rest. Returns the handle, or NULL with an exception. */
-static PyObject *
-handle_start(lnfq_handle *handle)
-{
-    handle->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (handle->wake_fd < 0) {
-        lnfq_error_raise(errno, "", "open(): eventfd");
-        Py_DECREF(handle);
-        return NULL;
-    }
-    handle->closed = false;
-    return (PyObject *)handle;
-}
-
-static const char *
-open_remedy(int error)
-{
-    switch (error) {
-    case EINVAL:
-        return "netns is no network namespace";
-    case EPROTONOSUPPORT:
-    case EAFNOSUPPORT:
-        return "the kernel lacks nfnetlink, which 'modprobe nfnetlink_queue' loads";
-    case EPERM:
-        return "entering a network namespace needs CAP_SYS_ADMIN in it and in the program's own";
-    default:
-        return "";
-    }
-}
-
-PyObject *
-lnfq_handle_open(lnfq_state *state, int netns)
-{
-    lnfq_handle *handle = handle_new(state);
-    int error;
-
-    if (handle == NULL) {
-        return NULL;
-    }
-    handle->socket = lnfq_netns_open(netns, &error);
-    if (handle->socket == NULL) {
-        lnfq_error_raise(error, open_remedy(error), "open()");
-        Py_DECREF(handle);
-        return NULL;
-    }
-    handle->fd = mnl_socket_get_fd(handle->socket);
-    handle->kernel = true;
-    return handle_start(handle);
-}
-
-/* An int option of a socket, or -1 with OSError. */
-static int
-socket_option(int fd, int option)
-{
-    int value;
-    socklen_t size = sizeof(value);
-
-    if (getsockopt(fd, SOL_SOCKET, option, &value, &size) < 0) {
-        lnfq_error_raise(errno, "", "open(): fd %d", fd);
-        return -1;
-    }
-    return value;
-}
-
-/* Whether the descriptor is one that we can use, and `kernel` whether netlink is behind it. */
-static int
-check_adopted(int fd, bool *kernel)
-{
-    int domain = socket_option(fd, SO_DOMAIN);
-    int type = domain < 0 ? -1 : socket_option(fd, SO_TYPE);
-    int protocol = type < 0 ? -1 : socket_option(fd, SO_PROTOCOL);
-
-    if (protocol < 0) {
-        return -1;
-    }
-    *kernel = domain == AF_NETLINK;
-    if (*kernel && protocol != NETLINK_NETFILTER) {
-        PyErr_Format(PyExc_ValueError,
-                     "open(): fd %d is a netlink socket of protocol %d, not NETLINK_NETFILTER", fd,
-                     protocol);
-        return -1;
-    }
-    if (type != SOCK_DGRAM && type != SOCK_RAW) {
-        PyErr_Format(PyExc_ValueError, "open(): fd %d is no datagram socket", fd);
-        return -1;
-    }
-    return 0;
-}
-
-PyObject *
-lnfq_handle_adopt(lnfq_state *state, int fd)
-{
-    lnfq_handle *handle;
-    bool kernel;
-
-    if (check_adopted(fd, &kernel) < 0) {
-        return NULL;
-    }
-    handle = handle_new(state);
-    if (handle == NULL) {
-        return NULL;
-    }
-    handle->kernel = kernel;
-    handle->exposed = true;
-    atomic_store(&handle->datagram_size, LNFQ_DATAGRAM_MAX);
-    handle->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    if (handle->fd < 0) {
-        lnfq_error_raise(errno, "", "open(): fd %d", fd);
-        Py_DECREF(handle);
-        return NULL;
-    }
-    return handle_start(handle);
-}
-
 /* A bound queue, a new reference; NULL once there is none, and then the handle is marked closed. */
 static lnfq_queue *
 next_queue_or_closed(lnfq_handle *handle)
@@ -489,19 +175,6 @@ close_forked(lnfq_handle *handle)
     Py_END_CRITICAL_SECTION();
 }
 
-/* Takes a hook out, so that it is called once at most. */
-static PyObject *
-take_hook(lnfq_handle *handle, PyObject **hook)
-{
-    PyObject *taken;
-
-    lnfq_handle_lock(handle);
-    taken = *hook;
-    *hook = NULL;
-    lnfq_handle_unlock(handle);
-    return taken;
-}
-
 static void
 close_handle(lnfq_handle *handle)
 {
@@ -511,15 +184,15 @@ close_handle(lnfq_handle *handle)
         close_forked(handle);
         return;
     }
-    call_hook(take_hook(handle, &handle->on_close));
+    lnfq_hook_call(lnfq_hook_take(handle, &handle->on_close));
     while ((queue = next_queue_or_closed(handle)) != NULL) {
         /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
         (void)lnfq_queue_destroy(queue);
         Py_DECREF(queue);
     }
     lnfq_refusal_tell(handle);
-    Py_XDECREF(take_hook(handle, &handle->on_held));
-    Py_XDECREF(take_hook(handle, &handle->on_verdict_error));
+    Py_XDECREF(lnfq_hook_take(handle, &handle->on_held));
+    Py_XDECREF(lnfq_hook_take(handle, &handle->on_verdict_error));
 }
 
 static void
@@ -585,7 +258,7 @@ handle_dealloc(PyObject *self)
     lnfq_refusal_tell(handle);
     lnfq_name_forget(handle);
     lnfq_outbox_clear(&handle->outbox);
-    let_go(lnfq_outbox_take_done(&handle->outbox));
+    lnfq_enclosures_free(lnfq_outbox_take_done(&handle->outbox));
     free_backlog(handle);
     lnfq_inlets_free(handle->inlets);
     free(handle->scratch);
@@ -1028,59 +701,6 @@ handle_set_autoflush(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     return autoflush ? lnfq_handle_flush(handle, "autoflush") : 0;
 }
 
-/* What adapters have called: an attribute, and where it is in the handle. */
-struct hook {
-    const char *name;
-    size_t offset;
-};
-
-static const struct hook on_held = {"on_held", offsetof(lnfq_handle, on_held)};
-static const struct hook on_close = {"on_close", offsetof(lnfq_handle, on_close)};
-static const struct hook on_verdict_error = {"on_verdict_error",
-                                             offsetof(lnfq_handle, on_verdict_error)};
-
-static PyObject **
-hook_place(PyObject *self, const struct hook *hook)
-{
-    return (PyObject **)(void *)((char *)self + hook->offset);
-}
-
-static PyObject *
-handle_get_hook(PyObject *self, void *closure)
-{
-    PyObject *hook;
-
-    lnfq_handle_lock(handle_cast(self));
-    hook = Py_XNewRef(*hook_place(self, closure));
-    lnfq_handle_unlock(handle_cast(self));
-    return hook != NULL ? hook : Py_NewRef(Py_None);
-}
-
-static int
-handle_set_hook(PyObject *self, PyObject *value, void *closure)
-{
-    const struct hook *hook = closure;
-    PyObject *former;
-
-    if (value == NULL) {
-        PyErr_Format(PyExc_TypeError, "%s can't be deleted", hook->name);
-        return -1;
-    }
-    if (value != Py_None && !PyCallable_Check(value)) {
-        lnfq_refuse(PyExc_TypeError, value, "%s must be callable or None", hook->name);
-        return -1;
-    }
-    if (lnfq_handle_check(handle_cast(self), hook->name) < 0) {
-        return -1;
-    }
-    lnfq_handle_lock(handle_cast(self));
-    former = *hook_place(self, hook);
-    *hook_place(self, hook) = value != Py_None ? Py_NewRef(value) : NULL;
-    lnfq_handle_unlock(handle_cast(self));
-    Py_XDECREF(former);
-    return 0;
-}
-
 static PyObject *
 handle_repr(PyObject *self)
 {
@@ -1095,6 +715,11 @@ handle_repr(PyObject *self)
     return closed ? PyUnicode_FromFormat("<%s closed>", Py_TYPE(self)->tp_name)
                   : PyUnicode_FromFormat("<%s fd=%d>", Py_TYPE(self)->tp_name, fd);
 }
+
+static const struct lnfq_hook on_held = {"on_held", offsetof(lnfq_handle, on_held)};
+static const struct lnfq_hook on_close = {"on_close", offsetof(lnfq_handle, on_close)};
+static const struct lnfq_hook on_verdict_error = {"on_verdict_error",
+                                                  offsetof(lnfq_handle, on_verdict_error)};
 
 static PyMethodDef handle_methods[] = {
     {"bind_pf", handle_bind_pf, METH_O, bind_pf_doc},
@@ -1122,19 +747,19 @@ static PyGetSetDef handle_attributes[] = {
      "Setting it to True sends those that wait. Setting it raises ValueError for a closed\n"
      "handle, OSError if they can't be sent.",
      NULL},
-    {"on_held", handle_get_hook, handle_set_hook,
+    {"on_held", lnfq_hook_get, lnfq_hook_set,
      "For adapters: called without arguments when the first verdict is held back since the\n"
      "last were sent, in the thread that gives it. A callable or None.\n\n"
      "See autoflush. Setting it raises TypeError for what can't be called, ValueError for a\n"
      "closed handle, RuntimeError after fork.",
      (void *)(uintptr_t)&on_held},
-    {"on_close", handle_get_hook, handle_set_hook,
+    {"on_close", lnfq_hook_get, lnfq_hook_set,
      "For adapters: called once, without arguments, before the descriptor closes. A callable\n"
      "or None.\n\n"
      "It is called in the thread that closes the handle. Setting it raises TypeError for what\n"
      "can't be called, ValueError for a closed handle, RuntimeError after fork.",
      (void *)(uintptr_t)&on_close},
-    {"on_verdict_error", handle_get_hook, handle_set_hook,
+    {"on_verdict_error", lnfq_hook_get, lnfq_hook_set,
      "Called with (queue number, packet id, OSError) for each verdict that the kernel refused:\n"
      "a callable or None.\n\n"
      "It is called by process(), handle_packet() or close(), whichever reads the report. ENOENT\n"

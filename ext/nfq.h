@@ -300,10 +300,8 @@ struct lnfq_handle {
 
 extern PyType_Spec lnfq_handle_spec;
 
-/* Opens a socket, in the namespace that `netns` is a descriptor on, or with -1 in the thread's. */
-PyObject *lnfq_handle_open(lnfq_state *state, int netns);
-
-PyObject *lnfq_handle_adopt(lnfq_state *state, int fd);
+/* A handle that is closed as yet, for open.c. */
+lnfq_handle *lnfq_handle_new(lnfq_state *state);
 
 /* Whether this is a child of the process that opened the handle: it shares the descriptor. */
 static inline bool
@@ -321,6 +319,25 @@ int lnfq_handle_check(lnfq_handle *handle, const char *call);
 /* Raises that ValueError; returns -1. */
 int lnfq_handle_raise_closed(const char *call);
 
+/* With the lock: a queue is going to copy that much of its packets. */
+void lnfq_handle_expect(lnfq_handle *handle, const struct lnfq_config *config);
+
+/* With the lock: closes the descriptors if the handle is closed and nobody waits on them. */
+void lnfq_handle_release(lnfq_handle *handle);
+
+/* With the lock: the bound queue of that number, or NULL. */
+lnfq_queue *lnfq_handle_find(lnfq_handle *handle, uint16_t number);
+
+/* ---- open.c ---- */
+
+/* Opens a socket, in the namespace that `netns` is a descriptor on, or with -1 in the thread's. */
+PyObject *lnfq_handle_open(lnfq_state *state, int netns);
+
+/* On a duplicate of the descriptor. */
+PyObject *lnfq_handle_adopt(lnfq_state *state, int fd);
+
+/* ---- lock.c ---- */
+
 /* Takes the lock; gives up the GIL while it has to wait, and never waits for the GIL with it. */
 void lnfq_handle_lock(lnfq_handle *handle);
 
@@ -332,14 +349,10 @@ void lnfq_handle_unlock(lnfq_handle *handle);
 PyThreadState *lnfq_handle_enter(lnfq_handle *handle);
 void lnfq_handle_leave(lnfq_handle *handle, PyThreadState *thread);
 
-/* With the lock: a queue is going to copy that much of its packets. */
-void lnfq_handle_expect(lnfq_handle *handle, const struct lnfq_config *config);
+/* With the GIL and without the lock: payloads that were sent. */
+void lnfq_enclosures_free(struct lnfq_enclosure *enclosure);
 
-/* With the lock: closes the descriptors if the handle is closed and nobody waits on them. */
-void lnfq_handle_release(lnfq_handle *handle);
-
-/* With the lock: the bound queue of that number, or NULL. */
-lnfq_queue *lnfq_handle_find(lnfq_handle *handle, uint16_t number);
+/* ---- send.c ---- */
 
 /* With the lock: puts the verdict of a packet that was received in the outbox. 0 or ENOMEM. */
 int lnfq_handle_post(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
@@ -357,6 +370,25 @@ int lnfq_handle_flush(lnfq_handle *handle, const char *call);
 
 /* A verdict was given outside of a callback: sends it, or tells that it is held. 0, or -1. */
 int lnfq_handle_send_or_hold(lnfq_handle *handle, const char *call);
+
+/* ---- hook.c: attributes of the handle, too ---- */
+
+/* What a handle calls: the attribute's name, and where in the handle it is. */
+struct lnfq_hook {
+    const char *name;
+    size_t offset;
+};
+
+/* Calls a hook without arguments, and lets it go; nobody is there to take its exception. NULL is
+ * none. */
+void lnfq_hook_call(PyObject *hook);
+
+/* Takes a hook out of its place, so that it is called once at most. NULL where there is none. */
+PyObject *lnfq_hook_take(lnfq_handle *handle, PyObject **hook);
+
+/* The `closure` is the hook. */
+PyObject *lnfq_hook_get(PyObject *self, void *closure);
+int lnfq_hook_set(PyObject *self, PyObject *value, void *closure);
 
 /* ---- socket_options.c: attributes of the handle ---- */
 

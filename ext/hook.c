@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What others have a handle call: adapters on_held and on_close, users on_verdict_error.
+ */
+#include "nfq.h"
+
+void
+lnfq_hook_call(PyObject *hook)
+{
+    PyObject *result;
+
+    if (hook == NULL) {
+        return;
+    }
+    result = PyObject_CallNoArgs(hook);
+    if (result == NULL) {
+        PyErr_WriteUnraisable(hook);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(hook);
+}
+
+PyObject *
+lnfq_hook_take(lnfq_handle *handle, PyObject **hook)
+{
+    PyObject *taken;
+
+    lnfq_handle_lock(handle);
+    taken = *hook;
+    *hook = NULL;
+    lnfq_handle_unlock(handle);
+    return taken;
+}
+
+static PyObject **
+hook_place(lnfq_handle *handle, const struct lnfq_hook *hook)
+{
+    return (PyObject **)(void *)((char *)handle + hook->offset);
+}
+
+PyObject *
+lnfq_hook_get(PyObject *self, void *closure)
+{
+    lnfq_handle *handle = (lnfq_handle *)self;
+    PyObject *hook;
+
+    lnfq_handle_lock(handle);
+    hook = Py_XNewRef(*hook_place(handle, closure));
+    lnfq_handle_unlock(handle);
+    return hook != NULL ? hook : Py_NewRef(Py_None);
+}
+
+int
+lnfq_hook_set(PyObject *self, PyObject *value, void *closure)
+{
+    lnfq_handle *handle = (lnfq_handle *)self;
+    const struct lnfq_hook *hook = closure;
+    PyObject *former;
+
+    if (value == NULL) {
+        PyErr_Format(PyExc_TypeError, "%s can't be deleted", hook->name);
+        return -1;
+    }
+    if (value != Py_None && !PyCallable_Check(value)) {
+        lnfq_refuse(PyExc_TypeError, value, "%s must be callable or None", hook->name);
+        return -1;
+    }
+    if (lnfq_handle_check(handle, hook->name) < 0) {
+        return -1;
+    }
+    lnfq_handle_lock(handle);
+    former = *hook_place(handle, hook);
+    *hook_place(handle, hook) = value != Py_None ? Py_NewRef(value) : NULL;
+    lnfq_handle_unlock(handle);
+    Py_XDECREF(former);
+    return 0;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The handle's lock: taking it without keeping the GIL from others, and what is done as it is let
+ * go. Destructors never wait for it, so whoever has it pays their debts; payloads that were sent
+ * are let go once it is free, since that may run Python code.
+ */
+#include "nfq.h"
+
+#include <stdlib.h>
+
+/* With the lock: what destructors could not send. */
+static void
+pay_debts(lnfq_handle *handle)
+{
+    struct lnfq_kept *debt = atomic_exchange(&handle->debts, NULL);
+
+    while (debt != NULL) {
+        struct lnfq_kept *next = debt->next_debt;
+
+        if (debt->link != NULL) {
+            lnfq_queue *queue = lnfq_handle_find(handle, debt->number);
+            const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
+
+            lnfq_kept_remove(debt);
+            handle->stats.defaulted += 1;
+            (void)lnfq_handle_post(handle, queue, debt->id, &verdict);
+        }
+        free(debt);
+        debt = next;
+    }
+    /* What can't be sent now stays for the next time. */
+    (void)lnfq_handle_send(handle);
+}
+
+/* A child of fork may find the lock taken for ever, and can do no more than close: close_forked. */
+void
+lnfq_handle_lock(lnfq_handle *handle)
+{
+    if (lnfq_handle_forked(handle)) {
+        return;
+    }
+    while (pthread_mutex_trylock(&handle->lock) != 0) {
+        Py_BEGIN_ALLOW_THREADS
+        pthread_mutex_lock(&handle->lock);
+        lnfq_handle_unlock(handle);
+        Py_END_ALLOW_THREADS
+    }
+}
+
+void
+lnfq_handle_unlock(lnfq_handle *handle)
+{
+    if (lnfq_handle_forked(handle)) {
+        return;
+    }
+    /* A destructor that finds the lock taken leaves a debt: look again once it is free. */
+    do {
+        if (atomic_load(&handle->debts) != NULL) {
+            pay_debts(handle);
+        }
+        pthread_mutex_unlock(&handle->lock);
+    } while (atomic_load(&handle->debts) != NULL && pthread_mutex_trylock(&handle->lock) == 0);
+}
+
+PyThreadState *
+lnfq_handle_enter(lnfq_handle *handle)
+{
+    PyThreadState *thread = PyEval_SaveThread();
+
+    if (!lnfq_handle_forked(handle)) {
+        pthread_mutex_lock(&handle->lock);
+    }
+    return thread;
+}
+
+void
+lnfq_enclosures_free(struct lnfq_enclosure *enclosure)
+{
+    while (enclosure != NULL) {
+        struct lnfq_enclosure *next = enclosure->next;
+
+        Py_DECREF((PyObject *)enclosure->owner);
+        free(enclosure);
+        enclosure = next;
+    }
+}
+
+void
+lnfq_handle_leave(lnfq_handle *handle, PyThreadState *thread)
+{
+    struct lnfq_enclosure *done = lnfq_outbox_take_done(&handle->outbox);
+
+    lnfq_handle_release(handle);
+    lnfq_handle_unlock(handle);
+    PyEval_RestoreThread(thread);
+    lnfq_enclosures_free(done);
+}
