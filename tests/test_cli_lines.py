@@ -3,8 +3,10 @@
 
 import json
 import socket
+import time
 from concurrent.futures import Future
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -22,6 +24,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.ipsec import ESP
 from scapy.layers.sctp import SCTP, SCTPChunkCookieAck
 from scapy.packet import Packet, Raw
+from scapy.utils import RawPcapNgReader
 
 from libnetfilterqueue.cli import main
 from libnetfilterqueue.cli._dissect import Dissected, dissect
@@ -120,6 +123,20 @@ def test_protocols(watch: Watch, packet: Packet | bytes, expected: str) -> None:
     ((line,), (queued,)) = watch(packet)
     assert line.endswith(f" accept > {expected}")
     assert queued.passed
+
+
+def test_written_time(watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A capture file has the microsecond that the line shows, whose clock is finer."""
+    path = tmp_path / "written.pcapng"
+    now = 1_795_841_657 + 6 * 2**-22  # 1.43 us: times a million, a float says 1.5
+    monkeypatch.setattr(time, "time", lambda: now)
+    ((line,), _) = watch(IP(**V4), options=f"--write {path}")
+    with RawPcapNgReader(str(path)) as reader:
+        packets: list[tuple[bytes, Any]] = list(reader)
+    ((_, meta),) = packets
+    written = (meta.tshigh << 32 | meta.tslow) % 1_000_000
+    assert line.split()[0].endswith(f".{written:06}")
+    assert written == 1
 
 
 def test_no_ip(watch: Watch) -> None:

@@ -36,7 +36,8 @@ class Watch:
     def __call__(self, packet: nfq.NetfilterQueueData) -> None:
         """The queue's callback: no packet waits until others are printed."""
         packet.set_verdict(self._options.verdict.number)
-        self._batch.append((packet, time.time()))
+        # To the microsecond, like the kernel's: the line and the file then say the same.
+        self._batch.append((packet, round(time.time(), 6)))
 
     def run(self, handle: nfq.NetfilterQueueHandle, signals: socket.socket) -> bool:
         """Watches until a signal comes or enough is shown; returns whether it was SIGINT."""
