@@ -16,7 +16,18 @@ from typing import Any
 
 import pytest
 from capabilities import only
-from netns import PORT, QUEUED_PORT, TIMEOUT, Counter, UdpPair, background, iptables, queue_rule
+from netns import (
+    PORT,
+    QUEUED_PORT,
+    TIMEOUT,
+    Counter,
+    UdpPair,
+    background,
+    down,
+    iptables,
+    queue_rule,
+    run,
+)
 from programs import COMMAND, Program, command_line
 from queues import accepting, process_until
 from scapy.layers.inet import IP, UDP
@@ -206,6 +217,30 @@ def test_json(udp: UdpPair, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "encoding", "shown"),
+    [("\x1b[31m\udcff", "utf-8", "?[31m?"), ("é", "utf-8", "é"), ("é", "ascii", "\\xe9")],
+    ids=["control", "utf-8", "ascii"],
+)
+def test_device_name(
+    name: str, encoding: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever devices are called, it harms no terminal, and ends nothing."""
+    down("lo")
+    run(f"ip link set lo name '{name}'")
+    run(f"ip link set '{name}' up")
+    queue_rule(1)
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    path = tmp_path / "written.pcapng"
+    with UdpPair() as udp, watching(tmp_path, "--write", path, "--count", 1) as program:
+        udp.send(b"data")
+        program.ends()
+    assert f" accept >{shown} IP " in program.output
+    with RawPcapNgReader(str(path)) as reader:
+        packets: list[tuple[bytes, Any]] = list(reader)
+    assert [meta.ifname for _, meta in packets] == [os.fsencode(name)]
+
+
 def test_write(tmp_path: Path) -> None:
     """A pcapng file with the packets shown, their devices, directions, times and verdicts."""
     queue_rule(1)
@@ -292,14 +327,14 @@ def test_overload(tmp_path: Path, options: list[str], dropped: int) -> None:
     assert told in program.errors or "unknown, it tells root only" in program.errors
 
 
-def run(*arguments: str, under: list[str]) -> "subprocess.CompletedProcess[str]":
+def finished(*arguments: str, under: list[str]) -> "subprocess.CompletedProcess[str]":
     command = [*under, *COMMAND, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_without_privileges(tmp_path: Path) -> None:
     """A line says what is missing."""
-    done = run("watch", "1", under=only())
+    done = finished("watch", "1", under=only())
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert re.match(r"libnetfilterqueue watch: create_queue\(1\).*CAP_NET_ADMIN", line)
@@ -308,7 +343,7 @@ def test_without_privileges(tmp_path: Path) -> None:
 def test_number_is_taken(handle: nfq.NetfilterQueueHandle) -> None:
     """A line says who has it."""
     handle.create_queue(1, print)
-    done = run("watch", "1", under=[])
+    done = finished("watch", "1", under=[])
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert re.match(r"libnetfilterqueue watch: create_queue\(1\).*bound by another program", line)
@@ -317,7 +352,7 @@ def test_number_is_taken(handle: nfq.NetfilterQueueHandle) -> None:
 def test_file_can_not_be_written(tmp_path: Path) -> None:
     """A line names the file, and nothing is bound."""
     path = tmp_path / "missing" / "file"
-    done = run("watch", "1", "--write", str(path), under=[])
+    done = finished("watch", "1", "--write", str(path), under=[])
     assert done.returncode == 1
     assert done.stderr == f"libnetfilterqueue watch: {path}: No such file or directory\n"
 

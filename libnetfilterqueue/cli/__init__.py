@@ -6,6 +6,7 @@ some of them need the packages of the extra `cli`.
 """
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handles signals.
     """
     options = parse(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # where the locale is not UTF-8's
     try:
         module = importlib.import_module(f"{__name__}._{options.command}")
         interrupted: bool = module.run(options)

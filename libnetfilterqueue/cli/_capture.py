@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Writing packets to pcapng files, as tcpdump does with `-i any`; by dpkt."""
 
+import os
 import struct
 from pathlib import Path
 from typing import Any, Self
@@ -54,7 +55,7 @@ class CaptureFile:
     def _interface(self, name: str | None) -> int:
         if name not in self._interfaces:
             self._interfaces[name] = len(self._interfaces)
-            named = [(PCAPNG_OPT_IF_NAME, name.encode())] if name else []
+            named = [(PCAPNG_OPT_IF_NAME, os.fsencode(name))] if name else []
             self._file.write(
                 bytes(
                     InterfaceDescriptionBlockLE(

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from libnetfilterqueue.cli._text import printable
+
 NETLINK_NETFILTER = 12
 
 
@@ -52,10 +54,9 @@ def _socket_inodes(directory: Path) -> Iterator[str]:
 
 
 def _command(directory: Path) -> str:
-    """A process's command line; what can't be printed must not reach a terminal."""
+    """A process's command line, which it chooses itself."""
     try:
         words = (directory / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    text = " ".join(words).strip()
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return printable(" ".join(words).strip())
