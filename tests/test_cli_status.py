@@ -17,7 +17,7 @@ from statuses import visible
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli import main
-from libnetfilterqueue.cli._programs import Program
+from libnetfilterqueue.cli._programs import Program, find_programs
 from libnetfilterqueue.cli._status import Line, Rates, Sample, rates_between
 from libnetfilterqueue.cli._table import program_name
 from libnetfilterqueue.testing import FakeKernel
@@ -165,6 +165,15 @@ def test_broken_pipe(tmp_path: Path) -> None:
             assert lines.readline() == "no queue is bound\n"
         program.ends()
     assert program.errors == ""
+
+
+def test_closed_descriptor() -> None:
+    """One that is closed since it was listed, as the listing's own is, hides none of the others."""
+    lower = os.open(os.devnull, os.O_RDONLY)
+    with nfq.open() as handle:
+        os.close(lower)
+        handle.create_queue(1, print)
+        assert [program.pid for program in find_programs().values()] == [os.getpid()]
 
 
 def test_program_name() -> None:

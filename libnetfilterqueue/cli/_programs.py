@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which program has a netlink socket."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -44,13 +45,12 @@ def _netfilter_sockets() -> Iterator[tuple[str, int]]:
 
 def _socket_inodes(directory: Path) -> Iterator[str]:
     """Those of a process that has not ended and is not hidden from us."""
-    try:
+    with contextlib.suppress(PermissionError, FileNotFoundError, ProcessLookupError):
         for descriptor in (directory / "fd").iterdir():
-            kind, _, inode = str(descriptor.readlink()).partition(":")
-            if kind == "socket":
-                yield inode.strip("[]")
-    except (PermissionError, FileNotFoundError, ProcessLookupError):
-        return
+            with contextlib.suppress(FileNotFoundError):  # it has been closed since
+                kind, _, inode = str(descriptor.readlink()).partition(":")
+                if kind == "socket":
+                    yield inode.strip("[]")
 
 
 def _command(directory: Path) -> str:
