@@ -79,6 +79,7 @@ def test_both_ways() -> None:
         ("watch 1 --verdict queue:", "argument --verdict: 'queue:' is none of"),
         ("watch 1 --verdict queue:65536", "argument --verdict: NF_QUEUE_NR()"),
         ("watch 1 --verdict queue:1", "argument --verdict: the packets would come back"),
+        ("watch 1 --verdict queue:01", "argument --verdict: the packets would come back"),
         ("watch 1 --filter nothing", "argument --filter: 'nothing' is none of host, port, proto"),
         ("watch 1 --filter host=no.such.host", "argument --filter: 'no.such.host' does not appear"),
         ("watch 1 --filter port=65536", "argument --filter: '65536' is no number from 0 to 65535"),
