@@ -272,10 +272,22 @@ def test_write(tmp_path: Path) -> None:
 def test_written_without_packets(tmp_path: Path) -> None:
     """The file is one that tools can read, even so."""
     path = tmp_path / "written.pcapng"
+    path.write_bytes(bytes(10_000))  # what an earlier run has left
     with watching(tmp_path, "--write", path) as program:
         program.end(signal.SIGTERM)
     with RawPcapNgReader(str(path)) as reader:
         assert list(reader) == []
+
+
+def test_written_at_once(udp: UdpPair, tmp_path: Path) -> None:
+    """A packet can be read while others are still waited for."""
+    path = tmp_path / "written.pcapng"
+    with watching(tmp_path, "--write", path) as program:
+        udp.send(b"data")
+        program.wait_for("\n")
+        with RawPcapNgReader(str(path)) as reader:
+            assert len(list(reader)) == 1
+        program.end(signal.SIGTERM)
 
 
 def test_disk_full(udp: UdpPair, tmp_path: Path) -> None:
@@ -340,10 +352,13 @@ def test_without_privileges(tmp_path: Path) -> None:
     assert re.match(r"libnetfilterqueue watch: create_queue\(1\).*CAP_NET_ADMIN", line)
 
 
-def test_number_is_taken(handle: nfq.NetfilterQueueHandle) -> None:
-    """A line says who has it."""
+def test_number_is_taken(handle: nfq.NetfilterQueueHandle, tmp_path: Path) -> None:
+    """A line says who has it, and the file that it may be writing stays."""
+    path = tmp_path / "written.pcapng"
+    path.write_text("packets")
     handle.create_queue(1, print)
-    done = finished("watch", "1", under=[])
+    done = finished("watch", "1", "--write", str(path), under=[])
+    assert path.read_text() == "packets"
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert re.match(r"libnetfilterqueue watch: create_queue\(1\).*bound by another program", line)

@@ -133,6 +133,8 @@ def run(options: argparse.Namespace) -> bool:
             flags=flags,
             default_verdict=options.verdict.number,
         )
+        if capture is not None:
+            capture.begin()
         print(f"Queue {options.queue} is bound; Ctrl-C ends.", file=sys.stderr, flush=True)
         try:
             return watch.run(handle, signals)
