@@ -64,6 +64,17 @@ def test_refused_rule() -> None:
         add_rule("-A OUTPUT -j no-such-target")
 
 
+def test_full_disk() -> None:
+    """A line says that its output can't be written."""
+    command = [*COMMAND, "demo"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "libnetfilterqueue demo: No space left on device\n"
+
+
 def test_broken_pipe() -> None:
     """It ends without a word when nobody reads it."""
     reader, writer = os.pipe()

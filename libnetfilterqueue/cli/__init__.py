@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 from libnetfilterqueue.cli._errors import CommandError
 from libnetfilterqueue.cli._parser import parse
@@ -32,17 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # where the locale is not UTF-8's
     try:
         module = importlib.import_module(f"{__name__}._{options.command}")
-        interrupted: bool = module.run(options)
-        sys.stdout.flush()  # fails here, not when the interpreter ends, if nobody reads it
+        status = INTERRUPTED if module.run(options) else DONE
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        interrupted = True
+        status = INTERRUPTED
     except BrokenPipeError:
-        forget_output()
-        interrupted = False
+        status = DONE
     except (CommandError, OSError, ModuleNotFoundError) as error:
         print(f"libnetfilterqueue {options.command}: {explain(error)}", file=sys.stderr)
-        return FAILED
-    return INTERRUPTED if interrupted else DONE
+        status = FAILED
+    for stream in (sys.stdout, sys.stderr):
+        flush_or_forget(stream)
+    return status
 
 
 def explain(error: Exception) -> str:
@@ -57,9 +59,11 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
-def forget_output() -> None:
-    """Nobody reads it: what is still buffered must not fail when the interpreter ends."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+def flush_or_forget(stream: TextIO) -> None:
+    """What can't be written must not fail again, with another status, when the interpreter ends."""
+    try:
+        stream.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
-    os.close(null)
+        os.close(null)
