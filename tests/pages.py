@@ -177,7 +177,6 @@ class Reader:
         self._program: Command | None = None  # the last one that did not end by itself
         self._output = ""  # of the last command that did
         self._hidden = False  # whether the last command was for real root, who we are not
-        self._tested = False  # whether a command was the one that runs the tests
         self._make_commands()
         (directory / "examples").symlink_to(ROOT / "examples")
         (directory / "dev").symlink_to(self._commands / "dev")
@@ -245,9 +244,13 @@ class Reader:
         path = self._directory / (block.file or f"{kind}_{block.line}.py")
         if is_available(text):
             path.write_text(text)
-            if not is_test and path.stem not in self._later:
+            if not is_test and not self._is_used_later(path.stem):
                 self._interrupt()
                 self._run(block, "python", "-W", "error", path.name)
+
+    def _is_used_later(self, name: str) -> bool:
+        """Whether a later block runs or imports the program of that name."""
+        return bool(re.search(rf"\b(import {name}|python {name}\.py)\b", self._later))
 
     def _follow_pycon(self, block: Block) -> None:
         """A dialogue with Python's shell, one a page, in this process."""
@@ -267,7 +270,6 @@ class Reader:
         self._hidden = "libnetfilterqueue status" in block.text and not visible()
         if self._hidden:
             return
-        self._tested |= "pytest" in block.text
         mount = 'mount --bind "$0" /etc/resolv.conf; exec sh -e -c "$1"'
         resolver = str(self._commands / "resolv.conf")
         self._run(block, "unshare", "--mount", "sh", "-e", "-c", mount, resolver, block.text)
@@ -341,7 +343,7 @@ class Reader:
     def _test(self) -> None:
         """Runs all tests of the page, as somebody without any privilege."""
         files = sorted(self._directory.glob("test_*.py"))
-        if files and not self._tested:
+        if files:
             tests = sum(len(re.findall(r"(?m)^def test_", file.read_text())) for file in files)
             done = subprocess.run(
                 [self._commands / "pytest", *files],

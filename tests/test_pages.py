@@ -31,6 +31,35 @@ with nfq.open() as handle:  # what is forbidden should not pass
 ```
 """,
     "a test that fails": "```python\ndef test_nothing():\n    assert False\n```\n",
+    "a program named like the beginning of another": """```python
+# filter.py
+raise SystemExit(1)
+```
+
+```python
+# filter_stream.py
+```
+""",
+    "a program of a service that fails": """```python
+# filter.py
+raise SystemExit(1)
+```
+
+```ini
+# filter.service
+[Service]
+ExecStart=/opt/python /opt/filter.py
+```
+""",
+    "a test that fails, where pytest is named": """```sh
+pip install pytest
+```
+
+```python
+def test_nothing():
+    assert False
+```
+""",
     "a setting that systemd lacks": "```ini\n# x.service\n[Service]\nExecStart=/bin/x\nX=1\n```\n",
 }
 
