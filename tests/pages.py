@@ -301,20 +301,30 @@ class Reader:
         path = f"{self._commands}:{tool_environment()['PATH']}"
         environment = {**tool_environment(), **ENVIRONMENT, "PATH": path}
         command = Command(words, self._directory, environment)
-        traffic = [datagram("passing")]
-        if "forbidden" in block.text:
+        traffic = [datagram("passing")] if self._program is None else []
+        if traffic and "forbidden" in block.text:
             traffic.insert(0, datagram("forbidden"))
-        end = time.monotonic() + PATIENCE
         try:
-            while not command.ended:
-                if self._program is None and self._passes(*traffic):
-                    self._program = command
-                    return
-                assert time.monotonic() < end, command.output
+            ended = self._ends(command, *traffic)
+            if "--count" in block.text:  # it ends by itself, and other commands may follow
+                ended = self._ends(command)
         except BaseException:
             command.kill()
             raise
-        self._output = command.output
+        if ended:
+            self._output = command.output
+        else:
+            self._program = command
+
+    def _ends(self, command: Command, *traffic: bytes) -> bool:
+        """Waits until it has ended; returns False if the traffic passes before."""
+        end = time.monotonic() + PATIENCE
+        while not command.ended:
+            if traffic and self._passes(*traffic):
+                return False
+            assert time.monotonic() < end, command.output
+            time.sleep(0.01)
+        return True
 
     def _passes(self, *traffic: bytes) -> bool:
         """Whether the last of the datagrams passes through queue 1; those before it must not."""
