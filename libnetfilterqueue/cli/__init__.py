@@ -28,9 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wrong command line and with 0 after --help and --version. To be called in the main thread: it
     handles signals.
     """
+    prepare_streams()
     options = parse(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # where the locale is not UTF-8's
     try:
         module = importlib.import_module(f"{__name__}._{options.command}")
         status = INTERRUPTED if module.run(options) else DONE
@@ -45,6 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         flush_or_forget(stream)
     return status
+
+
+def prepare_streams() -> None:
+    """Nothing fails because a stream is closed, or because the locale is not UTF-8's."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(null, "w", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def explain(error: Exception) -> str:
