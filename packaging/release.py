@@ -105,8 +105,13 @@ def check_wheels(version: str) -> None:
         check(right is not None, f"{wheel} is not to be uploaded")
 
 
-def items(version: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """All that is to be checked, the quick items first."""
+def make_tag(version: str) -> None:
+    """Makes the tag."""
+    output("git", "tag", "--annotate", f"v{version}", "--message", f"{NAME} {version}")
+
+
+def items(version: str, *, tag: bool) -> Iterator[tuple[str, Callable[[], None]]]:
+    """All that is to be checked, the quick items first, and the tag if it is to be made."""
     yield "the tree is clean", check_tree
     yield "the branch is main", check_branch
     yield f"the tag v{version} is free", partial(check_tag, version)
@@ -117,6 +122,8 @@ def items(version: str) -> Iterator[tuple[str, Callable[[], None]]]:
     yield "the source distribution has the files that git exports", partial(check_sdist, version)
     yield "the wheels are for every Linux of their kind", partial(check_wheels, version)
     yield "the tree is clean after all that", check_tree
+    if tag:
+        yield f"the tag v{version} is made", partial(make_tag, version)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -134,18 +141,14 @@ def main() -> None:
     """Goes through the list, up to the first item that fails."""
     arguments = parse_arguments()
     version = arguments.version
-    for what, checked in items(version):
+    for what, checked in items(version, tag=arguments.tag):
         print(f"[ ] {what}", flush=True)
         try:
             checked()
         except CheckError as error:
             sys.exit(f"[-] {what}: {error}")
         print(f"[x] {what}", flush=True)
-    tag = ["git", "tag", "--annotate", f"v{version}", "--message", f"{NAME} {version}"]
-    if arguments.tag:
-        output(*tag)
-        print(f"[x] the tag v{version} is made")
-    else:
+    if not arguments.tag:
         print(f"[ ] the tag: ./dev release {version} --tag")
     print(f"[ ] the push: git push origin main v{version}")
     print("[ ] the upload: twine upload dist/*")

@@ -73,6 +73,14 @@ def test_tag(repository: Repository) -> None:
     assert "there is a tag v1.2.0" in again.stderr
 
 
+def test_no_tag(repository: Repository) -> None:
+    """That the tag can't be made is told as anything else that is wrong."""
+    repository.git("tag", "v1.2.0/other")
+    done = release(repository, "1.2.0", "--tag")
+    assert done.returncode == 1
+    assert done.stderr.startswith("[-] the tag v1.2.0 is made: git tag --annotate v1.2.0")
+
+
 def test_left_out(repository: Repository) -> None:
     """What .gitattributes keeps out of archives is not missed in the source distribution."""
     repository.add("benchmarks/bench.py", "")
