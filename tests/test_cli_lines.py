@@ -212,10 +212,12 @@ def test_json(watch: Watch) -> None:
         hw_addr=bytes(range(6)),
         hw_protocol=ETH_P_IPV6,
         indev=1,
+        physindev=1,
     )
     tcp, icmp, nothing = map(json.loads, lines)
     assert (tcp["timestamp"], tcp["indev"], tcp["outdev"]) == (NOON, "lo", None)
     assert (tcp["hw_addr"], tcp["hw_protocol"]) == ("00:01:02:03:04:05", ETH_P_IPV6)
+    assert (tcp["physindev"], tcp["physoutdev"]) == ("lo", None)
     assert (tcp["verdict"], tcp["uid"], tcp["gid"]) == ("drop", None, None)
     assert (tcp["saddr"], tcp["daddr"], tcp["protocol"]) == ("2001:db8::1", "2001:db8::2", "tcp")
     assert (tcp["sport"], tcp["dport"], tcp["flags"], tcp["data_length"]) == (1, 2, "P.", 4)
@@ -223,6 +225,23 @@ def test_json(watch: Watch) -> None:
     assert icmp["sport"] is icmp["dport"] is icmp["flags"] is None
     for name in ("saddr", "daddr", "protocol", "sport", "dport", "data_length"):
         assert nothing[name] is None
+
+
+@pytest.mark.parametrize(
+    ("attributes", "header"),
+    [
+        ({"indev": 1, "hw_addr": bytes(range(6))}, "0000 0001 0006 0001020304050000 0800"),
+        ({"outdev": 1}, "0004 fffe 0000 0000000000000000 0800"),
+    ],
+    ids=["in", "out"],
+)
+def test_link_header(watch: Watch, tmp_path: Path, attributes: dict[str, Any], header: str) -> None:
+    """That of tcpdump's `-i any`: direction, kind of device, and the sender's address."""
+    path = tmp_path / "written.pcapng"
+    watch(IP(**V4), options=f"--write {path}", **attributes)
+    with RawPcapNgReader(str(path)) as reader:
+        packets: list[tuple[bytes, Any]] = list(reader)
+    assert [data for data, _ in packets] == [bytes.fromhex(header) + bytes(IP(**V4))]
 
 
 DNS = IP(**V4) / UDP(sport=5000, dport=53)

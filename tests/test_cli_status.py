@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -174,6 +175,30 @@ def test_closed_descriptor() -> None:
         os.close(lower)
         handle.create_queue(1, print)
         assert [program.pid for program in find_programs().values()] == [os.getpid()]
+
+
+BOUND = """
+import os, sys
+import libnetfilterqueue as nfq
+handle = nfq.open()
+handle.create_queue(1, print)
+if os.fork():
+    print("bound", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_forked_program() -> None:
+    """The oldest of those that have the socket; what it calls itself harms no terminal."""
+    command = [sys.executable, "-P", "-c", BOUND, "\x1b[31m"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"bound\n"
+        (program,) = find_programs().values()
+        assert process.stdin is not None
+        process.stdin.close()  # which ends both
+    assert program.pid == process.pid
+    assert program.command.endswith(" ?[31m")
 
 
 def test_program_name() -> None:

@@ -2,12 +2,15 @@
 """`libnetfilterqueue watch` on the real kernel, as a program of its own."""
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -48,6 +51,12 @@ def watching(directory: Path, *arguments: object, output: int | None = None) -> 
         yield program
 
 
+def waiting(descriptor: int) -> int:
+    """How many bytes there are to be read."""
+    (count,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+    return int(count)
+
+
 def as_this_user() -> str:
     return f"uid {os.geteuid()}"
 
@@ -86,6 +95,18 @@ def test_summary(udp: UdpPair, tmp_path: Path) -> None:
     assert lines[-2:] == ["0 overruns", "0 packets cut short"]
 
 
+def test_refused_verdicts(udp: UdpPair, tmp_path: Path) -> None:
+    """The summary counts them: the kernel has forgotten the packet meanwhile."""
+    with watching(tmp_path) as program:
+        program.process.send_signal(signal.SIGSTOP)
+        udp.send(b"data")
+        down("lo")
+        program.process.send_signal(signal.SIGCONT)
+        program.wait_for("\n")
+        program.end(signal.SIGTERM)
+    assert program.errors.endswith("\n1 verdict refused by the kernel\n")
+
+
 def test_count(udp: UdpPair, tmp_path: Path) -> None:
     """It ends by itself after so many lines, and what waits besides has its verdict."""
     with watching(tmp_path, "--count", 3) as program:
@@ -115,6 +136,26 @@ def test_ended_with_packets_in_flight(
         program.process.send_signal(signal.SIGCONT)
         program.ends(status)
     assert udp.arrivals() == ([b"before", *sent] if passes else [])
+
+
+@pytest.mark.parametrize(
+    ("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_ended_while_it_waits(
+    udp: UdpPair, tmp_path: Path, signum: signal.Signals, status: int
+) -> None:
+    """The second signal ends it even if nobody reads its lines, and it waits for that."""
+    reader, writer = os.pipe()
+    capacity = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with watching(tmp_path, output=writer) as program:
+        os.close(writer)
+        udp.send(*[b"data"] * IN_FLIGHT)
+        program.wait_until(lambda: waiting(reader) > capacity - 200)
+        program.process.send_signal(signum)
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.process.wait(0.2)
+        program.end(signum, status)
+    os.close(reader)
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
