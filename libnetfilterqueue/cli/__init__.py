@@ -10,7 +10,6 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import TextIO
 
 from libnetfilterqueue.cli._errors import CommandError
 from libnetfilterqueue.cli._parser import parse
@@ -41,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CommandError, OSError, ModuleNotFoundError) as error:
         print(f"libnetfilterqueue {options.command}: {explain(error)}", file=sys.stderr)
         status = FAILED
-    for stream in (sys.stdout, sys.stderr):
-        flush_or_forget(stream)
+    flush_or_forget_output()
     return status
 
 
@@ -68,11 +66,11 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
-def flush_or_forget(stream: TextIO) -> None:
+def flush_or_forget_output() -> None:
     """What can't be written must not fail again, with another status, when the interpreter ends."""
     try:
-        stream.flush()
+        sys.stdout.flush()
     except OSError:
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, stream.fileno())
+        os.dup2(null, sys.stdout.fileno())
         os.close(null)
