@@ -413,6 +413,13 @@ def test_file_can_not_be_written(tmp_path: Path) -> None:
     assert done.stderr == f"libnetfilterqueue watch: {path}: No such file or directory\n"
 
 
+def test_file_without_a_name() -> None:
+    """It is not as if there were no --write: somebody's variable is empty."""
+    done = finished("watch", "1", "--count", "1", "--write", "", under=[])
+    assert done.returncode == 1
+    assert done.stderr == "libnetfilterqueue watch: .: Is a directory\n"
+
+
 def test_terminal(udp: UdpPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal the verdict is coloured, and a line is not wrapped by us."""
     monkeypatch.setenv("TERM", "xterm-256color")
