@@ -146,11 +146,14 @@ def test_ended_while_it_waits(
 ) -> None:
     """The second signal ends it even if nobody reads its lines, and it waits for that."""
     reader, writer = os.pipe()
-    capacity = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    most = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) - 150  # room for one line
+    os.write(writer, bytes(most))
     with watching(tmp_path, output=writer) as program:
         os.close(writer)
-        udp.send(*[b"data"] * IN_FLIGHT)
-        program.wait_until(lambda: waiting(reader) > capacity - 200)
+        program.process.send_signal(signal.SIGSTOP)
+        udp.send(b"1", b"2", b"3")
+        program.process.send_signal(signal.SIGCONT)
+        program.wait_until(lambda: waiting(reader) > most)
         program.process.send_signal(signum)
         with pytest.raises(subprocess.TimeoutExpired):
             program.process.wait(0.2)
