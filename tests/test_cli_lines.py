@@ -100,6 +100,11 @@ def watch(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> Watch:
         # A header that is cut, within a packet that is not.
         (IP(**V4, proto="tcp") / b"data", BETWEEN_V4 + "TCP, length 4"),
         (IP(**V4, frag=2, proto="udp") / bytes(16), BETWEEN_V4 + "UDP, length 16"),
+        # A chunk that is cut.
+        (
+            IP(**V4, proto="sctp") / SCTP(sport=5, dport=6) / b"\0",
+            "IP 192.0.2.1.5 > 198.51.100.2.6: SCTP, length 1",
+        ),
         # Lengths that lie, of a chunk and in a packet that an error quotes.
         (
             IP(**V4) / SCTP(sport=5, dport=6) / SCTPChunkCookieAck(len=60000),
@@ -140,6 +145,15 @@ def watch(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> Watch:
         ),
         (
             IPv6(**V6) / AH(nh=socket.IPPROTO_UDP, payloadlen=1) / UDP(sport=1, dport=2) / b"data",
+            "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
+        ),
+        # What a bridge passes may be padded; 0 is that of jumbograms.
+        (
+            IPv6(**V6, plen=12) / UDP(sport=1, dport=2) / (b"data" + bytes(10)),
+            "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
+        ),
+        (
+            IPv6(**V6, plen=0) / UDP(sport=1, dport=2) / b"data",
             "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
         ),
         # Extension headers that are cut, or say that they are longer than the packet.
