@@ -2,7 +2,7 @@
 """The checklist of a release: checks each item, and shows it.
 
 Changes nothing but the tag, which it makes with --tag when all is well. What leaves this machine,
-the push and the upload, is left to you: it says how.
+the push and the upload, and the wheels for all others are left to you: it says how.
 """
 
 import argparse
@@ -96,17 +96,21 @@ def check_sdist(version: str) -> None:
     check(files <= expected, f"not in git: {', '.join(sorted(files - expected))}")
 
 
-def check_wheels(version: str) -> None:
-    """There is a wheel, for the manylinux or musllinux that it runs on."""
+def check_wheel(version: str) -> None:
+    """There is one, for a manylinux: auditwheel has put the libraries into it."""
     wheels = [path.name for path in Path("dist").glob("*.whl")]
-    check(bool(wheels), "there is none in dist")
-    for wheel in wheels:
-        right = re.fullmatch(rf"{NAME}-{re.escape(version)}-.*-(many|musl)linux.*\.whl", wheel)
-        check(right is not None, f"{wheel} is not to be uploaded")
+    check(len(wheels) == 1, f"there are {len(wheels)} in dist")
+    right = re.fullmatch(rf"{NAME}-{re.escape(version)}-.*-manylinux.*\.whl", wheels[0])
+    check(right is not None, f"it is {wheels[0]}")
 
 
-def items(version: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """All that is to be checked, the quick items first."""
+def make_tag(version: str) -> None:
+    """Makes the tag."""
+    output("git", "tag", "--annotate", f"v{version}", "--message", f"{NAME} {version}")
+
+
+def items(version: str, *, tag: bool) -> Iterator[tuple[str, Callable[[], None]]]:
+    """All that is to be checked, the quick items first, and the tag if it is to be made."""
     yield "the tree is clean", check_tree
     yield "the branch is main", check_branch
     yield f"the tag v{version} is free", partial(check_tag, version)
@@ -115,8 +119,10 @@ def items(version: str) -> Iterator[tuple[str, Callable[[], None]]]:
     for task in TASKS:
         yield f"./dev {task}", partial(run, task)
     yield "the source distribution has the files that git exports", partial(check_sdist, version)
-    yield "the wheels are for every Linux of their kind", partial(check_wheels, version)
+    yield "the wheel carries its libraries", partial(check_wheel, version)
     yield "the tree is clean after all that", check_tree
+    if tag:
+        yield f"the tag v{version} is made", partial(make_tag, version)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -134,21 +140,20 @@ def main() -> None:
     """Goes through the list, up to the first item that fails."""
     arguments = parse_arguments()
     version = arguments.version
-    for what, checked in items(version):
+    for what, checked in items(version, tag=arguments.tag):
         print(f"[ ] {what}", flush=True)
         try:
             checked()
         except CheckError as error:
             sys.exit(f"[-] {what}: {error}")
         print(f"[x] {what}", flush=True)
-    tag = ["git", "tag", "--annotate", f"v{version}", "--message", f"{NAME} {version}"]
-    if arguments.tag:
-        output(*tag)
-        print(f"[x] the tag v{version} is made")
-    else:
+    if not arguments.tag:
         print(f"[ ] the tag: ./dev release {version} --tag")
     print(f"[ ] the push: git push origin main v{version}")
-    print("[ ] the upload: twine upload dist/*")
+    sdist = f"dist/{NAME}-{version}.tar.gz"
+    # Not the wheel in dist, whose libraries are this machine's.
+    print(f"[ ] the wheels, on x86_64 and on aarch64: cibuildwheel --archs native {sdist}")
+    print(f"[ ] the upload: twine upload {sdist} wheelhouse/*.whl")
 
 
 if __name__ == "__main__":

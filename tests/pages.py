@@ -177,7 +177,6 @@ class Reader:
         self._program: Command | None = None  # the last one that did not end by itself
         self._output = ""  # of the last command that did
         self._hidden = False  # whether the last command was for real root, who we are not
-        self._tested = False  # whether a command was the one that runs the tests
         self._make_commands()
         (directory / "examples").symlink_to(ROOT / "examples")
         (directory / "dev").symlink_to(self._commands / "dev")
@@ -245,9 +244,13 @@ class Reader:
         path = self._directory / (block.file or f"{kind}_{block.line}.py")
         if is_available(text):
             path.write_text(text)
-            if not is_test and path.stem not in self._later:
+            if not is_test and not self._is_used_later(path.stem):
                 self._interrupt()
                 self._run(block, "python", "-W", "error", path.name)
+
+    def _is_used_later(self, name: str) -> bool:
+        """Whether a later block runs or imports the program of that name."""
+        return bool(re.search(rf"\b(import {name}|python {name}\.py)\b", self._later))
 
     def _follow_pycon(self, block: Block) -> None:
         """A dialogue with Python's shell, one a page, in this process."""
@@ -267,7 +270,6 @@ class Reader:
         self._hidden = "libnetfilterqueue status" in block.text and not visible()
         if self._hidden:
             return
-        self._tested |= "pytest" in block.text
         mount = 'mount --bind "$0" /etc/resolv.conf; exec sh -e -c "$1"'
         resolver = str(self._commands / "resolv.conf")
         self._run(block, "unshare", "--mount", "sh", "-e", "-c", mount, resolver, block.text)
@@ -299,20 +301,30 @@ class Reader:
         path = f"{self._commands}:{tool_environment()['PATH']}"
         environment = {**tool_environment(), **ENVIRONMENT, "PATH": path}
         command = Command(words, self._directory, environment)
-        traffic = [datagram("passing")]
-        if "forbidden" in block.text:
+        traffic = [datagram("passing")] if self._program is None else []
+        if traffic and "forbidden" in block.text:
             traffic.insert(0, datagram("forbidden"))
-        end = time.monotonic() + PATIENCE
         try:
-            while not command.ended:
-                if self._program is None and self._passes(*traffic):
-                    self._program = command
-                    return
-                assert time.monotonic() < end, command.output
+            ended = self._ends(command, *traffic)
+            if "--count" in block.text:  # it ends by itself, and other commands may follow
+                ended = self._ends(command)
         except BaseException:
             command.kill()
             raise
-        self._output = command.output
+        if ended:
+            self._output = command.output
+        else:
+            self._program = command
+
+    def _ends(self, command: Command, *traffic: bytes) -> bool:
+        """Waits until it has ended; returns False if the traffic passes before."""
+        end = time.monotonic() + PATIENCE
+        while not command.ended:
+            if traffic and self._passes(*traffic):
+                return False
+            assert time.monotonic() < end, command.output
+            time.sleep(0.01)
+        return True
 
     def _passes(self, *traffic: bytes) -> bool:
         """Whether the last of the datagrams passes through queue 1; those before it must not."""
@@ -341,7 +353,7 @@ class Reader:
     def _test(self) -> None:
         """Runs all tests of the page, as somebody without any privilege."""
         files = sorted(self._directory.glob("test_*.py"))
-        if files and not self._tested:
+        if files:
             tests = sum(len(re.findall(r"(?m)^def test_", file.read_text())) for file in files)
             done = subprocess.run(
                 [self._commands / "pytest", *files],

@@ -37,10 +37,12 @@ def real(command: str) -> str:
     return path
 
 
-def dev(action: str, *_: str) -> None:
-    """It is one of the project's tasks."""
+def dev(action: str, *arguments: str) -> None:
+    """It is one of the project's tasks, and the files are there."""
     usage = subprocess.run([ROOT / "dev", "help"], check=True, capture_output=True, text=True)
     assert re.search(rf"^  {action}\b", usage.stdout, re.MULTILINE), action
+    for path in (argument for argument in arguments if "/" in argument):
+        assert (ROOT / path).exists(), path
 
 
 def git(*arguments: str) -> None:
@@ -80,13 +82,14 @@ def install(*arguments: str) -> None:
 
 
 def setpriv(*arguments: str) -> None:
-    """Not as another user: whom the page names this machine need not have."""
+    """Not as another user: whom the page names this machine need not have. No root either."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--reuid")
     parser.add_argument("--regid")
     parser.add_argument("--init-groups", action="store_true")
     _, others = parser.parse_known_args(arguments)
-    os.execv(real("setpriv"), ["setpriv", *others])
+    bits = [] if "--securebits" in others else ["--securebits", "+noroot"]
+    os.execv(real("setpriv"), ["setpriv", *bits, *others])
 
 
 def apt(action: str, *names: str) -> None:
@@ -111,13 +114,15 @@ def pip(action: str, *arguments: str) -> None:
 
 
 def systemctl(action: str, *arguments: str) -> None:
-    """systemd knows the action, and the unit is one of the examples or of the page."""
+    """systemd knows the action; unit and program are among the examples or on the page."""
     command = [real("systemctl"), "--help"]
     known = subprocess.run(command, check=True, capture_output=True, text=True)
     assert re.search(rf"^  {action}\b", known.stdout, re.MULTILINE), action
     for unit in (word for word in arguments if not word.startswith("-")):
-        name = f"{unit.removesuffix('.service')}.service"
-        assert Path(name).exists() or (ROOT / "examples" / name).exists(), name
+        path = Path(f"{unit.removesuffix('.service')}.service")
+        path = path if path.exists() else ROOT / "examples" / path
+        for program in re.findall(r"[\w-]+\.py\b", path.read_text()):
+            assert (path.parent / program).exists(), program
 
 
 def docker(action: str, *arguments: str) -> None:

@@ -2,6 +2,7 @@
 """The command `libnetfilterqueue`: its help, its exit statuses, and what it needs."""
 
 import importlib.metadata
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +80,7 @@ def test_both_ways() -> None:
         ("watch 1 --verdict queue:", "argument --verdict: 'queue:' is none of"),
         ("watch 1 --verdict queue:65536", "argument --verdict: NF_QUEUE_NR()"),
         ("watch 1 --verdict queue:1", "argument --verdict: the packets would come back"),
+        ("watch 1 --verdict queue:01", "argument --verdict: the packets would come back"),
         ("watch 1 --filter nothing", "argument --filter: 'nothing' is none of host, port, proto"),
         ("watch 1 --filter host=no.such.host", "argument --filter: 'no.such.host' does not appear"),
         ("watch 1 --filter port=65536", "argument --filter: '65536' is no number from 0 to 65535"),
@@ -126,6 +128,16 @@ def test_status_as_json_needs_no_extra() -> None:
     done = without_extra("status", "--json")
     assert "libnetfilterqueue[cli]" not in done.stderr
     assert done.returncode == (1 if "root" in done.stderr else 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [("demo >&-", 0), ("watch 1 --write /missing/file >&- 2>&-", 1), ("watch 1 --write / 2>&-", 1)],
+)
+def test_closed_output(arguments: str, status: int) -> None:
+    """It goes nowhere: not to the other one either."""
+    done = run("sh", "-c", f"{shlex.join(COMMAND)} {arguments}")
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
 
 def test_unused() -> None:

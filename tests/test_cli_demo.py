@@ -4,6 +4,7 @@
 import os
 import re
 import subprocess
+import sys
 
 import pytest
 from capabilities import only
@@ -62,6 +63,30 @@ def test_refused_rule() -> None:
     """An error has what iptables says."""
     with pytest.raises(CommandError, match=r"iptables failed: .*no-such-target"):
         add_rule("-A OUTPUT -j no-such-target")
+
+
+def test_failing_conversation() -> None:
+    """It says why, and is no success."""
+    code = """
+from libnetfilterqueue.cli import _demo, main
+_demo.TCP_PORT = 0  # where nobody listens
+raise SystemExit(main(["demo"]))
+"""
+    command = [sys.executable, "-P", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("libnetfilterqueue demo: the conversations failed: ")
+
+
+def test_full_disk() -> None:
+    """A line says that its output can't be written."""
+    command = [*COMMAND, "demo"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "libnetfilterqueue demo: No space left on device\n"
 
 
 def test_broken_pipe() -> None:

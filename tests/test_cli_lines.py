@@ -21,7 +21,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
 )
-from scapy.layers.ipsec import ESP
+from scapy.layers.ipsec import AH, ESP
 from scapy.layers.sctp import SCTP, SCTPChunkCookieAck
 from scapy.packet import Packet, Raw
 from scapy.utils import RawPcapNgReader
@@ -100,6 +100,20 @@ def watch(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> Watch:
         # A header that is cut, within a packet that is not.
         (IP(**V4, proto="tcp") / b"data", BETWEEN_V4 + "TCP, length 4"),
         (IP(**V4, frag=2, proto="udp") / bytes(16), BETWEEN_V4 + "UDP, length 16"),
+        # A chunk that is cut.
+        (
+            IP(**V4, proto="sctp") / SCTP(sport=5, dport=6) / b"\0",
+            "IP 192.0.2.1.5 > 198.51.100.2.6: SCTP, length 1",
+        ),
+        # Lengths that lie, of a chunk and in a packet that an error quotes.
+        (
+            IP(**V4) / SCTP(sport=5, dport=6) / SCTPChunkCookieAck(len=60000),
+            "IP 192.0.2.1.5 > 198.51.100.2.6: SCTP, length 4",
+        ),
+        (
+            IP(**V4) / ICMP(type=3, code=1) / IP(**V4, len=20) / bytes(8),
+            BETWEEN_V4 + "ICMP type 3 code 1, length 36",
+        ),
         (
             IPv6(**V6) / IPv6ExtHdrDestOpt() / UDP(sport=1, dport=2) / b"data",
             "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
@@ -114,6 +128,39 @@ def watch(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> Watch:
             / IPv6ExtHdrFragment(offset=2, nh=socket.IPPROTO_UDP)
             / Raw(bytes(16)),
             BETWEEN_V6 + "UDP, length 16",
+        ),
+        (
+            IPv6(**V6)
+            / IPv6ExtHdrFragment(m=1)
+            / IPv6ExtHdrDestOpt()
+            / UDP(sport=1, dport=2, len=2000)
+            / b"data",
+            "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
+        ),
+        (
+            IPv6(**V6)
+            / IPv6ExtHdrFragment(offset=2, nh=socket.IPPROTO_DSTOPTS)
+            / Raw(b"\x11" * 16),
+            BETWEEN_V6 + "DSTOPTS, length 16",
+        ),
+        (
+            IPv6(**V6) / AH(nh=socket.IPPROTO_UDP, payloadlen=1) / UDP(sport=1, dport=2) / b"data",
+            "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
+        ),
+        # What a bridge passes may be padded; 0 is that of jumbograms.
+        (
+            IPv6(**V6, plen=12) / UDP(sport=1, dport=2) / (b"data" + bytes(10)),
+            "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
+        ),
+        (
+            IPv6(**V6, plen=0) / UDP(sport=1, dport=2) / b"data",
+            "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
+        ),
+        # Extension headers that are cut, or say that they are longer than the packet.
+        (IPv6(**V6, nh=socket.IPPROTO_DSTOPTS) / b"\x11", BETWEEN_V6 + "DSTOPTS, length 1"),
+        (
+            IPv6(**V6, nh=socket.IPPROTO_DSTOPTS) / b"\x11\xff\0\0\0\0\0\0",
+            BETWEEN_V6 + "UDP, length 0",
         ),
         (b"\x45", "malformed IP, length 1"),
     ],
@@ -179,10 +226,12 @@ def test_json(watch: Watch) -> None:
         hw_addr=bytes(range(6)),
         hw_protocol=ETH_P_IPV6,
         indev=1,
+        physindev=1,
     )
     tcp, icmp, nothing = map(json.loads, lines)
     assert (tcp["timestamp"], tcp["indev"], tcp["outdev"]) == (NOON, "lo", None)
     assert (tcp["hw_addr"], tcp["hw_protocol"]) == ("00:01:02:03:04:05", ETH_P_IPV6)
+    assert (tcp["physindev"], tcp["physoutdev"]) == ("lo", None)
     assert (tcp["verdict"], tcp["uid"], tcp["gid"]) == ("drop", None, None)
     assert (tcp["saddr"], tcp["daddr"], tcp["protocol"]) == ("2001:db8::1", "2001:db8::2", "tcp")
     assert (tcp["sport"], tcp["dport"], tcp["flags"], tcp["data_length"]) == (1, 2, "P.", 4)
@@ -190,6 +239,23 @@ def test_json(watch: Watch) -> None:
     assert icmp["sport"] is icmp["dport"] is icmp["flags"] is None
     for name in ("saddr", "daddr", "protocol", "sport", "dport", "data_length"):
         assert nothing[name] is None
+
+
+@pytest.mark.parametrize(
+    ("attributes", "header"),
+    [
+        ({"indev": 1, "hw_addr": bytes(range(6))}, "0000 0001 0006 0001020304050000 0800"),
+        ({"outdev": 1}, "0004 fffe 0000 0000000000000000 0800"),
+    ],
+    ids=["in", "out"],
+)
+def test_link_header(watch: Watch, tmp_path: Path, attributes: dict[str, Any], header: str) -> None:
+    """That of tcpdump's `-i any`: direction, kind of device, and the sender's address."""
+    path = tmp_path / "written.pcapng"
+    watch(IP(**V4), options=f"--write {path}", **attributes)
+    with RawPcapNgReader(str(path)) as reader:
+        packets: list[tuple[bytes, Any]] = list(reader)
+    assert [data for data, _ in packets] == [bytes.fromhex(header) + bytes(IP(**V4))]
 
 
 DNS = IP(**V4) / UDP(sport=5000, dport=53)
@@ -250,13 +316,18 @@ PAYLOADS = st.one_of(
 
 @given(st.sampled_from([ETH_P_IP, ETH_P_IPV6]), PAYLOADS)
 def test_any_bytes(hw_protocol: int, payload: bytes) -> None:
-    """Whatever a packet holds, it is read as far as possible, and nothing is raised."""
+    """Nothing is raised, and whatever follows them, a whole header's addresses are read."""
     fields = dissect(hw_protocol, payload)
     assert (fields.saddr is None) == (fields == Dissected())
+    if hw_protocol == ETH_P_IPV6:
+        assert (fields.saddr is not None) == (len(payload) >= 40)
+    assert (fields.data_length or 0) <= len(payload)
 
 
-def test_packets_in_packets() -> None:
-    """However deep: beyond what Python's stack has room for nothing is read."""
+@pytest.mark.parametrize("layers", [1, 2, 3276])
+def test_packets_in_packets(layers: int) -> None:
+    """However deep, it is the outermost that is described."""
     layer = bytes(IP(**V4, proto=4, len=0))
-    assert dissect(ETH_P_IP, layer * 3).protocol == 4
-    assert dissect(ETH_P_IP, layer * (65531 // len(layer))) == Dissected()
+    fields = dissect(ETH_P_IP, layer * layers)
+    assert (str(fields.saddr), fields.protocol) == (V4["src"], 4)
+    assert fields.data_length == len(layer) * (layers - 1)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from statuses import visible
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli import main
-from libnetfilterqueue.cli._programs import Program
+from libnetfilterqueue.cli._programs import Program, find_programs
 from libnetfilterqueue.cli._status import Line, Rates, Sample, rates_between
 from libnetfilterqueue.cli._table import program_name
 from libnetfilterqueue.testing import FakeKernel
@@ -165,6 +166,39 @@ def test_broken_pipe(tmp_path: Path) -> None:
             assert lines.readline() == "no queue is bound\n"
         program.ends()
     assert program.errors == ""
+
+
+def test_closed_descriptor() -> None:
+    """One that is closed since it was listed, as the listing's own is, hides none of the others."""
+    lower = os.open(os.devnull, os.O_RDONLY)
+    with nfq.open() as handle:
+        os.close(lower)
+        handle.create_queue(1, print)
+        assert [program.pid for program in find_programs().values()] == [os.getpid()]
+
+
+BOUND = """
+import os, sys
+import libnetfilterqueue as nfq
+handle = nfq.open()
+handle.create_queue(1, print)
+if os.fork():
+    print("bound", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_forked_program() -> None:
+    """The oldest of those that have the socket; what it calls itself harms no terminal."""
+    command = [sys.executable, "-P", "-c", BOUND, "\x1b[31m"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"bound\n"
+        (program,) = find_programs().values()
+        assert process.stdin is not None
+        process.stdin.close()  # which ends both
+    assert program.pid == process.pid
+    assert program.command.endswith(" ?[31m")
 
 
 def test_program_name() -> None:

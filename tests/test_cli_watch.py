@@ -2,12 +2,15 @@
 """`libnetfilterqueue watch` on the real kernel, as a program of its own."""
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +19,18 @@ from typing import Any
 
 import pytest
 from capabilities import only
-from netns import PORT, QUEUED_PORT, TIMEOUT, Counter, UdpPair, background, iptables, queue_rule
+from netns import (
+    PORT,
+    QUEUED_PORT,
+    TIMEOUT,
+    Counter,
+    UdpPair,
+    background,
+    down,
+    iptables,
+    queue_rule,
+    run,
+)
 from programs import COMMAND, Program, command_line
 from queues import accepting, process_until
 from scapy.layers.inet import IP, UDP
@@ -35,6 +49,12 @@ def watching(directory: Path, *arguments: object, output: int | None = None) -> 
     with command_line(directory, "watch", 1, *arguments, output=output) as program:
         program.wait_until(lambda: "Queue 1 is bound" in program.errors)
         yield program
+
+
+def waiting(descriptor: int) -> int:
+    """How many bytes there are to be read."""
+    (count,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)))
+    return int(count)
 
 
 def as_this_user() -> str:
@@ -75,6 +95,18 @@ def test_summary(udp: UdpPair, tmp_path: Path) -> None:
     assert lines[-2:] == ["0 overruns", "0 packets cut short"]
 
 
+def test_refused_verdicts(udp: UdpPair, tmp_path: Path) -> None:
+    """The summary counts them: the kernel has forgotten the packet meanwhile."""
+    with watching(tmp_path) as program:
+        program.process.send_signal(signal.SIGSTOP)
+        udp.send(b"data")
+        down("lo")
+        program.process.send_signal(signal.SIGCONT)
+        program.wait_for("\n")
+        program.end(signal.SIGTERM)
+    assert program.errors.endswith("\n1 verdict refused by the kernel\n")
+
+
 def test_count(udp: UdpPair, tmp_path: Path) -> None:
     """It ends by itself after so many lines, and what waits besides has its verdict."""
     with watching(tmp_path, "--count", 3) as program:
@@ -104,6 +136,29 @@ def test_ended_with_packets_in_flight(
         program.process.send_signal(signal.SIGCONT)
         program.ends(status)
     assert udp.arrivals() == ([b"before", *sent] if passes else [])
+
+
+@pytest.mark.parametrize(
+    ("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)]
+)
+def test_ended_while_it_waits(
+    udp: UdpPair, tmp_path: Path, signum: signal.Signals, status: int
+) -> None:
+    """The second signal ends it even if nobody reads its lines, and it waits for that."""
+    reader, writer = os.pipe()
+    most = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) - 150  # room for one line
+    os.write(writer, bytes(most))
+    with watching(tmp_path, output=writer) as program:
+        os.close(writer)
+        program.process.send_signal(signal.SIGSTOP)
+        udp.send(b"1", b"2", b"3")
+        program.process.send_signal(signal.SIGCONT)
+        program.wait_until(lambda: waiting(reader) > most)
+        program.process.send_signal(signum)
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.process.wait(0.2)
+        program.end(signum, status)
+    os.close(reader)
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
@@ -206,6 +261,30 @@ def test_json(udp: UdpPair, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "encoding", "shown"),
+    [("\x1b[31m\udcff", "utf-8", "?[31m?"), ("é", "utf-8", "é"), ("é", "ascii", "\\xe9")],
+    ids=["control", "utf-8", "ascii"],
+)
+def test_device_name(
+    name: str, encoding: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever devices are called, it harms no terminal, and ends nothing."""
+    down("lo")
+    run(f"ip link set lo name '{name}'")
+    run(f"ip link set '{name}' up")
+    queue_rule(1)
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    path = tmp_path / "written.pcapng"
+    with UdpPair() as udp, watching(tmp_path, "--write", path, "--count", 1) as program:
+        udp.send(b"data")
+        program.ends()
+    assert f" accept >{shown} IP " in program.output
+    with RawPcapNgReader(str(path)) as reader:
+        packets: list[tuple[bytes, Any]] = list(reader)
+    assert [meta.ifname for _, meta in packets] == [os.fsencode(name)]
+
+
 def test_write(tmp_path: Path) -> None:
     """A pcapng file with the packets shown, their devices, directions, times and verdicts."""
     queue_rule(1)
@@ -237,10 +316,22 @@ def test_write(tmp_path: Path) -> None:
 def test_written_without_packets(tmp_path: Path) -> None:
     """The file is one that tools can read, even so."""
     path = tmp_path / "written.pcapng"
+    path.write_bytes(bytes(10_000))  # what an earlier run has left
     with watching(tmp_path, "--write", path) as program:
         program.end(signal.SIGTERM)
     with RawPcapNgReader(str(path)) as reader:
         assert list(reader) == []
+
+
+def test_written_at_once(udp: UdpPair, tmp_path: Path) -> None:
+    """A packet can be read while others are still waited for."""
+    path = tmp_path / "written.pcapng"
+    with watching(tmp_path, "--write", path) as program:
+        udp.send(b"data")
+        program.wait_for("\n")
+        with RawPcapNgReader(str(path)) as reader:
+            assert len(list(reader)) == 1
+        program.end(signal.SIGTERM)
 
 
 def test_disk_full(udp: UdpPair, tmp_path: Path) -> None:
@@ -292,23 +383,26 @@ def test_overload(tmp_path: Path, options: list[str], dropped: int) -> None:
     assert told in program.errors or "unknown, it tells root only" in program.errors
 
 
-def run(*arguments: str, under: list[str]) -> "subprocess.CompletedProcess[str]":
+def finished(*arguments: str, under: list[str]) -> "subprocess.CompletedProcess[str]":
     command = [*under, *COMMAND, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_without_privileges(tmp_path: Path) -> None:
     """A line says what is missing."""
-    done = run("watch", "1", under=only())
+    done = finished("watch", "1", under=only())
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert re.match(r"libnetfilterqueue watch: create_queue\(1\).*CAP_NET_ADMIN", line)
 
 
-def test_number_is_taken(handle: nfq.NetfilterQueueHandle) -> None:
-    """A line says who has it."""
+def test_number_is_taken(handle: nfq.NetfilterQueueHandle, tmp_path: Path) -> None:
+    """A line says who has it, and the file that it may be writing stays."""
+    path = tmp_path / "written.pcapng"
+    path.write_text("packets")
     handle.create_queue(1, print)
-    done = run("watch", "1", under=[])
+    done = finished("watch", "1", "--write", str(path), under=[])
+    assert path.read_text() == "packets"
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert re.match(r"libnetfilterqueue watch: create_queue\(1\).*bound by another program", line)
@@ -317,9 +411,16 @@ def test_number_is_taken(handle: nfq.NetfilterQueueHandle) -> None:
 def test_file_can_not_be_written(tmp_path: Path) -> None:
     """A line names the file, and nothing is bound."""
     path = tmp_path / "missing" / "file"
-    done = run("watch", "1", "--write", str(path), under=[])
+    done = finished("watch", "1", "--write", str(path), under=[])
     assert done.returncode == 1
     assert done.stderr == f"libnetfilterqueue watch: {path}: No such file or directory\n"
+
+
+def test_file_without_a_name() -> None:
+    """It is not as if there were no --write: somebody's variable is empty."""
+    done = finished("watch", "1", "--count", "1", "--write", "", under=[])
+    assert done.returncode == 1
+    assert done.stderr == "libnetfilterqueue watch: .: Is a directory\n"
 
 
 def test_terminal(udp: UdpPair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,12 +118,14 @@ def test_advice(machine: Machine) -> None:
     assert f"python{sysconfig.get_python_version()}-dev" in said
 
 
-def test_checksum(tmp_path: Path) -> None:
+@pytest.mark.parametrize("relative", [False, True])
+def test_checksum(tmp_path: Path, relative: bool) -> None:
     """The wheels' libraries are built from archives with known checksums, and others refused."""
     (tmp_path / "libmnl-1.0.5.tar.bz2").write_bytes(b"something else")
     done = subprocess.run(
         [str(ROOT / "packaging" / "build-libraries")],
-        env={**environment(), "SOURCES": str(tmp_path)},
+        cwd=tmp_path.parent,
+        env={**environment(), "SOURCES": tmp_path.name if relative else str(tmp_path)},
         check=False,
         capture_output=True,
         text=True,

@@ -17,6 +17,28 @@ MISTAKES = {
     "an indented block": "    what is this\n",
     "another output": "```sh\necho one\n```\n\n```text\ntwo\n```\n",
     "a command that fails": "```sh\nfalse\n```\n",
+    "a command that fails, after a program that ends": """```sh
+libnetfilterqueue watch 1 --count 1
+sleep 1
+false
+```
+""",
+    "a test that is not there": "```sh\n./dev test tests/test_nothing.py\n```\n",
+    "a capability too few": """```sh
+setpriv --inh-caps +net_raw --ambient-caps +net_raw --bounding-set=-all,+net_admin,+net_raw \\
+    python -c 'import libnetfilterqueue as nfq; nfq.open().create_queue(1, print)'
+```
+""",
+    "a service without its program": """```ini
+# filter.service
+[Service]
+ExecStart=/opt/python /opt/filter.py
+```
+
+```sh
+systemctl start filter
+```
+""",
     "a package that is not there": "```sh\napt install no-such-package\n```\n",
     "another result": "```pycon\n>>> 1 + 1\n3\n```\n",
     "a program that fails": "```python\nraise SystemExit(1)\n```\n",
@@ -31,6 +53,35 @@ with nfq.open() as handle:  # what is forbidden should not pass
 ```
 """,
     "a test that fails": "```python\ndef test_nothing():\n    assert False\n```\n",
+    "a program named like the beginning of another": """```python
+# filter.py
+raise SystemExit(1)
+```
+
+```python
+# filter_stream.py
+```
+""",
+    "a program of a service that fails": """```python
+# filter.py
+raise SystemExit(1)
+```
+
+```ini
+# filter.service
+[Service]
+ExecStart=/opt/python /opt/filter.py
+```
+""",
+    "a test that fails, where pytest is named": """```sh
+pip install pytest
+```
+
+```python
+def test_nothing():
+    assert False
+```
+""",
     "a setting that systemd lacks": "```ini\n# x.service\n[Service]\nExecStart=/bin/x\nX=1\n```\n",
 }
 

@@ -6,6 +6,7 @@ some of them need the packages of the extra `cli`.
 """
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -26,20 +27,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wrong command line and with 0 after --help and --version. To be called in the main thread: it
     handles signals.
     """
+    prepare_streams()
     options = parse(arguments)
     try:
         module = importlib.import_module(f"{__name__}._{options.command}")
-        interrupted: bool = module.run(options)
-        sys.stdout.flush()  # fails here, not when the interpreter ends, if nobody reads it
+        status = INTERRUPTED if module.run(options) else DONE
+        sys.stdout.flush()
     except KeyboardInterrupt:
-        interrupted = True
+        status = INTERRUPTED
     except BrokenPipeError:
-        forget_output()
-        interrupted = False
+        status = DONE
     except (CommandError, OSError, ModuleNotFoundError) as error:
         print(f"libnetfilterqueue {options.command}: {explain(error)}", file=sys.stderr)
-        return FAILED
-    return INTERRUPTED if interrupted else DONE
+        status = FAILED
+    flush_or_forget_output()
+    return status
+
+
+def prepare_streams() -> None:
+    """Nothing fails because a stream is closed, or because the locale is not UTF-8's."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_WRONLY)
+            setattr(sys, name, os.fdopen(null, "w", closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def explain(error: Exception) -> str:
@@ -54,9 +66,11 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
-def forget_output() -> None:
-    """Nobody reads it: what is still buffered must not fail when the interpreter ends."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        os.dup2(null, stream.fileno())
-    os.close(null)
+def flush_or_forget_output() -> None:
+    """What can't be written must not fail again, with another status, when the interpreter ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

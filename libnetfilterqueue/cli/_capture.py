@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Writing packets to pcapng files, as tcpdump does with `-i any`; by dpkt."""
 
+import os
 import struct
 from pathlib import Path
 from typing import Any, Self
@@ -26,18 +27,26 @@ SNAPLEN = 0  # no limit
 
 
 class CaptureFile:
-    """A file that packets are written to. A context manager that closes it."""
+    """A file that packets are written to. A context manager that closes it.
+
+    It is opened first, and begun when nothing else can go wrong: until then it keeps what it had.
+    """
 
     def __init__(self, path: str) -> None:
-        self._file = Path(path).open("wb")  # noqa: SIM115 (closed by __exit__)
+        self._file = Path(path).open("ab")  # noqa: SIM115 (closed by __exit__)
         self._interfaces: dict[str | None, int] = {}
+
+    def begin(self) -> None:
+        """Writes what tools can read even if no packet follows."""
+        if Path(self._file.name).is_file():  # no pipe
+            self._file.truncate(0)
         self._file.write(bytes(SectionHeaderBlockLE()))
-        self._interface(None)  # so that tools can read a file without packets
+        self._interface(None)
 
     def write(self, record: Record) -> None:
         """Writes a packet with its device, its direction, and the verdict as its comment."""
         microseconds = round(record.timestamp * 1e6)
-        comes_in = record.indev is not None
+        comes_in = record.packet.indev != 0
         comment = f"{record.verdict}, mark {record.packet.mark:#x}, uid {record.packet.uid}"
         block = EnhancedPacketBlockLE(
             iface_id=self._interface(record.indev or record.outdev),
@@ -50,11 +59,12 @@ class CaptureFile:
             ),
         )
         self._file.write(bytes(block))
+        self._file.flush()  # others may be reading
 
     def _interface(self, name: str | None) -> int:
         if name not in self._interfaces:
             self._interfaces[name] = len(self._interfaces)
-            named = [(PCAPNG_OPT_IF_NAME, name.encode())] if name else []
+            named = [(PCAPNG_OPT_IF_NAME, os.fsencode(name))] if name else []
             self._file.write(
                 bytes(
                     InterfaceDescriptionBlockLE(
@@ -80,7 +90,7 @@ def frame(record: Record) -> Any:
     """The packet with a header that tells its direction, protocol and sender."""
     packet = record.packet
     return SLL(
-        type=FROM_US if record.indev is None else TO_US,
+        type=TO_US if packet.indev else FROM_US,
         hrd=ARPHRD_ETHER if len(packet.hw_addr) == 6 else ARPHRD_NONE,
         hlen=len(packet.hw_addr),
         hdr=packet.hw_addr,

@@ -8,18 +8,34 @@ dpkt 1.9.8 takes 4 to 6 us for a packet and 70 ms to import; pypacker 5.4 takes 
 # dpkt's metaclass makes the fields of its headers, where pyright does not see them.
 # pyright: reportAttributeAccessIssue=false
 
+import contextlib
 import ipaddress
-import socket
+import struct
 from collections.abc import Callable
+from socket import (
+    IPPROTO_AH,
+    IPPROTO_DSTOPTS,
+    IPPROTO_FRAGMENT,
+    IPPROTO_HOPOPTS,
+    IPPROTO_ICMP,
+    IPPROTO_ICMPV6,
+    IPPROTO_ROUTING,
+    IPPROTO_SCTP,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+)
 from typing import Any, NamedTuple
 
 import dpkt  # type: ignore[import-untyped]
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-VERSIONS: dict[int, tuple[Any, Callable[[bytes], IPAddress]]] = {
-    dpkt.ethernet.ETH_TYPE_IP: (dpkt.ip.IP, ipaddress.IPv4Address),
-    dpkt.ethernet.ETH_TYPE_IP6: (dpkt.ip6.IP6, ipaddress.IPv6Address),
+EXTENSION_HEADERS = {
+    IPPROTO_AH,
+    IPPROTO_DSTOPTS,
+    IPPROTO_FRAGMENT,
+    IPPROTO_HOPOPTS,
+    IPPROTO_ROUTING,
 }
 TCP_FLAGS = "FSRP.UEW"  # as tcpdump writes them, the lowest bit first
 
@@ -41,55 +57,118 @@ class Dissected(NamedTuple):
     """How many bytes of data TCP, UDP or SCTP carry, or else IP."""
 
 
+class Content(NamedTuple):
+    """What IP carries."""
+
+    protocol: int
+    data: bytes
+    is_beginning: bool
+    """Not if the packet is a later fragment, which has no ports."""
+
+
+class IPv4(dpkt.ip.IP):  # type: ignore[misc]
+    """A packet whose content is left as it is.
+
+    dpkt would read on, into packets in packets, and a mistake there would be one of the whole.
+    """
+
+    _protosw: dict[int, Any] = {}  # noqa: RUF012 (dpkt's)
+
+    def content(self) -> Content:
+        """Behind the options."""
+        return Content(self.p, self.data, self.offset == 0)
+
+
+class IPv6(dpkt.Packet):  # type: ignore[misc]
+    """A packet whose content is left as it is; dpkt stumbles over headers behind a fragment's."""
+
+    __hdr__ = dpkt.ip6.IP6.__hdr__
+
+    def content(self) -> Content:
+        """Behind the extension headers, as far as they are there."""
+        data = self.data[: self.plen] if self.plen else self.data  # 0 in jumbograms
+        protocol, at = self.nxt, 0
+        while protocol in EXTENSION_HEADERS and len(data) >= at + 8:
+            header = protocol
+            protocol, length, offset = struct.unpack_from("!BBH", data, at)
+            at += extension_length(header, length)
+            if header == IPPROTO_FRAGMENT and offset >> 3:
+                return Content(protocol, data[at:], is_beginning=False)
+        return Content(protocol, data[at:], is_beginning=True)
+
+
+VERSIONS: dict[int, tuple[Any, Callable[[bytes], IPAddress]]] = {
+    dpkt.ethernet.ETH_TYPE_IP: (IPv4, ipaddress.IPv4Address),
+    dpkt.ethernet.ETH_TYPE_IP6: (IPv6, ipaddress.IPv6Address),
+}
+
+
+def extension_length(header: int, length: int) -> int:
+    """How many bytes an extension header has, by its second byte."""
+    if header == IPPROTO_FRAGMENT:
+        return 8
+    return (length + 2) * 4 if header == IPPROTO_AH else (length + 1) * 8
+
+
 def dissect(hw_protocol: int, payload: bytes) -> Dissected:
-    """Reads a packet's headers; nothing of what is malformed or, by its EtherType, no IP."""
+    """Reads a packet's headers; nothing if the IP header is cut, or the EtherType another."""
     if hw_protocol not in VERSIONS:
         return Dissected()
-    header, address = VERSIONS[hw_protocol]
+    version, address = VERSIONS[hw_protocol]
     try:
-        ip = header(payload)
-    except Exception:  # noqa: BLE001 (dpkt raises whatever it stumbles over)
+        ip = version(payload)
+    except dpkt.UnpackError:
         return Dissected()
+    content: Content = ip.content()
     return Dissected(
-        saddr=address(ip.src), daddr=address(ip.dst), protocol=protocol_of(ip), **beyond(ip)
+        saddr=address(ip.src),
+        daddr=address(ip.dst),
+        protocol=content.protocol,
+        **upper_layer(content),
     )
 
 
-def protocol_of(ip: Any) -> int:
-    """What IP carries. dpkt takes ESP over IPv6 for an extension header that nothing follows."""
-    return int(getattr(ip, "p", socket.IPPROTO_ESP))
+def upper_layer(content: Content) -> dict[str, Any]:
+    """The fields of what IP carries, if its header is there; its data's length otherwise."""
+    protocol, data, is_beginning = content
+    with contextlib.suppress(dpkt.UnpackError):
+        if is_beginning and protocol in HEADERS:
+            return HEADERS[protocol](data)
+    return {"data_length": len(data)}
 
 
-def beyond(ip: Any) -> dict[str, Any]:
-    """The fields of what IP carries."""
-    if not hasattr(ip, "p"):
-        return {"data_length": ip.all_extension_headers[-1].length}
-    return {"data_length": len(ip.data)} if is_later_fragment(ip) else upper_layer(ip.data)
+def tcp(data: bytes) -> dict[str, Any]:
+    """The header's length varies."""
+    segment = dpkt.tcp.TCP(data)
+    flags = "".join(name for bit, name in enumerate(TCP_FLAGS) if segment.flags & 1 << bit)
+    return {**ports(segment), "flags": flags, "data_length": len(segment.data)}
 
 
-def is_later_fragment(ip: Any) -> bool:
-    """Whether the packet begins in the middle of another: there are no ports."""
-    if isinstance(ip, dpkt.ip.IP):
-        return bool(ip.offset)
-    return any(
-        isinstance(header, dpkt.ip6.IP6FragmentHeader) and header.frag_off
-        for header in ip.all_extension_headers
-    )
+def udp(data: bytes) -> dict[str, Any]:
+    """All behind the header is data."""
+    return {**ports(dpkt.udp.UDP(data)), "data_length": len(data) - 8}
 
 
-def upper_layer(data: Any) -> dict[str, Any]:
-    """The fields of what an unfragmented packet, or the first fragment, carries."""
-    length = len(data)
-    if isinstance(data, dpkt.tcp.TCP):
-        flags = "".join(name for bit, name in enumerate(TCP_FLAGS) if data.flags & 1 << bit)
-        return {**ports(data), "flags": flags, "data_length": len(data.data)}
-    if isinstance(data, dpkt.udp.UDP | dpkt.sctp.SCTP):
-        return {**ports(data), "data_length": length - data.__hdr_len__}
-    if isinstance(data, dpkt.icmp.ICMP | dpkt.icmp6.ICMP6):
-        return {"icmp_type": data.type, "icmp_code": data.code, "data_length": length}
-    return {"data_length": length}
+def sctp(data: bytes) -> dict[str, Any]:
+    """The chunks are data; they would be read too, and are not given."""
+    return {**ports(dpkt.sctp.SCTP(data[:12])), "data_length": len(data) - 12}
 
 
-def ports(data: Any) -> dict[str, int]:
+def icmp(data: bytes) -> dict[str, Any]:
+    """Of both versions. The packet that an error quotes would be read too, and is not given."""
+    header = dpkt.icmp.ICMP(data[:4])
+    return {"icmp_type": header.type, "icmp_code": header.code, "data_length": len(data)}
+
+
+def ports(header: Any) -> dict[str, int]:
     """Where it comes from and goes to on either machine."""
-    return {"sport": data.sport, "dport": data.dport}
+    return {"sport": header.sport, "dport": header.dport}
+
+
+HEADERS: dict[int, Callable[[bytes], dict[str, Any]]] = {
+    IPPROTO_TCP: tcp,
+    IPPROTO_UDP: udp,
+    IPPROTO_SCTP: sctp,
+    IPPROTO_ICMP: icmp,
+    IPPROTO_ICMPV6: icmp,
+}

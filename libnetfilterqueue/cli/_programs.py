@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which program has a netlink socket."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from libnetfilterqueue.cli._text import printable
 
 NETLINK_NETFILTER = 12
 
@@ -42,20 +45,18 @@ def _netfilter_sockets() -> Iterator[tuple[str, int]]:
 
 def _socket_inodes(directory: Path) -> Iterator[str]:
     """Those of a process that has not ended and is not hidden from us."""
-    try:
+    with contextlib.suppress(PermissionError, FileNotFoundError, ProcessLookupError):
         for descriptor in (directory / "fd").iterdir():
-            kind, _, inode = str(descriptor.readlink()).partition(":")
-            if kind == "socket":
-                yield inode.strip("[]")
-    except (PermissionError, FileNotFoundError, ProcessLookupError):
-        return
+            with contextlib.suppress(FileNotFoundError):  # it has been closed since
+                kind, _, inode = str(descriptor.readlink()).partition(":")
+                if kind == "socket":
+                    yield inode.strip("[]")
 
 
 def _command(directory: Path) -> str:
-    """A process's command line; what can't be printed must not reach a terminal."""
+    """A process's command line, which it chooses itself."""
     try:
         words = (directory / "cmdline").read_bytes().decode(errors="replace").split("\0")
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    text = " ".join(words).strip()
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return printable(" ".join(words).strip())

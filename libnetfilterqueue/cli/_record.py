@@ -11,6 +11,7 @@ from rich.text import Text
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli._dissect import VERSIONS, Dissected, IPAddress, dissect
 from libnetfilterqueue.cli._protocols import protocol_name
+from libnetfilterqueue.cli._text import printable
 
 # Those of the terminal's own colours that can be read on black and on white.
 STYLES = {"accept": "green", "drop": "red"}
@@ -50,7 +51,7 @@ class Record(NamedTuple):
             datetime.fromtimestamp(self.timestamp).strftime("%H:%M:%S.%f"),
             " ",
             (f"{self.verdict:6}", style),
-            f" {self.indev or ''}>{self.outdev or ''} ",
+            printable(f" {self.indev or ''}>{self.outdev or ''} "),
             *self._headers(),
             *self._remarks(),
         )

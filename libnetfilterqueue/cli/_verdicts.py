@@ -25,5 +25,5 @@ def parse_verdict(text: str) -> NamedVerdict:
     if text in PLAIN:
         return NamedVerdict(text, PLAIN[text])
     if kind == "queue" and number.isdecimal():
-        return NamedVerdict(text, nfq.NF_QUEUE_NR(int(number)))
+        return NamedVerdict(f"queue:{int(number)}", nfq.NF_QUEUE_NR(int(number)))
     raise ValueError(f"{text!r} is none of accept, drop, stop, queue:N")

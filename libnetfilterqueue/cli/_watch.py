@@ -121,7 +121,9 @@ def run(options: argparse.Namespace) -> bool:
     if options.fail_open:
         flags |= nfq.NFQA_CFG_F_FAIL_OPEN
     with contextlib.ExitStack() as stack:
-        capture = stack.enter_context(CaptureFile(options.write)) if options.write else None
+        capture = None
+        if options.write is not None:
+            capture = stack.enter_context(CaptureFile(options.write))
         watch = Watch(options, capture)
         signals = stack.enter_context(awaitable_signals())
         handle = stack.enter_context(nfq.open())
@@ -133,6 +135,8 @@ def run(options: argparse.Namespace) -> bool:
             flags=flags,
             default_verdict=options.verdict.number,
         )
+        if capture is not None:
+            capture.begin()
         print(f"Queue {options.queue} is bound; Ctrl-C ends.", file=sys.stderr, flush=True)
         try:
             return watch.run(handle, signals)

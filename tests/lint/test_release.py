@@ -57,7 +57,12 @@ def test_ready(repository: Repository) -> None:
     assert len(checked) == 12
     tasks = (repository.directory / "tasks").read_text().split()
     assert tasks == ["lint", "test", "docs", "wheel"]
-    for what in ("./dev release 1.2.0 --tag", "git push origin main v1.2.0", "twine upload"):
+    for what in (
+        "./dev release 1.2.0 --tag",
+        "git push origin main v1.2.0",
+        "cibuildwheel --archs native dist/libnetfilterqueue-1.2.0.tar.gz",
+        "twine upload dist/libnetfilterqueue-1.2.0.tar.gz wheelhouse/*.whl\n",
+    ):
         assert what in done.stdout
     assert repository.git("rev-parse", "HEAD") == before
     assert repository.git("tag", "--list") == repository.git("status", "--porcelain") == ""
@@ -71,6 +76,14 @@ def test_tag(repository: Repository) -> None:
     again = release(repository, "1.2.0", "--tag")
     assert again.returncode == 1
     assert "there is a tag v1.2.0" in again.stderr
+
+
+def test_no_tag(repository: Repository) -> None:
+    """That the tag can't be made is told as anything else that is wrong."""
+    repository.git("tag", "v1.2.0/other")
+    done = release(repository, "1.2.0", "--tag")
+    assert done.returncode == 1
+    assert done.stderr.startswith("[-] the tag v1.2.0 is made: git tag --annotate v1.2.0")
 
 
 def test_left_out(repository: Repository) -> None:
@@ -125,8 +138,8 @@ AFTER_TASKS = {
     "no sdist": ("HEAD\n", "HEAD\nrm dist/*.gz\n", "there is no dist/"),
     "missing": ("HEAD\n", "HEAD . ':!CHANGELOG.md'\n", "missing: CHANGELOG.md"),
     "too much": ('PKG-INFO:"', 'PKG-INFO:" --add-virtual-file=x/secret:', "not in git: secret"),
-    "no wheel": ("touch", ": touch", "there is none in dist"),
-    "unrepaired": ("manylinux_2_28_x86_64", "linux_x86_64", "is not to be uploaded"),
+    "no wheel": ("touch", ": touch", "there are 0 in dist"),
+    "unrepaired": ("manylinux_2_28_x86_64", "linux_x86_64", "-linux_x86_64.whl"),
     "dirty": ("mkdir dist", "mkdir dist; touch left-over", "?? left-over"),
 }
 
