@@ -414,7 +414,7 @@ PyDoc_STRVAR(repeat_doc,
              "repeat($self, /, mark=None)\n"
              "--\n"
              "\n"
-             "The same as set_verdict(NF_REPEAT, mark): the hook begins anew.\n"
+             "The same as set_verdict(NF_REPEAT, mark): the chain that queued it begins anew.\n"
              "\n"
              "Give it a mark that the rule leaves out, or the packet comes back for ever.");
 

@@ -648,7 +648,7 @@ class NetfilterQueueData:
     def drop(self) -> None:
         """The same as set_verdict(NF_DROP): the packet is thrown away."""
     def repeat(self, mark: SupportsIndex | None = None) -> None:
-        """The same as set_verdict(NF_REPEAT, mark): the hook begins anew.
+        """The same as set_verdict(NF_REPEAT, mark): the chain that queued it begins anew.
 
         Give it a mark that the rule leaves out, or the packet comes back for ever.
         """
