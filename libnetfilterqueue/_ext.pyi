@@ -650,7 +650,7 @@ class NetfilterQueueData:
     def repeat(self, mark: SupportsIndex | None = None) -> None:
         """The same as set_verdict(NF_REPEAT, mark): the chain that queued it begins anew.
 
-        Give it a mark that the rule leaves out, or the packet comes back for ever.
+        Give it a mark whose packets the rule skips, or it comes back for ever.
         """
     def requeue(self, number: SupportsIndex, bypass: bool = False) -> None:
         """The same as set_verdict(NF_QUEUE_NR(number, bypass)): the packet goes on to queue
