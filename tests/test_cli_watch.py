@@ -16,7 +16,17 @@ from typing import Any
 
 import pytest
 from capabilities import only
-from netns import PORT, QUEUED_PORT, TIMEOUT, Counter, UdpPair, background, iptables, queue_rule
+from netns import (
+    PORT,
+    QUEUED_PORT,
+    TIMEOUT,
+    Counter,
+    UdpPair,
+    background,
+    iptables,
+    outside,
+    queue_rule,
+)
 from programs import COMMAND, Program, command_line
 from queues import accepting, process_until
 from scapy.layers.inet import IP, UDP
@@ -38,7 +48,7 @@ def watching(directory: Path, *arguments: object, output: int | None = None) -> 
 
 
 def as_this_user() -> str:
-    return f"uid {os.geteuid()}"
+    return f"uid {outside('uid', 0)}"
 
 
 def test_lines(udp: UdpPair, tmp_path: Path) -> None:
@@ -190,8 +200,8 @@ def test_json(udp: UdpPair, tmp_path: Path) -> None:
         "hw_addr": None,
         "hw_protocol": 0x800,
         "mark": 0,
-        "uid": os.geteuid(),
-        "gid": os.getegid(),
+        "uid": outside("uid", 0),
+        "gid": outside("gid", 0),
         "saddr": "127.0.0.1",
         "daddr": "127.0.0.1",
         "protocol": "udp",
@@ -222,7 +232,7 @@ def test_write(tmp_path: Path) -> None:
         (b"lo", 2, 113),
         (b"lo", 1, 113),
     ]
-    uids = [os.geteuid(), None]
+    uids = [outside("uid", 0), None]
     assert [meta.comments for _, meta in packets] == [
         [f"accept, mark 0x0, uid {uid}".encode()] for uid in uids
     ]
