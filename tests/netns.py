@@ -102,6 +102,14 @@ def outside(kind: str, inside: int) -> int | None:
     return None
 
 
+def sender() -> tuple[int, int]:
+    """User and group that packets of ours come with."""
+    uid, gid = outside("uid", os.geteuid()), outside("gid", os.getegid())
+    assert uid is not None
+    assert gid is not None
+    return uid, gid
+
+
 class Namespace:
     """A new network namespace, loopback up. `with` moves the calling thread into it and back."""
 

@@ -24,8 +24,8 @@ from netns import (
     UdpPair,
     background,
     iptables,
-    outside,
     queue_rule,
+    sender,
 )
 from programs import COMMAND, Program, command_line
 from queues import accepting, process_until
@@ -48,7 +48,7 @@ def watching(directory: Path, *arguments: object, output: int | None = None) -> 
 
 
 def as_this_user() -> str:
-    return f"uid {outside('uid', 0)}"
+    return f"uid {sender()[0]}"
 
 
 def test_lines(udp: UdpPair, tmp_path: Path) -> None:
@@ -186,6 +186,7 @@ def test_json(udp: UdpPair, tmp_path: Path) -> None:
         program.ends()
     (line,) = program.output.splitlines()
     told = json.loads(line)
+    uid, gid = sender()
     assert before <= told.pop("timestamp") <= time.time()
     assert told == {
         "queue": 1,
@@ -200,8 +201,8 @@ def test_json(udp: UdpPair, tmp_path: Path) -> None:
         "hw_addr": None,
         "hw_protocol": 0x800,
         "mark": 0,
-        "uid": outside("uid", 0),
-        "gid": outside("gid", 0),
+        "uid": uid,
+        "gid": gid,
         "saddr": "127.0.0.1",
         "daddr": "127.0.0.1",
         "protocol": "udp",
@@ -232,7 +233,7 @@ def test_write(tmp_path: Path) -> None:
         (b"lo", 2, 113),
         (b"lo", 1, 113),
     ]
-    uids = [outside("uid", 0), None]
+    uids = [sender()[0], None]
     assert [meta.comments for _, meta in packets] == [
         [f"accept, mark 0x0, uid {uid}".encode()] for uid in uids
     ]
