@@ -685,8 +685,9 @@ def queue_status() -> list[QueueStatus]:
     """What the kernel knows of all queues that are bound in the calling thread's network
     namespace: a list of QueueStatus.
 
-    Raises PermissionError where the kernel hides it: only root of the initial user
-    namespace sees it; another OSError if there is no such table. Kernel:
+    Raises PermissionError for all but root of the user namespace in which the network
+    namespace was made; if both were made at once (unshare -rn), for all but root of
+    the initial one. Raises another OSError if there is no such table. Kernel:
     /proc/net/netfilter/nfnetlink_queue.
     """
 
