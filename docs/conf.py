@@ -30,6 +30,8 @@ toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = f"{project} {version}"
+html_use_index = False  # the search finds what it would list
+html_domain_indices = False
 html_show_copyright = False
 html_show_sourcelink = False
 html_copy_source = False

@@ -91,8 +91,9 @@ PyDoc_STRVAR(queue_status_doc,
              "What the kernel knows of all queues that are bound in the calling thread's network\n"
              "namespace: a list of QueueStatus.\n"
              "\n"
-             "Raises PermissionError where the kernel hides it: only root of the initial user\n"
-             "namespace sees it; another OSError if there is no such table. Kernel:\n"
+             "Raises PermissionError for all but root of the user namespace in which the network\n"
+             "namespace was made; if both were made at once (unshare -rn), for all but root of\n"
+             "the initial one. Raises another OSError if there is no such table. Kernel:\n"
              "/proc/net/netfilter/nfnetlink_queue.");
 
 static PyObject *

@@ -414,9 +414,9 @@ PyDoc_STRVAR(repeat_doc,
              "repeat($self, /, mark=None)\n"
              "--\n"
              "\n"
-             "The same as set_verdict(NF_REPEAT, mark): the hook begins anew.\n"
+             "The same as set_verdict(NF_REPEAT, mark): the chain that queued it begins anew.\n"
              "\n"
-             "Give it a mark that the rule leaves out, or the packet comes back for ever.");
+             "Give it a mark whose packets the rule skips, or it comes back for ever.");
 
 static PyObject *
 packet_repeat(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)

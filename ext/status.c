@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The kernel's own table of queues, /proc/net/netfilter/nfnetlink_queue, of the calling thread's
- * network namespace. Root in the initial user namespace may read it. No state.
+ * network namespace. Its root may read it, if it had one when it was made. No state.
  */
 #include "nfq.h"
 
@@ -87,7 +87,7 @@ explain(int error)
     switch (error) {
     case EACCES:
     case EPERM:
-        return "only root of the initial user namespace may read the kernel's table";
+        return "only root may read the kernel's table, and under 'unshare -rn' only the real root";
     case ENOENT:
         return "the kernel may lack nfnetlink_queue, which 'modprobe nfnetlink_queue' loads";
     default:

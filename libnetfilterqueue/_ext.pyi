@@ -648,9 +648,9 @@ class NetfilterQueueData:
     def drop(self) -> None:
         """The same as set_verdict(NF_DROP): the packet is thrown away."""
     def repeat(self, mark: SupportsIndex | None = None) -> None:
-        """The same as set_verdict(NF_REPEAT, mark): the hook begins anew.
+        """The same as set_verdict(NF_REPEAT, mark): the chain that queued it begins anew.
 
-        Give it a mark that the rule leaves out, or the packet comes back for ever.
+        Give it a mark whose packets the rule skips, or it comes back for ever.
         """
     def requeue(self, number: SupportsIndex, bypass: bool = False) -> None:
         """The same as set_verdict(NF_QUEUE_NR(number, bypass)): the packet goes on to queue
@@ -685,8 +685,9 @@ def queue_status() -> list[QueueStatus]:
     """What the kernel knows of all queues that are bound in the calling thread's network
     namespace: a list of QueueStatus.
 
-    Raises PermissionError where the kernel hides it: only root of the initial user
-    namespace sees it; another OSError if there is no such table. Kernel:
+    Raises PermissionError for all but root of the user namespace in which the network
+    namespace was made; if both were made at once (unshare -rn), for all but root of
+    the initial one. Raises another OSError if there is no such table. Kernel:
     /proc/net/netfilter/nfnetlink_queue.
     """
 

@@ -21,7 +21,7 @@ class Verdict(enum.IntEnum):
     NF_QUEUE = _ext.NF_QUEUE
     """It goes to queue 0, or, as NF_QUEUE_NR(number), to another."""
     NF_REPEAT = _ext.NF_REPEAT
-    """The hook begins anew."""
+    """The chain that queued it begins anew."""
     NF_STOP = _ext.NF_STOP
     """It leaves the hook: its other rule tables do not see it."""
 
@@ -41,7 +41,7 @@ class QueueFlag(enum.IntFlag):
     """A queue's flags (NFQA_CFG_FLAGS in linux/netfilter/nfnetlink_queue.h)."""
 
     NFQA_CFG_F_FAIL_OPEN = _ext.NFQA_CFG_F_FAIL_OPEN
-    """Packets pass, instead of being dropped, when the queue is full."""
+    """Packets pass, instead of being dropped, when the queue or the receive buffer is full."""
     NFQA_CFG_F_CONNTRACK = _ext.NFQA_CFG_F_CONNTRACK
     """Deliver the conntrack entry."""
     NFQA_CFG_F_GSO = _ext.NFQA_CFG_F_GSO

@@ -2,7 +2,6 @@
 """The same traffic through the real kernel's queues and through the fake one's."""
 
 import contextlib
-import os
 import select
 import socket
 import struct
@@ -13,7 +12,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 from unittest.mock import patch
 
-from netns import PORT, TIMEOUT, down, iptables, up, without_net_admin
+from netns import PORT, TIMEOUT, down, iptables, sender, up, without_net_admin
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue.testing import FakeKernel, KernelPacket
@@ -194,6 +193,7 @@ class FakeNetwork(Network):
 
     def _send(self, number: int, data: bytes, mark: int) -> None:
         queue, bypass, match_mark = self._rule
+        uid, gid = sender()
         packet = self.kernel.enqueue(
             udp_packet(number, data),
             queue,
@@ -201,8 +201,8 @@ class FakeNetwork(Network):
             match_mark=match_mark,
             mark=mark,
             outdev=LOOPBACK_INDEX,
-            uid=os.geteuid(),
-            gid=os.getegid(),
+            uid=uid,
+            gid=gid,
         )
         self._packets.append(packet)
 

@@ -93,6 +93,23 @@ def isolate() -> None:
         ) from error
 
 
+def outside(kind: str, inside: int) -> int | None:
+    """The number of our user or group outside of all user namespaces, if we have it."""
+    for line in Path(f"/proc/self/{kind}_map").read_text().splitlines():
+        first, first_outside, count = map(int, line.split())
+        if first <= inside < first + count:
+            return first_outside + inside - first
+    return None
+
+
+def sender() -> tuple[int, int]:
+    """User and group that packets of ours come with."""
+    uid, gid = outside("uid", os.geteuid()), outside("gid", os.getegid())
+    assert uid is not None
+    assert gid is not None
+    return uid, gid
+
+
 class Namespace:
     """A new network namespace, loopback up. `with` moves the calling thread into it and back."""
 

@@ -2,13 +2,12 @@
 """What the fake kernel does, the real one does too: each test runs on both."""
 
 import errno
-import os
 import struct
 from collections.abc import Callable, Iterator
 
 import pytest
 from kernels import DROPPED, KERNELS, LOOPBACK_INDEX, Network, Outcome, readable, udp_packet
-from netns import TIMEOUT
+from netns import TIMEOUT, sender
 from played_kernel import (
     MSG_VERDICT,
     MSG_VERDICT_BATCH,
@@ -104,7 +103,7 @@ def test_uid_and_gid(network: Network, handle: Handle) -> None:
     packets = keeping(handle, flags=nfq.NFQA_CFG_F_UID_GID)
     network.send(b"data")
     handle.process()
-    assert [(packet.uid, packet.gid) for packet in packets] == [(os.geteuid(), os.getegid())]
+    assert [(packet.uid, packet.gid) for packet in packets] == [sender()]
 
 
 @pytest.mark.parametrize(

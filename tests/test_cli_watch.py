@@ -30,6 +30,7 @@ from netns import (
     iptables,
     queue_rule,
     run,
+    sender,
 )
 from programs import COMMAND, Program, command_line
 from queues import accepting, process_until
@@ -58,7 +59,7 @@ def waiting(descriptor: int) -> int:
 
 
 def as_this_user() -> str:
-    return f"uid {os.geteuid()}"
+    return f"uid {sender()[0]}"
 
 
 def test_lines(udp: UdpPair, tmp_path: Path) -> None:
@@ -231,6 +232,7 @@ def test_json(udp: UdpPair, tmp_path: Path) -> None:
         program.ends()
     (line,) = program.output.splitlines()
     told = json.loads(line)
+    uid, gid = sender()
     assert before <= told.pop("timestamp") <= time.time()
     assert told == {
         "queue": 1,
@@ -245,8 +247,8 @@ def test_json(udp: UdpPair, tmp_path: Path) -> None:
         "hw_addr": None,
         "hw_protocol": 0x800,
         "mark": 0,
-        "uid": os.geteuid(),
-        "gid": os.getegid(),
+        "uid": uid,
+        "gid": gid,
         "saddr": "127.0.0.1",
         "daddr": "127.0.0.1",
         "protocol": "udp",
@@ -301,7 +303,7 @@ def test_write(tmp_path: Path) -> None:
         (b"lo", 2, 113),
         (b"lo", 1, 113),
     ]
-    uids = [os.geteuid(), None]
+    uids = [sender()[0], None]
     assert [meta.comments for _, meta in packets] == [
         [f"accept, mark 0x0, uid {uid}".encode()] for uid in uids
     ]

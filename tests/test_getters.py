@@ -18,6 +18,7 @@ from netns import (
     background,
     iptables,
     mac,
+    outside,
     queue_rule,
     run,
     sysctl,
@@ -263,15 +264,6 @@ def test_mark(handle: Handle, packets: list[Packet], mark: int) -> None:
         pair.send(b"data")
         packet = receive(handle, packets)
     assert packet.get_nfmark() == packet.mark == mark
-
-
-def outside(kind: str, inside: int) -> int | None:
-    """The number of our user or group outside of all user namespaces, if we have it."""
-    for line in Path(f"/proc/self/{kind}_map").read_text().splitlines():
-        first, first_outside, count = map(int, line.split())
-        if first <= inside < first + count:
-            return first_outside + inside - first
-    return None
 
 
 def send_as(uid: int, gid: int) -> None:

@@ -110,7 +110,7 @@ def test_advice(machine: Machine) -> None:
     """The packages are named for each family of distributions, and so they are in the docs."""
     machine.with_libraries({})
     said = machine.build()
-    page = (ROOT / "docs" / "installing.md").read_text()
+    page = (ROOT / "docs" / "installing.md").read_text().replace(" \\\n    ", " ")
     for command, packages in PACKAGES.items():
         assert f"{command} {packages}\n" in said
         assert f"{command} {packages}\n" in page

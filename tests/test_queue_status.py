@@ -4,10 +4,12 @@
 import contextlib
 import errno
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
-from netns import Namespace, UdpPair, queue_rule
+from netns import TIMEOUT, Namespace, UdpPair, outside, queue_rule
 from queues import Handle, Packet, accept, process_until
 from statuses import status, visible
 
@@ -103,7 +105,23 @@ def as_nobody() -> Iterator[None]:
         os.setgroups(groups)
 
 
+def status_after(*command: str) -> subprocess.CompletedProcess[str]:
+    """The table as a program sees it that the command starts."""
+    ask = "import libnetfilterqueue as nfq; print(nfq.queue_status())"
+    command = (*command, sys.executable, "-P", "-c", ask)
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+
+
 def test_hidden() -> None:
-    """From all but root."""
-    with as_nobody() if visible() else contextlib.nullcontext():
-        check_hidden()
+    """From all but root, who is nobody yet where both namespaces are made at once."""
+    if outside("uid", NOBODY) is None:
+        assert "PermissionError: [Errno 13] queue_status()" in status_after("unshare", "-rn").stderr
+    else:
+        with as_nobody():
+            check_hidden()
+
+
+def test_user_namespace() -> None:
+    """Root of a user namespace sees the table of a network namespace that is made in it."""
+    done = status_after("unshare", "-r", "unshare", "-n")
+    assert (done.stdout, done.stderr) == ("[]\n", "")

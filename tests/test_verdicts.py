@@ -77,8 +77,12 @@ def test_accept_goes_on_and_stop_does_not(handle: Handle, udp: UdpPair) -> None:
 
 @pytest.mark.parametrize("give", [setting(nfq.NF_REPEAT, 5), lambda packet: packet.repeat(5)])
 def test_repeat(handle: Handle, give: Callable[[Packet], None]) -> None:
-    """NF_REPEAT sends the packet through the hook again; its mark tells the rule that it did."""
-    queue_rule(1, "-p udp --sport 9998 -m mark ! --mark 5")
+    """NF_REPEAT sends the packet through its chain again, and through no chain before that.
+
+    Its mark tells the rule that it did.
+    """
+    iptables("-t raw -A OUTPUT -p udp --sport 9998 -m mark --mark 5 -j DROP")
+    queue_rule(1, "-p udp --sport 9998 -m mark ! --mark 5", table="mangle")
     queue_with(handle, give)
     with UdpPair() as udp:
         udp.send(b"data")
