@@ -66,41 +66,37 @@ class Content(NamedTuple):
     """Not if the packet is a later fragment, which has no ports."""
 
 
-class IPv4(dpkt.ip.IP):  # type: ignore[misc]
-    """A packet whose content is left as it is.
+def read_header(kind: Any, data: bytes) -> Any:
+    """A header of dpkt's, with what follows as its `data`.
 
-    dpkt would read on, into packets in packets, and a mistake there would be one of the whole.
+    By itself dpkt would read on into the content, and a mistake there would be one of the whole.
     """
-
-    _protosw: dict[int, Any] = {}  # noqa: RUF012 (dpkt's)
-
-    def content(self) -> Content:
-        """Behind the options."""
-        return Content(self.p, self.data, self.offset == 0)
-
-
-class IPv6(dpkt.Packet):  # type: ignore[misc]
-    """A packet whose content is left as it is; dpkt stumbles over headers behind a fragment's."""
-
-    __hdr__ = dpkt.ip6.IP6.__hdr__
-
-    def content(self) -> Content:
-        """Behind the extension headers, as far as they are there."""
-        data = self.data[: self.plen] if self.plen else self.data  # 0 in jumbograms
-        protocol, at = self.nxt, 0
-        while protocol in EXTENSION_HEADERS and len(data) >= at + 8:
-            header = protocol
-            protocol, length, offset = struct.unpack_from("!BBH", data, at)
-            at += extension_length(header, length)
-            if header == IPPROTO_FRAGMENT and offset >> 3:
-                return Content(protocol, data[at:], is_beginning=False)
-        return Content(protocol, data[at:], is_beginning=True)
+    if len(data) < kind.__hdr_len__:
+        raise dpkt.NeedData
+    header = kind.__new__(kind)  # what reads on is __init__
+    dpkt.Packet.unpack(header, data)
+    return header
 
 
-VERSIONS: dict[int, tuple[Any, Callable[[bytes], IPAddress]]] = {
-    dpkt.ethernet.ETH_TYPE_IP: (IPv4, ipaddress.IPv4Address),
-    dpkt.ethernet.ETH_TYPE_IP6: (IPv6, ipaddress.IPv6Address),
-}
+def ipv4_content(header: Any, payload: bytes) -> Content:
+    """Behind the options."""
+    if header.hl < 5:
+        raise dpkt.UnpackError
+    end = header.len or None  # 0 where the kernel has put segments together
+    return Content(header.p, payload[header.hl * 4 : end], header.offset == 0)
+
+
+def ipv6_content(header: Any, _payload: bytes) -> Content:
+    """Behind the extension headers, as far as they are there."""
+    data = header.data[: header.plen or None]  # 0 in jumbograms
+    protocol, at = header.nxt, 0
+    while protocol in EXTENSION_HEADERS and len(data) >= at + 8:
+        extension = protocol
+        protocol, length, offset = struct.unpack_from("!BBH", data, at)
+        at += extension_length(extension, length)
+        if extension == IPPROTO_FRAGMENT and offset >> 3:
+            return Content(protocol, data[at:], is_beginning=False)
+    return Content(protocol, data[at:], is_beginning=True)
 
 
 def extension_length(header: int, length: int) -> int:
@@ -110,19 +106,33 @@ def extension_length(header: int, length: int) -> int:
     return (length + 2) * 4 if header == IPPROTO_AH else (length + 1) * 8
 
 
+class Version(NamedTuple):
+    """How a version of IP is read."""
+
+    header: Any
+    content: Callable[[Any, bytes], Content]
+    address: Callable[[bytes], IPAddress]
+
+
+VERSIONS = {
+    dpkt.ethernet.ETH_TYPE_IP: Version(dpkt.ip.IP, ipv4_content, ipaddress.IPv4Address),
+    dpkt.ethernet.ETH_TYPE_IP6: Version(dpkt.ip6.IP6, ipv6_content, ipaddress.IPv6Address),
+}
+
+
 def dissect(hw_protocol: int, payload: bytes) -> Dissected:
     """Reads a packet's headers; nothing if the IP header is cut, or the EtherType another."""
     if hw_protocol not in VERSIONS:
         return Dissected()
-    version, address = VERSIONS[hw_protocol]
+    version = VERSIONS[hw_protocol]
     try:
-        ip = version(payload)
+        header = read_header(version.header, payload)
+        content = version.content(header, payload)
     except dpkt.UnpackError:
         return Dissected()
-    content: Content = ip.content()
     return Dissected(
-        saddr=address(ip.src),
-        daddr=address(ip.dst),
+        saddr=version.address(header.src),
+        daddr=version.address(header.dst),
         protocol=content.protocol,
         **upper_layer(content),
     )
@@ -150,13 +160,13 @@ def udp(data: bytes) -> dict[str, Any]:
 
 
 def sctp(data: bytes) -> dict[str, Any]:
-    """The chunks are data; they would be read too, and are not given."""
-    return {**ports(dpkt.sctp.SCTP(data[:12])), "data_length": len(data) - 12}
+    """The chunks are data."""
+    return {**ports(read_header(dpkt.sctp.SCTP, data)), "data_length": len(data) - 12}
 
 
 def icmp(data: bytes) -> dict[str, Any]:
-    """Of both versions. The packet that an error quotes would be read too, and is not given."""
-    header = dpkt.icmp.ICMP(data[:4])
+    """Of both versions. The packet that an error quotes is data."""
+    header = read_header(dpkt.icmp.ICMP, data)
     return {"icmp_type": header.type, "icmp_code": header.code, "data_length": len(data)}
 
 
