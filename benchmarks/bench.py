@@ -471,6 +471,8 @@ def main() -> None:
             results.append(run(chosen, scale, progress))
             progress.clear()
             print("", *results[-1].lines(), sep="\n", flush=True)
+    if not results:
+        sys.exit(f"no row matches {options.only.pattern!r}")
     complete = scale.rounds >= 7 and scale.packets >= 20_000 and not options.only
     write(HERE if complete else BUILT, known, results)
 
