@@ -20,7 +20,7 @@ def output(program: str) -> str:
 def loaded(program: str) -> set[str]:
     """The modules that there are after the program."""
     modules = output(f"{program}; {MODULES}").splitlines()
-    # A debug build of Python looks up the codec in which it gives an extension's name to the linker.
+    # A debug build of Python looks up the codec in which the linker is told an extension's name.
     return {name for name in modules if not name.startswith("encodings.")}
 
 
