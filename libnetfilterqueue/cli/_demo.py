@@ -168,15 +168,16 @@ def thread(function: Callable[[], None]) -> Iterator[threading.Thread]:
 
 def talk_tcp() -> None:
     """Ask over TCP and get an answer."""
-    with socket.create_server(("127.0.0.1", TCP_PORT)) as listener:
-
-        def serve() -> None:
+    address = ("127.0.0.1", TCP_PORT)
+    with socket.create_server(address) as listener:
+        listener.settimeout(SECONDS)
+        # The kernel takes part in the handshake, nobody has to accept yet.
+        with socket.create_connection(address, SECONDS) as client:
+            client.sendall(b"question")
             conversation, _ = listener.accept()
             with conversation:
+                conversation.settimeout(SECONDS)
                 conversation.sendall(b"answer to " + conversation.recv(100))
-
-        with thread(serve), socket.create_connection(("127.0.0.1", TCP_PORT), SECONDS) as client:
-            client.sendall(b"question")
             expect(client.recv(100), b"answer to question")
 
 
