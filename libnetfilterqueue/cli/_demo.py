@@ -8,7 +8,6 @@ headers itself: of the few packets that it sends.
 
 import argparse
 import collections
-import contextlib
 import ctypes
 import fcntl
 import os
@@ -18,7 +17,6 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import libnetfilterqueue as nfq
@@ -157,15 +155,6 @@ class Decider:
 # The conversations
 
 
-@contextlib.contextmanager
-def thread(function: Callable[[], None]) -> Iterator[threading.Thread]:
-    """Run a function beside the block."""
-    running = threading.Thread(target=function, daemon=True)
-    running.start()
-    yield running
-    running.join(SECONDS)
-
-
 def talk_tcp() -> None:
     """Ask over TCP and get an answer."""
     address = ("127.0.0.1", TCP_PORT)
@@ -234,11 +223,12 @@ def run(_: argparse.Namespace) -> bool:
         handle.create_queue(
             QUEUE, decider, mode=nfq.NFQNL_COPY_PACKET, flags=nfq.NFQA_CFG_F_UID_GID
         )
-        with thread(talk) as talking:
-            while talking.is_alive():
-                handle.process(timeout=0.02)
-                while decider.rows:
-                    print(decider.rows.pop(0))
+        talking = threading.Thread(target=talk, daemon=True)
+        talking.start()
+        while talking.is_alive():
+            handle.process(timeout=0.02)
+            while decider.rows:
+                print(decider.rows.pop(0))
     took = time.monotonic() - start
     if problems:
         raise CommandError(f"the conversations failed: {problems[0]}")
