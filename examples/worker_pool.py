@@ -34,7 +34,7 @@ def work(handle: nfq.NetfilterQueueHandle) -> None:
     while True:
         try:
             handle.process(timeout=None)
-        except ValueError:
+        except nfq.ClosedError:
             if handle.closed:
                 return
             raise

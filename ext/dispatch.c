@@ -434,7 +434,7 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     lnfq_handle_unlock(handle);
     if (closed) {
         Py_DECREF(slot);
-        return lnfq_handle_raise_closed("handle_packet()");
+        return lnfq_handle_raise_closed(handle, "handle_packet()");
     }
     dispatch = dispatch_begin(handle, "handle_packet()");
     dispatch_asides(&dispatch, aside, PY_SSIZE_T_MAX);

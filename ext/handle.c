@@ -52,9 +52,9 @@ lnfq_handle_release(lnfq_handle *handle)
 }
 
 int
-lnfq_handle_raise_closed(const char *call)
+lnfq_handle_raise_closed(const lnfq_handle *handle, const char *call)
 {
-    PyErr_Format(PyExc_ValueError, "%s: the handle is closed", call);
+    PyErr_Format(handle->state->closed_error, "%s: the handle is closed", call);
     return -1;
 }
 
@@ -88,7 +88,7 @@ lnfq_handle_check(lnfq_handle *handle, const char *call)
     if (lnfq_handle_check_forked(handle, call) < 0) {
         return -1;
     }
-    return is_closed(handle) ? lnfq_handle_raise_closed(call) : 0;
+    return is_closed(handle) ? lnfq_handle_raise_closed(handle, call) : 0;
 }
 
 lnfq_handle *
@@ -300,7 +300,7 @@ configure_family(lnfq_handle *handle, PyObject *family, uint8_t command, const c
     }
     lnfq_handle_leave(handle, thread);
     if (closed) {
-        (void)lnfq_handle_raise_closed(call);
+        (void)lnfq_handle_raise_closed(handle, call);
         return NULL;
     }
     if (error != 0) {
@@ -316,11 +316,10 @@ PyDoc_STRVAR(bind_pf_doc,
              "\n"
              "Bind the handle to a protocol family (AF_INET, AF_INET6; 0 to 255).\n"
              "\n"
-             "Kernels since 3.8 need no such binding and answer every request alike. Never\n"
-             "waits. Raises ValueError for a number out of range or a closed handle,\n"
-             "TypeError, OSError if the kernel refuses (PermissionError without\n"
-             "CAP_NET_ADMIN), RuntimeError after fork. Kernel: NFQNL_CFG_CMD_PF_BIND;\n"
-             "nfq_bind_pf(3).");
+             "Kernels since 3.8 need no such binding and answer every request alike. Never waits.\n"
+             "Raises ValueError for a number out of range, ClosedError for a closed handle,\n"
+             "TypeError, OSError if the kernel refuses (PermissionError without CAP_NET_ADMIN),\n"
+             "RuntimeError after fork. Kernel: NFQNL_CFG_CMD_PF_BIND; nfq_bind_pf(3).");
 
 static PyObject *
 handle_bind_pf(PyObject *self, PyObject *family)
@@ -371,26 +370,27 @@ parse_queue_options(PyObject *const values[5], struct lnfq_config *config, uint3
     return 0;
 }
 
-PyDoc_STRVAR(create_queue_doc,
-             "create_queue($self, /, number, callback, *, mode=None, range=65535, maxlen=None,\n"
-             "             flags=0, default_verdict=0)\n"
-             "--\n"
-             "\n"
-             "Bind a queue number, 0 to 65535, and return its NetfilterQueueQueueHandle.\n"
-             "\n"
-             "callback is called with each packet, a NetfilterQueueData, by handle_packet() or\n"
-             "process(); what it returns is ignored. Nothing is queued until the queue has a\n"
-             "mode. mode and range are set_mode's, maxlen is set_maxlen's, flags are the\n"
-             "QueueFlag bits to set; what is named is configured together with the binding.\n"
-             "default_verdict is for packets that nobody gives a verdict: NF_DROP.\n"
-             "\n"
-             "May be called at any time from any thread, also from a callback; it neither\n"
-             "waits nor calls callbacks. Raises ValueError for a value out of range or a\n"
-             "closed handle, TypeError, RuntimeError after fork, and OSError if the kernel\n"
-             "refuses: PermissionError without CAP_NET_ADMIN and for a number that another\n"
-             "program has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP or\n"
-             "EINVAL for a flag that it does not know; nothing stays bound then. Kernel:\n"
-             "NFQNL_CFG_CMD_BIND; nfq_create_queue(3).");
+PyDoc_STRVAR(
+    create_queue_doc,
+    "create_queue($self, /, number, callback, *, mode=None, range=65535, maxlen=None,\n"
+    "             flags=0, default_verdict=0)\n"
+    "--\n"
+    "\n"
+    "Bind a queue number, 0 to 65535, and return its NetfilterQueueQueueHandle.\n"
+    "\n"
+    "callback is called with each packet, a NetfilterQueueData, by handle_packet() or\n"
+    "process(); what it returns is ignored. Nothing is queued until the queue has a\n"
+    "mode. mode and range are set_mode's, maxlen is set_maxlen's, flags are the\n"
+    "QueueFlag bits to set; what is named is configured together with the binding.\n"
+    "default_verdict is for packets that nobody gives a verdict: NF_DROP.\n"
+    "\n"
+    "May be called at any time from any thread, also from a callback; it neither waits\n"
+    "nor calls callbacks. Raises ValueError for a value out of range, ClosedError for a\n"
+    "closed handle, TypeError, RuntimeError after fork, and OSError if the kernel\n"
+    "refuses: PermissionError without CAP_NET_ADMIN and for a number that another program\n"
+    "has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP or EINVAL for a\n"
+    "flag that it does not know; nothing stays bound then. Kernel: NFQNL_CFG_CMD_BIND;\n"
+    "nfq_create_queue(3).");
 
 static PyObject *
 handle_create_queue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -417,24 +417,25 @@ handle_create_queue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyO
     return lnfq_queue_create(handle_cast(self), (uint16_t)number, values[1], &config, verdict);
 }
 
-PyDoc_STRVAR(handle_packet_doc,
-             "handle_packet($self, buffer, /)\n"
-             "--\n"
-             "\n"
-             "Dispatch what a loop of your own received, and return the number of packets.\n"
-             "\n"
-             "buffer is any C-contiguous object with the buffer protocol that holds one or\n"
-             "more netlink messages. The callbacks' packets look into it without a copy; it is\n"
-             "held while payload views of it live. What was set aside by a configuration call\n"
-             "is dispatched first. A packet whose message was cut by a short buffer is\n"
-             "dispatched with truncated set. The verdicts are sent before the call returns.\n"
-             "\n"
-             "Never reads the descriptor and never waits. May be called from any thread, and\n"
-             "from a callback. Raises MalformedMessageError for bytes that are no valid\n"
-             "netlink message, after what stands before them was dispatched; the first\n"
-             "exception of a callback, after the rest was dispatched; ValueError for a closed\n"
-             "handle; TypeError, BufferError; OSError if verdicts can't be sent; RuntimeError\n"
-             "after fork. See nfq_handle_packet(3).");
+PyDoc_STRVAR(
+    handle_packet_doc,
+    "handle_packet($self, buffer, /)\n"
+    "--\n"
+    "\n"
+    "Dispatch what a loop of your own received, and return the number of packets.\n"
+    "\n"
+    "buffer is any C-contiguous object with the buffer protocol that holds one or\n"
+    "more netlink messages. The callbacks' packets look into it without a copy; it is\n"
+    "held while payload views of it live. What was set aside by a configuration call\n"
+    "is dispatched first. A packet whose message was cut by a short buffer is\n"
+    "dispatched with truncated set. The verdicts are sent before the call returns.\n"
+    "\n"
+    "Never reads the descriptor and never waits. May be called from any thread, and from\n"
+    "a callback. Raises MalformedMessageError for bytes that are no valid netlink\n"
+    "message, after what stands before them was dispatched; the first exception of a\n"
+    "callback, after the rest was dispatched; ClosedError for a closed handle; TypeError,\n"
+    "BufferError; OSError if verdicts can't be sent; RuntimeError after fork. See\n"
+    "nfq_handle_packet(3).");
 
 static PyObject *
 handle_handle_packet(PyObject *self, PyObject *buffer)
@@ -495,9 +496,9 @@ PyDoc_STRVAR(process_doc,
              "raise ends it. May be called from any thread, and from a callback.\n"
              "\n"
              "Raises the first exception of a callback, after the rest of the batch was\n"
-             "dispatched; ValueError for a number out of range or a closed handle, also if it\n"
-             "is closed while this call waits; TypeError; OSError if receiving or sending\n"
-             "fails; RuntimeError after fork.");
+             "dispatched; ValueError for a number out of range, ClosedError for a closed handle,\n"
+             "also if it is closed while this call waits; TypeError; OSError if receiving or\n"
+             "sending fails; RuntimeError after fork.");
 
 static PyObject *
 handle_process(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -532,7 +533,7 @@ get_fd(lnfq_handle *handle, const char *call)
     handle->exposed = true; /* from now on others may read it */
     lnfq_handle_unlock(handle);
     if (fd < 0) {
-        (void)lnfq_handle_raise_closed(call);
+        (void)lnfq_handle_raise_closed(handle, call);
         return NULL;
     }
     return PyLong_FromLong(fd);
@@ -543,7 +544,7 @@ PyDoc_STRVAR(fd_doc, "fd($self, /)\n"
                      "\n"
                      "The netlink socket's descriptor, blocking unless it was adopted otherwise.\n"
                      "\n"
-                     "It is closed with the handle. Raises ValueError for a closed handle,\n"
+                     "It is closed with the handle. Raises ClosedError for a closed handle,\n"
                      "RuntimeError after fork. See nfq_fd(3).");
 
 static PyObject *
@@ -570,9 +571,8 @@ PyDoc_STRVAR(flush_doc,
              "\n"
              "Send the verdicts that are held back (see autoflush); nothing if there are none.\n"
              "\n"
-             "Never waits. May be called from any thread, and from a callback. Raises\n"
-             "ValueError for a closed handle, OSError if they can't be sent, RuntimeError after\n"
-             "fork.");
+             "Never waits. May be called from any thread, and from a callback. Raises ClosedError\n"
+             "for a closed handle, OSError if they can't be sent, RuntimeError after fork.");
 
 static PyObject *
 handle_flush(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -625,7 +625,7 @@ PyDoc_STRVAR(close_doc,
              "\n"
              "Destroy the queues and close the descriptor; does nothing if that has been done.\n"
              "\n"
-             "Whoever waits in process() is woken, and gets a ValueError. After fork it closes\n"
+             "Whoever waits in process() is woken, and gets a ClosedError. After fork it closes\n"
              "the child's copy of the descriptor and leaves the parent's queues alone. Never\n"
              "waits, raises nothing; may be called from any thread and from a callback. See\n"
              "nfq_close(3).");
@@ -640,7 +640,7 @@ handle_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n"
                         "--\n"
                         "\n"
-                        "Return the handle itself. Raises ValueError if it is closed.");
+                        "Return the handle itself. Raises ClosedError if it is closed.");
 
 static PyObject *
 handle_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -744,20 +744,20 @@ static PyGetSetDef handle_attributes[] = {
     {"autoflush", handle_get_autoflush, handle_set_autoflush,
      "Whether verdicts given outside of callbacks are sent at once: a bool, True.\n\n"
      "If False, they wait for flush() or the end of the next dispatch, and leave together.\n"
-     "Setting it to True sends those that wait. Setting it raises ValueError for a closed\n"
+     "Setting it to True sends those that wait. Setting it raises ClosedError for a closed\n"
      "handle, OSError if they can't be sent.",
      NULL},
     {"on_held", lnfq_hook_get, lnfq_hook_set,
      "For adapters: called without arguments when the first verdict is held back since the\n"
      "last were sent, in the thread that gives it. A callable or None.\n\n"
-     "See autoflush. Setting it raises TypeError for what can't be called, ValueError for a\n"
-     "closed handle, RuntimeError after fork.",
+     "See autoflush. Setting it raises TypeError for what can't be called, ClosedError for\n"
+     "a closed handle, RuntimeError after fork.",
      (void *)(uintptr_t)&on_held},
     {"on_close", lnfq_hook_get, lnfq_hook_set,
      "For adapters: called once, without arguments, before the descriptor closes. A callable\n"
      "or None.\n\n"
-     "It is called in the thread that closes the handle. Setting it raises TypeError for what\n"
-     "can't be called, ValueError for a closed handle, RuntimeError after fork.",
+     "It is called in the thread that closes the handle. Setting it raises TypeError for\n"
+     "what can't be called, ClosedError for a closed handle, RuntimeError after fork.",
      (void *)(uintptr_t)&on_close},
     {"on_verdict_error", lnfq_hook_get, lnfq_hook_set,
      "Called with (queue number, packet id, OSError) for each verdict that the kernel refused:\n"
@@ -768,25 +768,27 @@ static PyGetSetDef handle_attributes[] = {
      "packet waits; the kernel tells of the first only of the verdicts that were sent together.\n"
      "For a batch verdict the id is the last that it is about. The number is None on an adopted\n"
      "socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.\n\n"
-     "Setting it raises TypeError for what can't be called, ValueError for a closed handle,\n"
-     "RuntimeError after fork. Kernel: NLMSG_ERROR; netlink(7).",
+     "Setting it raises TypeError for what can't be called, ClosedError for a closed\n"
+     "handle, RuntimeError after fork. Kernel: NLMSG_ERROR; netlink(7).",
      (void *)(uintptr_t)&on_verdict_error},
     {"rcvbuf", lnfq_handle_get_rcvbuf, lnfq_handle_set_rcvbuf,
      "The socket's receive buffer in bytes, as the kernel counts them: an int.\n\n"
-     "Here wait the packets that nobody has read yet. The kernel charges a packet more than\n"
-     "its length, and doubles what is set: reading tells twice that. Takes 0 to 2**31-1. Goes\n"
-     "past the sysctl net.core.rmem_max with CAP_NET_ADMIN in the initial user namespace, else\n"
-     "is cut to it; the kernel has a least size too. May be used from any thread, and from a\n"
-     "callback. Raises ValueError for a number out of range or a closed handle, TypeError,\n"
-     "OSError, RuntimeError after fork. Kernel: SO_RCVBUFFORCE, SO_RCVBUF; socket(7).",
+     "Here wait the packets that nobody has read yet. The kernel charges a packet more\n"
+     "than its length, and doubles what is set: reading tells twice that. Takes 0 to\n"
+     "2**31-1. Goes past the sysctl net.core.rmem_max with CAP_NET_ADMIN in the initial\n"
+     "user namespace, else is cut to it; the kernel has a least size too. May be used from\n"
+     "any thread, and from a callback. Raises ValueError for a number out of range,\n"
+     "ClosedError for a closed handle, TypeError, OSError, RuntimeError after fork.\n"
+     "Kernel: SO_RCVBUFFORCE, SO_RCVBUF; socket(7).",
      NULL},
     {"no_enobufs", lnfq_handle_get_no_enobufs, lnfq_handle_set_no_enobufs,
      "Whether the kernel keeps quiet about messages that the receive buffer had no room for: a\n"
      "bool, False.\n\n"
-     "If True, neither a recv of your own fails with ENOBUFS nor does process() count overruns;\n"
-     "the packets are lost as before. May be used from any thread, and from a callback. Raises\n"
-     "ValueError for a closed handle, OSError for an adopted descriptor that is no netlink\n"
-     "socket, RuntimeError after fork. Kernel: NETLINK_NO_ENOBUFS; netlink(7).",
+     "If True, neither a recv of your own fails with ENOBUFS nor does process() count\n"
+     "overruns; the packets are lost as before. May be used from any thread, and from a\n"
+     "callback. Raises ClosedError for a closed handle, OSError for an adopted descriptor\n"
+     "that is no netlink socket, RuntimeError after fork. Kernel: NETLINK_NO_ENOBUFS;\n"
+     "netlink(7).",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

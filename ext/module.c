@@ -271,9 +271,14 @@ add_error(PyObject *module, PyObject **error, const char *name, const char *doc,
 static int
 add_errors(PyObject *module, lnfq_state *state)
 {
-    if (add_error(module, &state->malformed_error, "libnetfilterqueue.MalformedMessageError",
-                  "Bytes given to handle_packet() are no valid netlink message.", PyExc_ValueError)
+    if (add_error(module, &state->closed_error, "libnetfilterqueue.ClosedError",
+                  "The handle, stream or attachment is closed, or the queue destroyed.",
+                  PyExc_ValueError)
             < 0
+        || add_error(module, &state->malformed_error, "libnetfilterqueue.MalformedMessageError",
+                     "Bytes given to handle_packet() are no valid netlink message.",
+                     PyExc_ValueError)
+               < 0
         || add_error(module, &state->verdict_error, "libnetfilterqueue.VerdictError",
                      "A second verdict for a packet that has had its own executed.",
                      PyExc_RuntimeError)
@@ -336,7 +341,9 @@ module_exec(PyObject *module)
     if (map_process(state) < 0 || add_types(module, state) < 0 || add_errors(module, state) < 0) {
         return -1;
     }
-    return add_constants(module);
+    return PyModule_AddStringConstant(module, "__version__", LNFQ_VERSION) < 0
+               ? -1
+               : add_constants(module);
 }
 
 static int
@@ -349,6 +356,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->packet_type);
     Py_VISIT(state->slot_type);
     Py_VISIT(state->view_type);
+    Py_VISIT(state->closed_error);
     Py_VISIT(state->malformed_error);
     Py_VISIT(state->verdict_error);
     for (int i = 0; i < LNFQ_ENUMS; i++) {
@@ -374,6 +382,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->packet_type);
     Py_CLEAR(state->slot_type);
     Py_CLEAR(state->view_type);
+    Py_CLEAR(state->closed_error);
     Py_CLEAR(state->malformed_error);
     Py_CLEAR(state->verdict_error);
     for (int i = 0; i < LNFQ_ENUMS; i++) {

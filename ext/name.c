@@ -86,7 +86,7 @@ lnfq_name_find(lnfq_handle *handle, uint32_t index, const char *call)
     }
     error = ask(handle, &request);
     if (error == EBADF) {
-        (void)lnfq_handle_raise_closed(call);
+        (void)lnfq_handle_raise_closed(handle, call);
         return NULL;
     }
     if (error != 0 && error != ENODEV) {

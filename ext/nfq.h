@@ -65,6 +65,7 @@ typedef struct {
     PyTypeObject *packet_type;
     PyTypeObject *slot_type;
     PyTypeObject *view_type;
+    PyObject *closed_error;
     PyObject *malformed_error;
     PyObject *verdict_error;
     _Atomic(PyObject *) enums[LNFQ_ENUMS];   /* tuples of members; NULL until one is asked for */
@@ -313,11 +314,11 @@ lnfq_handle_forked(const lnfq_handle *handle)
 /* 0, or -1 with RuntimeError naming the call, in a child of fork. */
 int lnfq_handle_check_forked(const lnfq_handle *handle, const char *call);
 
-/* The same, and ValueError where the handle is closed. */
+/* The same, and ClosedError where the handle is closed. */
 int lnfq_handle_check(lnfq_handle *handle, const char *call);
 
-/* Raises that ValueError; returns -1. */
-int lnfq_handle_raise_closed(const char *call);
+/* Raises that ClosedError; returns -1. */
+int lnfq_handle_raise_closed(const lnfq_handle *handle, const char *call);
 
 /* With the lock: a queue is going to copy that much of its packets. */
 void lnfq_handle_expect(lnfq_handle *handle, const struct lnfq_config *config);

@@ -254,7 +254,7 @@ raise_given(const lnfq_packet *packet, const char *call)
 static PyObject *
 raise_destroyed(const lnfq_packet *packet, const char *call)
 {
-    PyErr_Format(PyExc_ValueError,
+    PyErr_Format(packet->queue->handle->state->closed_error,
                  "%s: queue %u is destroyed, and packet %u has had its default verdict", call,
                  packet->queue->number, packet->index.id);
     return NULL;
@@ -343,11 +343,11 @@ PyDoc_STRVAR(
     "once (with autoflush; else at flush or the next dispatch), and only once, from\n"
     "any thread. Never waits.\n"
     "\n"
-    "Raises ValueError for a value out of range, for a payload on a packet that is\n"
-    "truncated, or if the queue is destroyed; VerdictError if the packet has had its\n"
-    "verdict; TypeError; OSError if it can't be sent; RuntimeError after fork. A\n"
-    "refusal of the kernel comes later, is counted in HandleStats.verdict_errors and\n"
-    "told to on_verdict_error. Kernel: NFQA_VERDICT_HDR, NFQA_MARK, NFQA_PAYLOAD,\n"
+    "Raises ValueError for a value out of range, or for a payload on a packet that is\n"
+    "truncated; ClosedError if the queue is destroyed; VerdictError if the packet has had\n"
+    "its verdict; TypeError; OSError if it can't be sent; RuntimeError after fork. A\n"
+    "refusal of the kernel comes later, is counted in HandleStats.verdict_errors and told\n"
+    "to on_verdict_error. Kernel: NFQA_VERDICT_HDR, NFQA_MARK, NFQA_PAYLOAD,\n"
     "NFQA_PRIORITY, NFQA_VLAN, NFQA_L2HDR, NFQA_CT; nfq_set_verdict2(3).");
 
 static PyObject *
@@ -537,17 +537,17 @@ packet_name(PyObject *self, unsigned int attribute, const char *call)
     return lnfq_name_find(packet->queue->handle, lnfq_packet_number(packet, attribute), call);
 }
 
-#define NAME_DOC(name, what, attribute)                                                          \
-    PyDoc_STRVAR(                                                                                \
-        name##_doc,                                                                              \
-        #name "($self, /)\n"                                                                     \
-              "--\n"                                                                             \
-              "\n"                                                                               \
-              "The name of the " what " as it is now, a str; None if unknown or gone.\n"         \
-              "\n"                                                                               \
-              "It is looked up in the namespace of the handle's socket; an answer is used for\n" \
-              "a millisecond. Never waits. Raises ValueError for a closed handle, OSError if\n"  \
-              "the kernel refuses, RuntimeError after fork. Kernel: " attribute ",\n"            \
+#define NAME_DOC(name, what, attribute)                                                            \
+    PyDoc_STRVAR(                                                                                  \
+        name##_doc,                                                                                \
+        #name "($self, /)\n"                                                                       \
+              "--\n"                                                                               \
+              "\n"                                                                                 \
+              "The name of the " what " as it is now, a str; None if unknown or gone.\n"           \
+              "\n"                                                                                 \
+              "It is looked up in the namespace of the handle's socket; an answer is used for a\n" \
+              "millisecond. Never waits. Raises ClosedError for a closed handle, OSError if the\n" \
+              "kernel refuses, RuntimeError after fork. Kernel: " attribute ",\n"                  \
               "SIOCGIFNAME (netdevice(7)).")
 
 NAME_DOC(indev_name, "device that the packet was received by", "NFQA_IFINDEX_INDEV");

@@ -403,7 +403,7 @@ lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *callback,
     }
     Py_DECREF(queue);
     if (error == EBADF) {
-        (void)lnfq_handle_raise_closed("create_queue()");
+        (void)lnfq_handle_raise_closed(handle, "create_queue()");
     }
     else {
         lnfq_error_raise(error, remedy, "create_queue(%u)", number);
@@ -480,11 +480,12 @@ configure(lnfq_queue *queue, const struct lnfq_config *config)
     return lnfq_config_request(queue->handle, queue->number, config, NULL, 0);
 }
 
-/* Raises ValueError; returns NULL. */
+/* Raises ClosedError; returns NULL. */
 static PyObject *
 raise_destroyed(const lnfq_queue *queue, const char *call)
 {
-    PyErr_Format(PyExc_ValueError, "%s: queue %u is destroyed", call, queue->number);
+    PyErr_Format(queue->handle->state->closed_error, "%s: queue %u is destroyed", call,
+                 queue->number);
     return NULL;
 }
 
@@ -544,10 +545,10 @@ PyDoc_STRVAR(set_mode_doc,
              "is the number of payload bytes to copy, 0 to 2**32-1; the kernel copies at most\n"
              "65531, and takes 0 as that.\n"
              "\n"
-             "May be called at any time from any thread, also from a callback; it neither\n"
-             "waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
-             "destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after\n"
-             "fork. Kernel: NFQA_CFG_PARAMS; nfq_set_mode(3).");
+             "May be called at any time from any thread, also from a callback; it neither waits\n"
+             "nor calls callbacks. Raises ValueError for a number out of range, ClosedError for a\n"
+             "destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after fork.\n"
+             "Kernel: NFQA_CFG_PARAMS; nfq_set_mode(3).");
 
 static PyObject *
 queue_set_mode(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -578,11 +579,11 @@ PyDoc_STRVAR(set_flags_doc,
              "mask says which QueueFlag bits to change, flags what they become; both 0 to\n"
              "2**32-1. Bits of flags outside mask do nothing.\n"
              "\n"
-             "May be called at any time from any thread, also from a callback; it neither\n"
-             "waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
-             "destroyed queue, TypeError, OSError (EOPNOTSUPP, EINVAL) for a flag that the\n"
-             "kernel does not know, RuntimeError after fork. Kernel: NFQA_CFG_MASK and\n"
-             "NFQA_CFG_FLAGS; nfq_set_queue_flags(3).");
+             "May be called at any time from any thread, also from a callback; it neither waits\n"
+             "nor calls callbacks. Raises ValueError for a number out of range, ClosedError for a\n"
+             "destroyed queue, TypeError, OSError (EOPNOTSUPP, EINVAL) for a flag that the kernel\n"
+             "does not know, RuntimeError after fork. Kernel: NFQA_CFG_MASK and NFQA_CFG_FLAGS;\n"
+             "nfq_set_queue_flags(3).");
 
 static PyObject *
 queue_set_flags(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -614,10 +615,10 @@ PyDoc_STRVAR(set_maxlen_doc,
              "with NFQA_CFG_F_FAIL_OPEN. A packet of 1500 bytes takes about 2300 bytes of the\n"
              "socket's receive buffer, which may be full before.\n"
              "\n"
-             "May be called at any time from any thread, also from a callback; it neither\n"
-             "waits nor calls callbacks. Raises ValueError for a number out of range or a\n"
-             "destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after\n"
-             "fork. Kernel: NFQA_CFG_QUEUE_MAXLEN; nfq_set_queue_maxlen(3).");
+             "May be called at any time from any thread, also from a callback; it neither waits\n"
+             "nor calls callbacks. Raises ValueError for a number out of range, ClosedError for a\n"
+             "destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after fork.\n"
+             "Kernel: NFQA_CFG_QUEUE_MAXLEN; nfq_set_queue_maxlen(3).");
 
 static PyObject *
 queue_set_maxlen(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
@@ -653,8 +654,8 @@ PyDoc_STRVAR(set_verdict_batch_doc,
              "the descriptor holds. It is executed at once (with autoflush; else at flush or\n"
              "the next dispatch), and does nothing if no such packet waits.\n"
              "\n"
-             "Never waits; may be called from any thread, and from a callback. Raises\n"
-             "ValueError for a number out of range or a destroyed queue, TypeError, OSError if\n"
+             "Never waits; may be called from any thread, and from a callback. Raises ValueError\n"
+             "for a number out of range, ClosedError for a destroyed queue, TypeError, OSError if\n"
              "it can't be sent, RuntimeError after fork. Kernel: NFQNL_MSG_VERDICT_BATCH,\n"
              "NFQA_MARK, NFQA_PRIORITY; nfq_set_verdict_batch2(3).");
 
@@ -704,21 +705,22 @@ destroy_remedy(int error)
                           : "";
 }
 
-PyDoc_STRVAR(destroy_doc,
-             "destroy($self, /)\n"
-             "--\n"
-             "\n"
-             "Unbind the queue; does nothing if that has been done.\n"
-             "\n"
-             "Verdicts that were given are executed first, those recorded by running\n"
-             "callbacks included. Everything else that waits, kept or not yet read, gets the\n"
-             "queue's default_verdict; a verdict on such a packet is then a ValueError. The\n"
-             "number may be bound anew at once.\n"
-             "\n"
-             "May be called at any time from any thread, also from a callback; it neither\n"
-             "waits nor calls callbacks. Raises OSError if the kernel refuses (the queue\n"
-             "counts as destroyed all the same), RuntimeError after fork. Kernel:\n"
-             "NFQNL_CFG_CMD_UNBIND; nfq_destroy_queue(3).");
+PyDoc_STRVAR(
+    destroy_doc,
+    "destroy($self, /)\n"
+    "--\n"
+    "\n"
+    "Unbind the queue; does nothing if that has been done.\n"
+    "\n"
+    "Verdicts that were given are executed first, those recorded by running callbacks\n"
+    "included. Everything else that waits, kept or not yet read, gets the queue's\n"
+    "default_verdict; a verdict on such a packet is then a ClosedError. The number may be\n"
+    "bound anew at once.\n"
+    "\n"
+    "May be called at any time from any thread, also from a callback; it neither\n"
+    "waits nor calls callbacks. Raises OSError if the kernel refuses (the queue\n"
+    "counts as destroyed all the same), RuntimeError after fork. Kernel:\n"
+    "NFQNL_CFG_CMD_UNBIND; nfq_destroy_queue(3).");
 
 static PyObject *
 queue_destroy(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -740,7 +742,7 @@ queue_destroy(PyObject *self, PyObject *Py_UNUSED(ignored))
 PyDoc_STRVAR(enter_doc, "__enter__($self, /)\n"
                         "--\n"
                         "\n"
-                        "Return the queue itself. Raises ValueError if it is destroyed.");
+                        "Return the queue itself. Raises ClosedError if it is destroyed.");
 
 static PyObject *
 queue_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -869,8 +871,8 @@ static PyGetSetDef queue_attributes[] = {
      "Whether it is destroyed, by itself or with its handle. A bool.", NULL},
     {"default_verdict", queue_get_default_verdict, queue_set_default_verdict,
      "The Verdict of packets that nobody gives one: NF_DROP unless set.\n\n"
-     "Takes what set_verdict takes; ValueError for another number or a destroyed queue,\n"
-     "TypeError, RuntimeError after fork.",
+     "Takes what set_verdict takes; ValueError for another number, ClosedError for a\n"
+     "destroyed queue, TypeError, RuntimeError after fork.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

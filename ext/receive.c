@@ -216,7 +216,7 @@ batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_
         return received;
     }
     if (received == -EBADF) {
-        return lnfq_handle_raise_closed("process()");
+        return lnfq_handle_raise_closed(handle, "process()");
     }
     if (received < 0 && received != -EAGAIN && received != -EINTR && received != -EALREADY) {
         lnfq_error_raise(-received, "", "process()");

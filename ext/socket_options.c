@@ -30,7 +30,7 @@ call_option(lnfq_handle *handle, const char *name, option_call call, int *value,
     error = closed ? 0 : call(handle->fd, value);
     lnfq_handle_leave(handle, thread);
     if (closed) {
-        return lnfq_handle_raise_closed(name);
+        return lnfq_handle_raise_closed(handle, name);
     }
     if (error != 0) {
         lnfq_error_raise(error, remedy, "%s", name);

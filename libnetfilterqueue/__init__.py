@@ -7,11 +7,13 @@ handle's descriptor and pass what comes to handle_packet(), or call process(). S
 
 from libnetfilterqueue._ext import (
     NF_QUEUE_NR,
+    ClosedError,
     MalformedMessageError,
     NetfilterQueueData,
     NetfilterQueueHandle,
     NetfilterQueueQueueHandle,
     VerdictError,
+    __version__,
     open,
     queue_status,
     update_checksums,
@@ -46,6 +48,11 @@ from libnetfilterqueue.constants import (
     Verdict,
 )
 
+# For annotations; the long names are the original binding's.
+Handle = NetfilterQueueHandle
+Queue = NetfilterQueueQueueHandle
+Packet = NetfilterQueueData
+
 TYPE_CHECKING = False  # typing's own is in what is not to be imported
 if TYPE_CHECKING:
     from libnetfilterqueue.tuples import Conntrack, HandleStats, QueueStatus, Vlan
@@ -74,20 +81,25 @@ __all__ = [
     "NF_REPEAT",
     "NF_STOLEN",
     "NF_STOP",
+    "ClosedError",
     "Conntrack",
     "CopyMode",
+    "Handle",
     "HandleStats",
     "Hook",
     "MalformedMessageError",
     "NetfilterQueueData",
     "NetfilterQueueHandle",
     "NetfilterQueueQueueHandle",
+    "Packet",
+    "Queue",
     "QueueFlag",
     "QueueStatus",
     "SkbInfo",
     "Verdict",
     "VerdictError",
     "Vlan",
+    "__version__",
     "open",
     "queue_status",
     "update_checksums",

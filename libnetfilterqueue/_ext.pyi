@@ -35,6 +35,11 @@ NF_INET_FORWARD: Final[int]
 NF_INET_LOCAL_OUT: Final[int]
 NF_INET_POST_ROUTING: Final[int]
 
+__version__: Final[str]
+
+class ClosedError(ValueError):
+    """The handle, stream or attachment is closed, or the queue destroyed."""
+
 class MalformedMessageError(ValueError):
     """Bytes given to handle_packet() are no valid netlink message."""
 
@@ -55,7 +60,7 @@ class NetfilterQueueHandle:
         """Whether verdicts given outside of callbacks are sent at once: a bool, True.
 
         If False, they wait for flush() or the end of the next dispatch, and leave together.
-        Setting it to True sends those that wait. Setting it raises ValueError for a closed
+        Setting it to True sends those that wait. Setting it raises ClosedError for a closed
         handle, OSError if they can't be sent.
         """
     @autoflush.setter
@@ -65,8 +70,8 @@ class NetfilterQueueHandle:
         """For adapters: called without arguments when the first verdict is held back since the
         last were sent, in the thread that gives it. A callable or None.
 
-        See autoflush. Setting it raises TypeError for what can't be called, ValueError for a
-        closed handle, RuntimeError after fork.
+        See autoflush. Setting it raises TypeError for what can't be called, ClosedError for
+        a closed handle, RuntimeError after fork.
         """
     @on_held.setter
     def on_held(self, function: Callable[[], object] | None) -> None: ...
@@ -75,8 +80,8 @@ class NetfilterQueueHandle:
         """For adapters: called once, without arguments, before the descriptor closes. A callable
         or None.
 
-        It is called in the thread that closes the handle. Setting it raises TypeError for what
-        can't be called, ValueError for a closed handle, RuntimeError after fork.
+        It is called in the thread that closes the handle. Setting it raises TypeError for
+        what can't be called, ClosedError for a closed handle, RuntimeError after fork.
         """
     @on_close.setter
     def on_close(self, function: Callable[[], object] | None) -> None: ...
@@ -92,8 +97,8 @@ class NetfilterQueueHandle:
         For a batch verdict the id is the last that it is about. The number is None on an adopted
         socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.
 
-        Setting it raises TypeError for what can't be called, ValueError for a closed handle,
-        RuntimeError after fork. Kernel: NLMSG_ERROR; netlink(7).
+        Setting it raises TypeError for what can't be called, ClosedError for a closed
+        handle, RuntimeError after fork. Kernel: NLMSG_ERROR; netlink(7).
         """
     @on_verdict_error.setter
     def on_verdict_error(
@@ -103,12 +108,13 @@ class NetfilterQueueHandle:
     def rcvbuf(self) -> int:
         """The socket's receive buffer in bytes, as the kernel counts them: an int.
 
-        Here wait the packets that nobody has read yet. The kernel charges a packet more than
-        its length, and doubles what is set: reading tells twice that. Takes 0 to 2**31-1. Goes
-        past the sysctl net.core.rmem_max with CAP_NET_ADMIN in the initial user namespace, else
-        is cut to it; the kernel has a least size too. May be used from any thread, and from a
-        callback. Raises ValueError for a number out of range or a closed handle, TypeError,
-        OSError, RuntimeError after fork. Kernel: SO_RCVBUFFORCE, SO_RCVBUF; socket(7).
+        Here wait the packets that nobody has read yet. The kernel charges a packet more
+        than its length, and doubles what is set: reading tells twice that. Takes 0 to
+        2**31-1. Goes past the sysctl net.core.rmem_max with CAP_NET_ADMIN in the initial
+        user namespace, else is cut to it; the kernel has a least size too. May be used from
+        any thread, and from a callback. Raises ValueError for a number out of range,
+        ClosedError for a closed handle, TypeError, OSError, RuntimeError after fork.
+        Kernel: SO_RCVBUFFORCE, SO_RCVBUF; socket(7).
         """
     @rcvbuf.setter
     def rcvbuf(self, size: SupportsIndex) -> None: ...
@@ -117,10 +123,11 @@ class NetfilterQueueHandle:
         """Whether the kernel keeps quiet about messages that the receive buffer had no room for: a
         bool, False.
 
-        If True, neither a recv of your own fails with ENOBUFS nor does process() count overruns;
-        the packets are lost as before. May be used from any thread, and from a callback. Raises
-        ValueError for a closed handle, OSError for an adopted descriptor that is no netlink
-        socket, RuntimeError after fork. Kernel: NETLINK_NO_ENOBUFS; netlink(7).
+        If True, neither a recv of your own fails with ENOBUFS nor does process() count
+        overruns; the packets are lost as before. May be used from any thread, and from a
+        callback. Raises ClosedError for a closed handle, OSError for an adopted descriptor
+        that is no netlink socket, RuntimeError after fork. Kernel: NETLINK_NO_ENOBUFS;
+        netlink(7).
         """
     @no_enobufs.setter
     def no_enobufs(self, no_enobufs: bool) -> None: ...
@@ -130,11 +137,10 @@ class NetfilterQueueHandle:
     def bind_pf(self, family: SupportsIndex, /) -> None:
         """Bind the handle to a protocol family (AF_INET, AF_INET6; 0 to 255).
 
-        Kernels since 3.8 need no such binding and answer every request alike. Never
-        waits. Raises ValueError for a number out of range or a closed handle,
-        TypeError, OSError if the kernel refuses (PermissionError without
-        CAP_NET_ADMIN), RuntimeError after fork. Kernel: NFQNL_CFG_CMD_PF_BIND;
-        nfq_bind_pf(3).
+        Kernels since 3.8 need no such binding and answer every request alike. Never waits.
+        Raises ValueError for a number out of range, ClosedError for a closed handle,
+        TypeError, OSError if the kernel refuses (PermissionError without CAP_NET_ADMIN),
+        RuntimeError after fork. Kernel: NFQNL_CFG_CMD_PF_BIND; nfq_bind_pf(3).
         """
     def unbind_pf(self, family: SupportsIndex, /) -> None:
         """Unbind the handle from a protocol family (AF_INET, AF_INET6; 0 to 255).
@@ -161,13 +167,13 @@ class NetfilterQueueHandle:
         QueueFlag bits to set; what is named is configured together with the binding.
         default_verdict is for packets that nobody gives a verdict: NF_DROP.
 
-        May be called at any time from any thread, also from a callback; it neither
-        waits nor calls callbacks. Raises ValueError for a value out of range or a
+        May be called at any time from any thread, also from a callback; it neither waits
+        nor calls callbacks. Raises ValueError for a value out of range, ClosedError for a
         closed handle, TypeError, RuntimeError after fork, and OSError if the kernel
-        refuses: PermissionError without CAP_NET_ADMIN and for a number that another
-        program has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP or
-        EINVAL for a flag that it does not know; nothing stays bound then. Kernel:
-        NFQNL_CFG_CMD_BIND; nfq_create_queue(3).
+        refuses: PermissionError without CAP_NET_ADMIN and for a number that another program
+        has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP or EINVAL for a
+        flag that it does not know; nothing stays bound then. Kernel: NFQNL_CFG_CMD_BIND;
+        nfq_create_queue(3).
         """
     def handle_packet(self, buffer: ReadableBuffer, /) -> int:
         """Dispatch what a loop of your own received, and return the number of packets.
@@ -178,12 +184,12 @@ class NetfilterQueueHandle:
         is dispatched first. A packet whose message was cut by a short buffer is
         dispatched with truncated set. The verdicts are sent before the call returns.
 
-        Never reads the descriptor and never waits. May be called from any thread, and
-        from a callback. Raises MalformedMessageError for bytes that are no valid
-        netlink message, after what stands before them was dispatched; the first
-        exception of a callback, after the rest was dispatched; ValueError for a closed
-        handle; TypeError, BufferError; OSError if verdicts can't be sent; RuntimeError
-        after fork. See nfq_handle_packet(3).
+        Never reads the descriptor and never waits. May be called from any thread, and from
+        a callback. Raises MalformedMessageError for bytes that are no valid netlink
+        message, after what stands before them was dispatched; the first exception of a
+        callback, after the rest was dispatched; ClosedError for a closed handle; TypeError,
+        BufferError; OSError if verdicts can't be sent; RuntimeError after fork. See
+        nfq_handle_packet(3).
         """
     def process(
         self, max_packets: SupportsIndex = 64, timeout: _Float | SupportsIndex | None = 0
@@ -199,14 +205,14 @@ class NetfilterQueueHandle:
         raise ends it. May be called from any thread, and from a callback.
 
         Raises the first exception of a callback, after the rest of the batch was
-        dispatched; ValueError for a number out of range or a closed handle, also if it
-        is closed while this call waits; TypeError; OSError if receiving or sending
-        fails; RuntimeError after fork.
+        dispatched; ValueError for a number out of range, ClosedError for a closed handle,
+        also if it is closed while this call waits; TypeError; OSError if receiving or
+        sending fails; RuntimeError after fork.
         """
     def fd(self) -> int:
         """The netlink socket's descriptor, blocking unless it was adopted otherwise.
 
-        It is closed with the handle. Raises ValueError for a closed handle,
+        It is closed with the handle. Raises ClosedError for a closed handle,
         RuntimeError after fork. See nfq_fd(3).
         """
     def fileno(self) -> int:
@@ -214,9 +220,8 @@ class NetfilterQueueHandle:
     def flush(self) -> None:
         """Send the verdicts that are held back (see autoflush); nothing if there are none.
 
-        Never waits. May be called from any thread, and from a callback. Raises
-        ValueError for a closed handle, OSError if they can't be sent, RuntimeError after
-        fork.
+        Never waits. May be called from any thread, and from a callback. Raises ClosedError
+        for a closed handle, OSError if they can't be sent, RuntimeError after fork.
         """
     def stats(self) -> HandleStats:
         """The counters since open, as a HandleStats. Also of a closed handle.
@@ -226,13 +231,13 @@ class NetfilterQueueHandle:
     def close(self) -> None:
         """Destroy the queues and close the descriptor; does nothing if that has been done.
 
-        Whoever waits in process() is woken, and gets a ValueError. After fork it closes
+        Whoever waits in process() is woken, and gets a ClosedError. After fork it closes
         the child's copy of the descriptor and leaves the parent's queues alone. Never
         waits, raises nothing; may be called from any thread and from a callback. See
         nfq_close(3).
         """
     def __enter__(self) -> NetfilterQueueHandle:
-        """Return the handle itself. Raises ValueError if it is closed."""
+        """Return the handle itself. Raises ClosedError if it is closed."""
     def __exit__(self, *exception: object) -> None:
         """Call close()."""
 
@@ -246,8 +251,8 @@ class NetfilterQueueQueueHandle:
     def default_verdict(self) -> Verdict | int:
         """The Verdict of packets that nobody gives one: NF_DROP unless set.
 
-        Takes what set_verdict takes; ValueError for another number or a destroyed queue,
-        TypeError, RuntimeError after fork.
+        Takes what set_verdict takes; ValueError for another number, ClosedError for a
+        destroyed queue, TypeError, RuntimeError after fork.
         """
     @default_verdict.setter
     def default_verdict(self, verdict: SupportsIndex) -> None: ...
@@ -268,10 +273,10 @@ class NetfilterQueueQueueHandle:
         is the number of payload bytes to copy, 0 to 2**32-1; the kernel copies at most
         65531, and takes 0 as that.
 
-        May be called at any time from any thread, also from a callback; it neither
-        waits nor calls callbacks. Raises ValueError for a number out of range or a
-        destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after
-        fork. Kernel: NFQA_CFG_PARAMS; nfq_set_mode(3).
+        May be called at any time from any thread, also from a callback; it neither waits
+        nor calls callbacks. Raises ValueError for a number out of range, ClosedError for a
+        destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after fork.
+        Kernel: NFQA_CFG_PARAMS; nfq_set_mode(3).
         """
     def set_flags(self, mask: SupportsIndex, flags: SupportsIndex) -> None:
         """Set or clear the queue's flags.
@@ -279,11 +284,11 @@ class NetfilterQueueQueueHandle:
         mask says which QueueFlag bits to change, flags what they become; both 0 to
         2**32-1. Bits of flags outside mask do nothing.
 
-        May be called at any time from any thread, also from a callback; it neither
-        waits nor calls callbacks. Raises ValueError for a number out of range or a
-        destroyed queue, TypeError, OSError (EOPNOTSUPP, EINVAL) for a flag that the
-        kernel does not know, RuntimeError after fork. Kernel: NFQA_CFG_MASK and
-        NFQA_CFG_FLAGS; nfq_set_queue_flags(3).
+        May be called at any time from any thread, also from a callback; it neither waits
+        nor calls callbacks. Raises ValueError for a number out of range, ClosedError for a
+        destroyed queue, TypeError, OSError (EOPNOTSUPP, EINVAL) for a flag that the kernel
+        does not know, RuntimeError after fork. Kernel: NFQA_CFG_MASK and NFQA_CFG_FLAGS;
+        nfq_set_queue_flags(3).
         """
     def set_maxlen(self, queuelen: SupportsIndex) -> None:
         """Set how many packets may wait in the kernel's queue, 0 to 2**32-1.
@@ -292,10 +297,10 @@ class NetfilterQueueQueueHandle:
         with NFQA_CFG_F_FAIL_OPEN. A packet of 1500 bytes takes about 2300 bytes of the
         socket's receive buffer, which may be full before.
 
-        May be called at any time from any thread, also from a callback; it neither
-        waits nor calls callbacks. Raises ValueError for a number out of range or a
-        destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after
-        fork. Kernel: NFQA_CFG_QUEUE_MAXLEN; nfq_set_queue_maxlen(3).
+        May be called at any time from any thread, also from a callback; it neither waits
+        nor calls callbacks. Raises ValueError for a number out of range, ClosedError for a
+        destroyed queue, TypeError, OSError if the kernel refuses, RuntimeError after fork.
+        Kernel: NFQA_CFG_QUEUE_MAXLEN; nfq_set_queue_maxlen(3).
         """
     def set_verdict_batch(
         self,
@@ -317,18 +322,18 @@ class NetfilterQueueQueueHandle:
         the descriptor holds. It is executed at once (with autoflush; else at flush or
         the next dispatch), and does nothing if no such packet waits.
 
-        Never waits; may be called from any thread, and from a callback. Raises
-        ValueError for a number out of range or a destroyed queue, TypeError, OSError if
+        Never waits; may be called from any thread, and from a callback. Raises ValueError
+        for a number out of range, ClosedError for a destroyed queue, TypeError, OSError if
         it can't be sent, RuntimeError after fork. Kernel: NFQNL_MSG_VERDICT_BATCH,
         NFQA_MARK, NFQA_PRIORITY; nfq_set_verdict_batch2(3).
         """
     def destroy(self) -> None:
         """Unbind the queue; does nothing if that has been done.
 
-        Verdicts that were given are executed first, those recorded by running
-        callbacks included. Everything else that waits, kept or not yet read, gets the
-        queue's default_verdict; a verdict on such a packet is then a ValueError. The
-        number may be bound anew at once.
+        Verdicts that were given are executed first, those recorded by running callbacks
+        included. Everything else that waits, kept or not yet read, gets the queue's
+        default_verdict; a verdict on such a packet is then a ClosedError. The number may be
+        bound anew at once.
 
         May be called at any time from any thread, also from a callback; it neither
         waits nor calls callbacks. Raises OSError if the kernel refuses (the queue
@@ -336,7 +341,7 @@ class NetfilterQueueQueueHandle:
         NFQNL_CFG_CMD_UNBIND; nfq_destroy_queue(3).
         """
     def __enter__(self) -> NetfilterQueueQueueHandle:
-        """Return the queue itself. Raises ValueError if it is destroyed."""
+        """Return the queue itself. Raises ClosedError if it is destroyed."""
     def __exit__(self, *exception: object) -> None:
         """Call destroy()."""
 
@@ -512,33 +517,33 @@ class NetfilterQueueData:
     def indev_name(self) -> str | None:
         """The name of the device that the packet was received by as it is now, a str; None if unknown or gone.
 
-        It is looked up in the namespace of the handle's socket; an answer is used for
-        a millisecond. Never waits. Raises ValueError for a closed handle, OSError if
-        the kernel refuses, RuntimeError after fork. Kernel: NFQA_IFINDEX_INDEV,
+        It is looked up in the namespace of the handle's socket; an answer is used for a
+        millisecond. Never waits. Raises ClosedError for a closed handle, OSError if the
+        kernel refuses, RuntimeError after fork. Kernel: NFQA_IFINDEX_INDEV,
         SIOCGIFNAME (netdevice(7)).
         """
     def physindev_name(self) -> str | None:
         """The name of the bridge port that the packet was received by as it is now, a str; None if unknown or gone.
 
-        It is looked up in the namespace of the handle's socket; an answer is used for
-        a millisecond. Never waits. Raises ValueError for a closed handle, OSError if
-        the kernel refuses, RuntimeError after fork. Kernel: NFQA_IFINDEX_PHYSINDEV,
+        It is looked up in the namespace of the handle's socket; an answer is used for a
+        millisecond. Never waits. Raises ClosedError for a closed handle, OSError if the
+        kernel refuses, RuntimeError after fork. Kernel: NFQA_IFINDEX_PHYSINDEV,
         SIOCGIFNAME (netdevice(7)).
         """
     def outdev_name(self) -> str | None:
         """The name of the device that the packet will be sent by as it is now, a str; None if unknown or gone.
 
-        It is looked up in the namespace of the handle's socket; an answer is used for
-        a millisecond. Never waits. Raises ValueError for a closed handle, OSError if
-        the kernel refuses, RuntimeError after fork. Kernel: NFQA_IFINDEX_OUTDEV,
+        It is looked up in the namespace of the handle's socket; an answer is used for a
+        millisecond. Never waits. Raises ClosedError for a closed handle, OSError if the
+        kernel refuses, RuntimeError after fork. Kernel: NFQA_IFINDEX_OUTDEV,
         SIOCGIFNAME (netdevice(7)).
         """
     def physoutdev_name(self) -> str | None:
         """The name of the bridge port that the packet will be sent by as it is now, a str; None if unknown or gone.
 
-        It is looked up in the namespace of the handle's socket; an answer is used for
-        a millisecond. Never waits. Raises ValueError for a closed handle, OSError if
-        the kernel refuses, RuntimeError after fork. Kernel: NFQA_IFINDEX_PHYSOUTDEV,
+        It is looked up in the namespace of the handle's socket; an answer is used for a
+        millisecond. Never waits. Raises ClosedError for a closed handle, OSError if the
+        kernel refuses, RuntimeError after fork. Kernel: NFQA_IFINDEX_PHYSOUTDEV,
         SIOCGIFNAME (netdevice(7)).
         """
     def get_packet_hw(self) -> bytes:
@@ -634,11 +639,11 @@ class NetfilterQueueData:
         once (with autoflush; else at flush or the next dispatch), and only once, from
         any thread. Never waits.
 
-        Raises ValueError for a value out of range, for a payload on a packet that is
-        truncated, or if the queue is destroyed; VerdictError if the packet has had its
-        verdict; TypeError; OSError if it can't be sent; RuntimeError after fork. A
-        refusal of the kernel comes later, is counted in HandleStats.verdict_errors and
-        told to on_verdict_error. Kernel: NFQA_VERDICT_HDR, NFQA_MARK, NFQA_PAYLOAD,
+        Raises ValueError for a value out of range, or for a payload on a packet that is
+        truncated; ClosedError if the queue is destroyed; VerdictError if the packet has had
+        its verdict; TypeError; OSError if it can't be sent; RuntimeError after fork. A
+        refusal of the kernel comes later, is counted in HandleStats.verdict_errors and told
+        to on_verdict_error. Kernel: NFQA_VERDICT_HDR, NFQA_MARK, NFQA_PAYLOAD,
         NFQA_PRIORITY, NFQA_VLAN, NFQA_L2HDR, NFQA_CT; nfq_set_verdict2(3).
         """
     def accept(

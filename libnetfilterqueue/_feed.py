@@ -43,7 +43,7 @@ class Feed(ABC):
             handle,
         )
         if handle.closed:
-            raise ValueError("attach(): the handle is closed")
+            raise nfq.ClosedError("attach(): the handle is closed")
         if handle.on_held is not None or handle.on_close is not None:
             raise RuntimeError("attach(): the handle is attached already, or its hooks are in use")
         # The loop watches this instead of the socket: it is ours when another thread closes the
@@ -110,12 +110,12 @@ class Feed(ABC):
     def _is_closing(self, error: BaseException) -> bool:
         """Whether it says no more than that somebody has closed the handle."""
         raised_here = error.__traceback__ is not None and error.__traceback__.tb_next is None
-        return self._handle.closed and isinstance(error, ValueError) and raised_here
+        return self._handle.closed and isinstance(error, nfq.ClosedError) and raised_here
 
     def _flush(self) -> None:
         try:
             self._handle.flush()
-        except (ValueError, RuntimeError):
+        except (nfq.ClosedError, RuntimeError):
             pass  # closed meanwhile, which has sent them; or this is a child of fork
         except OSError as error:
             self._fail(error)
@@ -165,7 +165,7 @@ class Feed(ABC):
             self._handle.on_close = None
             self._handle.autoflush = self._autoflush
             self._handle.flush()
-        except (ValueError, RuntimeError):
+        except (nfq.ClosedError, RuntimeError):
             pass  # it is closed, or this is a child of fork
         except OSError as error:
             self._report(error)

@@ -25,7 +25,7 @@ def settle(packet: nfq.NetfilterQueueData, *_: object) -> None:
     """Gives a packet its queue's default verdict, unless it has one."""
     if packet.verdict is None:
         # Another thread may have been faster, or its queue been destroyed.
-        with contextlib.suppress(ValueError, nfq.VerdictError):
+        with contextlib.suppress(nfq.ClosedError, nfq.VerdictError):
             packet.set_verdict(packet.queue.default_verdict)
 
 
@@ -83,7 +83,9 @@ class Stream(ABC, Generic[FeedT]):
         """Wakes those who wait for packets, or for the end."""
 
     def _open(self) -> Self:
-        if self._closed or self._handle is not None:
+        if self._closed:
+            raise nfq.ClosedError("the stream is closed, and can be opened once")
+        if self._handle is not None:
             raise ValueError("a stream can be opened once")
         self._handle = nfq.open(netns=self._netns)
         try:
@@ -150,7 +152,7 @@ class Stream(ABC, Generic[FeedT]):
         """Close queue and handle; does nothing if that has been done.
 
         Packets that nobody has fetched get the queue's default verdict. Iteration ends, and
-        whoever waits in get() gets a ValueError. To be called in the loop's thread.
+        whoever waits in get() gets a ClosedError. To be called in the loop's thread.
         """
         if self._closed:
             return

@@ -570,12 +570,12 @@ async def test_closed_by_another_task(stream: aio.PacketStream, udp: UdpPair) ->
     stream.close()
     assert await iterating == []
     for task in getting:
-        with pytest.raises(ValueError, match="the stream is closed"):
+        with pytest.raises(nfq.ClosedError, match="the stream is closed"):
             await task
     assert stream.closed
     assert stream.handle.closed
     assert stream.queue.destroyed
-    with pytest.raises(ValueError, match=r"get\(\): the stream is closed"):
+    with pytest.raises(nfq.ClosedError, match=r"get\(\): the stream is closed"):
         await stream.get()
 
 
@@ -587,7 +587,7 @@ async def test_unfetched_packets(udp: UdpPair, nothing_left: None, default: nfq.
         packet = await stream.get()
         await turn()
     assert udp.arrivals() == ([b"1", b"2", b"3"] if default else [])
-    with pytest.raises(ValueError, match="destroyed"):
+    with pytest.raises(nfq.ClosedError, match="destroyed"):
         packet.accept()
     assert stream.handle.stats().defaulted == 3
 

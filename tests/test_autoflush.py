@@ -145,9 +145,9 @@ def test_hooks_are_callable_or_none(handle: Handle, name: str) -> None:
 def test_closed_handle(handle: Handle) -> None:
     """flush() and autoflush are refused."""
     handle.close()
-    with pytest.raises(ValueError, match=r"flush\(\): the handle is closed"):
+    with pytest.raises(nfq.ClosedError, match=r"flush\(\): the handle is closed"):
         handle.flush()
-    with pytest.raises(ValueError, match="autoflush: the handle is closed"):
+    with pytest.raises(nfq.ClosedError, match="autoflush: the handle is closed"):
         handle.autoflush = False
 
 

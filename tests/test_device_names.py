@@ -161,5 +161,5 @@ def test_closed_handle(handle: Handle, udp: UdpPair, name: str) -> None:
     process_until(handle, lambda: packets)
     handle.close()
     assert packets[0].outdev == socket.if_nametoindex("lo")
-    with pytest.raises(ValueError, match=rf"^{name}\(\): the handle is closed"):
+    with pytest.raises(nfq.ClosedError, match=rf"^{name}\(\): the handle is closed"):
         getattr(packets[0], name)()

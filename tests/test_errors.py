@@ -330,7 +330,7 @@ def test_packet_before_the_refusal() -> None:
             with pytest.raises(OSError, match="create_queue"):
                 creating.result(TIMEOUT)
         assert kept[0].queue.destroyed
-        with pytest.raises(ValueError, match="queue 1 is destroyed"):
+        with pytest.raises(nfq.ClosedError, match="queue 1 is destroyed"):
             kept.pop().accept()
         kept.clear()
         assert kernel.verdicts() == []

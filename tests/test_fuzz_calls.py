@@ -344,7 +344,7 @@ class Calls(RuleBasedStateMachine):
         due = Due(self.right(due).verdict, due.mark)
         up_to &= 0xFFFFFFFF
         if not binding.bound:
-            with pytest.raises(ValueError, match="destroyed"):
+            with pytest.raises(nfq.ClosedError, match="destroyed"):
                 binding.queue.set_verdict_batch(due.verdict, up_to, due.mark)
             return
         binding.queue.set_verdict_batch(due.verdict, up_to, due.mark)
@@ -430,7 +430,7 @@ class Calls(RuleBasedStateMachine):
         if binding.bound and which < 3:
             calls[which]()
         else:
-            with pytest.raises(ValueError, match=r"destroyed|must be in"):
+            with pytest.raises(nfq.ClosedError, match=r"destroyed|must be in"):
                 calls[which]()
 
     def destroy(self, binding: Binding | None) -> None:

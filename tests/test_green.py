@@ -550,7 +550,7 @@ def test_closed_by_another_greenlet(stream: green.PacketStream) -> None:
         assert "the stream is closed" in str(each.exception)
     assert stream.closed
     assert stream.handle.closed
-    with pytest.raises(ValueError, match=r"get\(\): the stream is closed"):
+    with pytest.raises(nfq.ClosedError, match=r"get\(\): the stream is closed"):
         stream.get()
 
 
@@ -562,7 +562,7 @@ def test_unfetched_packets(udp: UdpPair, nothing_left: None, default: nfq.Verdic
         packet = stream.get()
         turn()
     assert udp.arrivals() == ([b"1", b"2", b"3"] if default else [])
-    with pytest.raises(ValueError, match="destroyed"):
+    with pytest.raises(nfq.ClosedError, match="destroyed"):
         packet.accept()
     assert stream.handle.stats().defaulted == 3
 

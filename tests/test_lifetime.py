@@ -54,7 +54,7 @@ def test_closed_handle(handle: Handle) -> None:
         lambda: queue.set_verdict_batch(nfq.NF_DROP, 1),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match=r"closed|destroyed"):
+        with pytest.raises(nfq.ClosedError, match=r"closed|destroyed"):
             call()
     assert queue.destroyed
     queue.destroy()
@@ -74,7 +74,7 @@ def test_destroyed_queue(handle: Handle) -> None:
         lambda: queue.set_maxlen(1),
     ]
     for call in calls:
-        with pytest.raises(ValueError, match="destroyed"):
+        with pytest.raises(nfq.ClosedError, match="destroyed"):
             call()
 
 
@@ -106,7 +106,7 @@ def test_packet_outlives(handle: Handle, udp: UdpPair, end: str) -> None:
     before = facts(packet)
     queue.destroy() if end == "destroy" else handle.close()
     for verdict in (nfq.NF_ACCEPT, nfq.NF_DROP):
-        with pytest.raises(ValueError, match=r"destroyed|closed"):
+        with pytest.raises(nfq.ClosedError, match=r"destroyed|closed"):
             packet.set_verdict(verdict)
     assert facts(packet) == before
     assert packet.queue is queue
@@ -151,7 +151,7 @@ def test_waiting_packets_get_the_default(
     udp.send(b"unread")
     queue.destroy() if end == "destroy" else handle.close()
     assert udp.arrivals() == ([b"kept", b"unread"] if passes else [])
-    with pytest.raises(ValueError, match=r"destroyed|closed"):
+    with pytest.raises(nfq.ClosedError, match=r"destroyed|closed"):
         kept[0].accept()
 
 
@@ -180,7 +180,7 @@ def test_number_at_once_again(handle: Handle, udp: UdpPair) -> None:
     assert second is not queue
     udp.send(b"4")
     handle.process(timeout=None)
-    with pytest.raises(ValueError, match="destroyed"):
+    with pytest.raises(nfq.ClosedError, match="destroyed"):
         old[0].accept()  # has the id that the new packet has, too
     assert udp.arrivals() == []
     assert [(packet.id, data_of(packet)) for packet in new] == [(1, b"4")]

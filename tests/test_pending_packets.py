@@ -243,5 +243,5 @@ def test_own_namespace_left() -> None:
         assert receiver.recv(100) == b"1"
         assert handle.stats().verdict_errors == 0
     wait_until(lambda: "left" not in [name for _, name in socket.if_nameindex()])
-    with pytest.raises(ValueError, match="destroyed"):
+    with pytest.raises(nfq.ClosedError, match="destroyed"):
         packets[1].accept()

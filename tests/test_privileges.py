@@ -307,7 +307,7 @@ def test_destroy(handle: Handle, udp: UdpPair) -> None:
     with without_net_admin(), pytest.raises(PermissionError, match="closing the handle"):
         queue.destroy()
     assert queue.destroyed
-    with pytest.raises(ValueError, match="destroyed"):
+    with pytest.raises(nfq.ClosedError, match="destroyed"):
         packets[0].accept()
     udp.send(b"later")
     assert handle.process() == 0

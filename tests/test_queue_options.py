@@ -165,9 +165,9 @@ def test_socket_options_of_a_closed_handle(handle: Handle, name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} can't be deleted"):
         delattr(handle, name)
     handle.close()
-    with pytest.raises(ValueError, match=f"{name}: the handle is closed"):
+    with pytest.raises(nfq.ClosedError, match=f"{name}: the handle is closed"):
         getattr(handle, name)
-    with pytest.raises(ValueError, match=f"{name}: the handle is closed"):
+    with pytest.raises(nfq.ClosedError, match=f"{name}: the handle is closed"):
         setattr(handle, name, 1)
 
 

@@ -244,7 +244,7 @@ def test_destroyed_queue(handle: Handle, udp: UdpPair) -> None:
     """A destroyed queue takes none; its packets have had the default."""
     queue, packets = keep(handle, udp, 1)
     queue.destroy()
-    with pytest.raises(ValueError, match=r"set_verdict_batch\(\): queue 1 is destroyed"):
+    with pytest.raises(nfq.ClosedError, match=r"set_verdict_batch\(\): queue 1 is destroyed"):
         queue.set_verdict_batch(nfq.NF_ACCEPT, 1)
     assert packets[0].verdict is nfq.NF_DROP
 

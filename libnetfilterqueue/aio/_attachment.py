@@ -91,7 +91,7 @@ def attach(
     in any thread, detaches it.
 
     To be called in the loop's thread, or while it does not run. Raises RuntimeError if the handle
-    is attached already or no loop runs, ValueError if it is closed.
+    is attached already or no loop runs, ClosedError if it is closed.
     """
     if loop is None:
         loop = asyncio.get_running_loop()

@@ -2,10 +2,10 @@
 """The command line's grammar and help."""
 
 import argparse
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import libnetfilterqueue as nfq
 from libnetfilterqueue.cli._filters import parse_filter
 from libnetfilterqueue.cli._numbers import number_in
 from libnetfilterqueue.cli._verdicts import parse_verdict
@@ -114,8 +114,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         epilog=MAIN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    version = importlib.metadata.version("libnetfilterqueue")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {version}")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {nfq.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add(commands, "demo", "show real packets passing through a queue", DEMO)
     watch = _add(commands, "watch", "print a line for each packet of a queue", WATCH)

@@ -116,6 +116,6 @@ def attach(handle: nfq.NetfilterQueueHandle) -> Attachment:
     handle_error, and the feed goes on. Verdicts given in one turn are sent together at its end.
     Closing the handle, in any thread, detaches it. So does the first packet in a child of fork.
 
-    Raises RuntimeError if the handle is attached already, ValueError if it is closed.
+    Raises RuntimeError if the handle is attached already, ClosedError if it is closed.
     """
     return Attachment(handle, lambda: None)

@@ -50,16 +50,16 @@ class PacketStream(Stream[Attachment]):
         return True
 
     def get(self) -> Packet:
-        """The next packet. Raises ValueError if the stream is closed, also while it waits."""
+        """The next packet. Raises ClosedError if the stream is closed, also while it waits."""
         if not (self._ready() or self._wait()):
-            raise ValueError("get(): the stream is closed")
+            raise nfq.ClosedError("get(): the stream is closed")
         return self._take()
 
     def get_batch(self, max: int = BATCH) -> list[Packet]:
         """As many packets as there are, at least one and at most `max`; else as get()."""
         most = check_count("get_batch(): max", max)
         if not (self._ready() or self._wait()):
-            raise ValueError("get_batch(): the stream is closed")
+            raise nfq.ClosedError("get_batch(): the stream is closed")
         return self._take_batch(most)
 
     def __iter__(self) -> Iterator[Packet]:

@@ -147,7 +147,7 @@ class FakeKernel:
         """Open a handle on this kernel, as libnetfilterqueue.open() does on the real one.
 
         There is only one network namespace here: netns is ignored. fd adopts a descriptor as ever,
-        and what is behind that is not this kernel. Raises ValueError when it is closed.
+        and what is behind that is not this kernel. Raises ClosedError when it is closed.
         """
         if fd is not None:
             return _ext.open(fd=fd)
@@ -207,7 +207,8 @@ class FakeKernel:
         say what the packet comes with.
 
         A queue that is full or that nobody listens on drops the packet, at once. Raises ValueError
-        for a number out of range and when the kernel is closed, TypeError for an unknown attribute.
+        for a number out of range, ClosedError when the kernel is closed, TypeError for an unknown
+        attribute.
         """
         rule = Rule(number, bypass, match_mark)
         packet = KernelPacket(self, as_bytes(payload), rule, attributes)
@@ -326,7 +327,7 @@ class FakeKernel:
     def _locked(self, operation: str) -> Iterator[None]:
         with self._lock:
             if self._closed:
-                raise ValueError(f"{operation}: the fake kernel is closed")
+                raise nfq.ClosedError(f"{operation}: the fake kernel is closed")
             yield
 
     def _run(self) -> None:
