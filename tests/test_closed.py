@@ -51,7 +51,7 @@ OF_A_QUEUE: dict[str, Call] = {
         *((name, True) for name in OF_A_QUEUE),
     ],
 )
-def test_calls(nfqueue: FakeKernel, name: str, destroy: bool) -> None:  # noqa: FBT001
+def test_calls(nfqueue: FakeKernel, name: str, destroy: bool) -> None:
     """Every call that needs it open says so, on a closed handle and on a destroyed queue."""
     with nfq.open() as handle:
         packets = keeping(handle)
