@@ -26,36 +26,22 @@
 #define PEER_SLICE_MS 10
 #define PEER_SLICES 500
 
-static int
-set_aside(lnfq_handle *handle, const unsigned char *bytes, size_t length)
-{
-    struct lnfq_backlog *entry = malloc(sizeof(*entry) + length);
-
-    if (entry == NULL) {
-        return ENOMEM;
-    }
-    entry->next = NULL;
-    entry->epoch = handle->epoch;
-    entry->length = length;
-    memcpy(entry->bytes, bytes, length);
-    *handle->backlog_end = entry;
-    handle->backlog_end = &entry->next;
-    handle->backlog_count += 1;
-    return 0;
-}
-
-/* A packet that no memory is left for gets its queue's default. */
+/* Without memory a packet gets its queue's default. */
 static void
-drop_unread(lnfq_handle *handle, const struct lnfq_index *index)
+set_aside(lnfq_handle *handle, const unsigned char *bytes, size_t length,
+          const struct lnfq_index *index)
 {
-    lnfq_queue *queue = lnfq_handle_find(handle, index->queue);
+    struct lnfq_aside *aside = lnfq_aside_new(bytes, length, handle->epoch, false);
+    lnfq_queue *queue;
 
+    if (aside != NULL) {
+        lnfq_backlog_append(&handle->backlog, aside);
+        return;
+    }
+    queue = index != NULL ? lnfq_handle_find(handle, index->queue) : NULL;
     if (queue != NULL && lnfq_queue_owns(queue, index->id, handle->epoch, false)) {
-        struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
-
-        handle->stats.defaulted += 1;
         queue->pending.gap = true; /* older ones may wait to be dispatched */
-        (void)lnfq_handle_post(handle, queue, index->id, &verdict);
+        (void)lnfq_handle_post_default(handle, queue, index->id);
     }
 }
 
@@ -67,15 +53,14 @@ sort_datagram(lnfq_handle *handle, const unsigned char *bytes, size_t length)
         struct lnfq_index index;
 
         if (lnfq_message_read(bytes, length, &message, &index) != NULL) {
-            (void)set_aside(handle, bytes, length); /* for the next dispatch to complain of */
+            set_aside(handle, bytes, length, NULL); /* for the next dispatch to complain of */
             return;
         }
         if (message.kind == LNFQ_MESSAGE_ANSWER) {
             lnfq_config_answer(handle, &message.answer, false);
         }
-        else if (message.kind == LNFQ_MESSAGE_PACKET
-                 && set_aside(handle, bytes, message.size) != 0) {
-            drop_unread(handle, &index);
+        else if (message.kind == LNFQ_MESSAGE_PACKET) {
+            set_aside(handle, bytes, message.size, &index);
         }
         bytes += message.size;
         length -= message.size;
@@ -163,6 +148,7 @@ attempt(lnfq_handle *handle, struct lnfq_awaited *awaited, const unsigned char *
 {
     int error = lnfq_transport_send(handle->fd, bytes, size);
 
+    lnfq_losses_ask(&handle->losses);
     if (error == 0) {
         error = drain(handle, awaited);
     }
@@ -217,7 +203,7 @@ lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_confi
         repeated = true;
     }
     awaited_remove(handle, &awaited);
-    if (handle->backlog != NULL || handle->marker_wanted
+    if (handle->backlog.count > 0 || handle->marker_wanted
         || atomic_load(&handle->refusals) != NULL) {
         (void)lnfq_config_mark(handle);
     }
@@ -231,6 +217,7 @@ lnfq_config_mark(lnfq_handle *handle)
     uint32_t seq = ++handle->seq;
 
     handle->marker_wanted = false;
+    lnfq_losses_ask(&handle->losses);
     /* Without it the packets are still dispatched with the next one that comes. */
     (void)lnfq_transport_send(handle->fd, bytes, lnfq_request_put_marker(bytes, seq));
     return seq;
@@ -253,13 +240,12 @@ lift_fences(lnfq_handle *handle, uint32_t marker)
 static void
 note_refusal(lnfq_handle *handle, const struct lnfq_answer *answer)
 {
-    handle->stats.verdict_errors += 1;
     lnfq_refusal_add(handle, answer);
     for (size_t i = 0; answer->error != ENOENT && i < handle->queue_count; i++) {
         lnfq_queue *queue = handle->queues[i];
 
         if (!answer->named || answer->error == EPERM || queue->number == answer->queue) {
-            queue->pending.refused = true;
+            queue->pending.stranded = true;
         }
     }
 }
@@ -296,6 +282,7 @@ lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool r
 {
     switch (answer->type) {
     case NLMSG_NOOP:
+        lnfq_losses_answer(&handle->losses);
         if (read) {
             lift_fences(handle, answer->seq);
         }
@@ -304,6 +291,7 @@ lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool r
         }
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_CONFIG:
+        lnfq_losses_answer(&handle->losses);
         answer_awaited(handle, answer);
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH:

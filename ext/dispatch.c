@@ -15,6 +15,9 @@
 /* How long a verdict may wait for others to travel with. */
 #define VERDICT_DELAY_NS 1000000
 
+/* A queue with a callback that took longer is slow until so many of its callbacks have not. */
+#define SLOW_CALLBACKS 64
+
 /* One dispatch. It lives on the stack, and nothing points at it while Python code runs. */
 struct dispatch {
     lnfq_handle *handle;
@@ -22,10 +25,11 @@ struct dispatch {
     PyObject *error;    /* the first exception; strong */
     lnfq_packet *blank; /* the next one; strong; NULL without memory, or until needed */
     Py_ssize_t packets;
-    int64_t now;    /* when the next callback begins */
+    int64_t now;    /* when the next callback begins; 0: the clock has to be read */
     int64_t oldest; /* when the callback of the oldest verdict not sent began; 0: there is none */
     bool slow;      /* a callback took longer than verdicts may wait */
     bool last;      /* the bytes that are read are the last ones */
+    bool stopped;   /* an exception leaves at once: no further callback is called */
 };
 
 /* Where messages stand, and how they came. */
@@ -45,11 +49,19 @@ dispatch_begin(lnfq_handle *handle, const char *call)
     };
 }
 
+/* Keeps the exception that is raised. */
+static void
+dispatch_fail(struct dispatch *dispatch, PyObject *where)
+{
+    dispatch->stopped |= lnfq_error_collect(&dispatch->error, where);
+}
+
 static void
 dispatch_flush(struct dispatch *dispatch)
 {
+    dispatch->oldest = 0;
     if (lnfq_handle_flush(dispatch->handle, dispatch->call) < 0) {
-        lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
+        dispatch_fail(dispatch, (PyObject *)dispatch->handle);
     }
 }
 
@@ -62,7 +74,9 @@ dispatch_end(struct dispatch *dispatch)
     if (dispatch->error == NULL || !lnfq_handle_forked(dispatch->handle)) {
         dispatch_flush(dispatch);
     }
-    lnfq_refusal_tell(dispatch->handle);
+    if (lnfq_refusal_tell(dispatch->handle) < 0) {
+        dispatch_fail(dispatch, (PyObject *)dispatch->handle);
+    }
     if (dispatch->error != NULL) {
         lnfq_error_restore(dispatch->error);
         return -1;
@@ -70,27 +84,46 @@ dispatch_end(struct dispatch *dispatch)
     return dispatch->packets;
 }
 
-/* Before a callback: sends verdicts that have waited long enough. No C code runs while one does.
- * `only` says that there is no other callback, and so no need to look at the clock. */
+/* Before a callback: sends verdicts that have waited long enough, or would have by its end. No C
+ * code runs while one does. `only` says that there is no other callback. */
 static void
-dispatch_pace(struct dispatch *dispatch, bool only)
+dispatch_pace(struct dispatch *dispatch, const lnfq_queue *queue, bool only)
+{
+    bool slow = dispatch->slow || atomic_load_explicit(&queue->slow, memory_order_relaxed) > 0;
+
+    if (only && !slow) {
+        dispatch->now = 0; /* no need to look at the clock */
+        return;
+    }
+    if (dispatch->now == 0) {
+        dispatch->now = lnfq_now();
+    }
+    if (slow || (dispatch->oldest != 0 && dispatch->now - dispatch->oldest > VERDICT_DELAY_NS)) {
+        dispatch_flush(dispatch);
+    }
+    if (dispatch->oldest == 0) {
+        dispatch->oldest = dispatch->now;
+    }
+}
+
+/* After a callback: how long it took tells what to expect of its queue. */
+static void
+dispatch_clock(struct dispatch *dispatch, lnfq_queue *queue)
 {
     int64_t began = dispatch->now;
+    int slow;
 
-    if (only) {
+    if (began == 0) {
         return;
     }
     dispatch->now = lnfq_now();
-    if (dispatch->packets == 0) {
-        return;
+    slow = atomic_load_explicit(&queue->slow, memory_order_relaxed);
+    if (dispatch->now - began > VERDICT_DELAY_NS) {
+        dispatch->slow = true;
+        slow = SLOW_CALLBACKS + 1;
     }
-    if (dispatch->oldest == 0) {
-        dispatch->oldest = began;
-    }
-    dispatch->slow |= dispatch->now - began > VERDICT_DELAY_NS;
-    if (dispatch->slow || dispatch->now - dispatch->oldest > VERDICT_DELAY_NS) {
-        dispatch->oldest = 0;
-        dispatch_flush(dispatch);
+    if (slow > 0) { /* it is a guess: threads may overwrite each other's */
+        atomic_store_explicit(&queue->slow, slow - 1, memory_order_relaxed);
     }
 }
 
@@ -105,6 +138,7 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
     lnfq_handle *handle = dispatch->handle;
     PyObject *callback = NULL;
     lnfq_queue *queue;
+    uint32_t verdict;
 
     if (lnfq_handle_forked(handle)) {
         return NULL; /* a callback has forked, and this is the child: dispatch_end says so */
@@ -115,16 +149,13 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
         handle->stats.orphaned += 1;
     }
     else if (packet == NULL) {
-        const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
-
-        handle->stats.defaulted += 1;
-        (void)lnfq_handle_post(handle, queue, index->id, &verdict);
+        (void)lnfq_handle_post_default(handle, queue, index->id);
     }
     else {
         callback = Py_NewRef(queue->callback);
         lnfq_packet_activate(packet, queue);
-        if (lnfq_queue_covers(queue, index->id)) {
-            lnfq_packet_cover(packet, queue->batch_verdict);
+        if (lnfq_queue_covers(queue, index->id, &verdict)) {
+            lnfq_packet_cover(packet, verdict);
         }
         handle->stats.packets += 1;
         handle->stats.truncated += lnfq_index_truncated(index, packet->bytes);
@@ -153,11 +184,10 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
         if (packet->recorded) {
             error = lnfq_packet_execute(packet);
         }
-        else if (raised || kept == NULL) {
-            error = lnfq_packet_default(packet);
-        }
-        if (error != 0 && kept == NULL) {
-            (void)lnfq_packet_default(packet);
+        if (error != 0 || !packet->recorded) {
+            if (kept == NULL || (raised && !packet->recorded)) {
+                lnfq_packet_default(packet);
+            }
         }
         if (packet->state == LNFQ_PACKET_ACTIVE && kept != NULL) {
             lnfq_packet_keep(packet, kept);
@@ -171,7 +201,7 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
     free(kept);
     if (error != 0) {
         PyErr_NoMemory();
-        lnfq_error_collect(&dispatch->error, (PyObject *)packet->queue);
+        dispatch_fail(dispatch, (PyObject *)packet->queue);
     }
     return referenced;
 }
@@ -183,11 +213,11 @@ keep(struct dispatch *dispatch, lnfq_packet *packet)
     if (lnfq_packet_copy(packet) == 0) {
         return;
     }
-    lnfq_error_collect(&dispatch->error, (PyObject *)packet->queue);
+    dispatch_fail(dispatch, (PyObject *)packet->queue);
     lnfq_handle_lock(dispatch->handle);
     if (packet->queue->bound && packet->state == LNFQ_PACKET_KEPT && packet->kept != NULL
         && !packet->kept->covered) {
-        (void)lnfq_packet_default(packet);
+        lnfq_packet_default(packet);
     }
     lnfq_handle_unlock(dispatch->handle);
 }
@@ -200,8 +230,9 @@ call_back(struct dispatch *dispatch, lnfq_packet *packet, PyObject *callback)
     PyObject *result;
 
     result = PyObject_Vectorcall(callback, arguments + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    dispatch_clock(dispatch, packet->queue);
     if (result == NULL) {
-        lnfq_error_collect(&dispatch->error, callback);
+        dispatch_fail(dispatch, callback);
     }
     if (settle(dispatch, packet, result == NULL)) {
         keep(dispatch, packet);
@@ -225,7 +256,7 @@ take_blank(struct dispatch *dispatch, const struct source *source, const unsigne
         packet = lnfq_packet_new(dispatch->handle->state);
     }
     if (packet == NULL) {
-        lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
+        dispatch_fail(dispatch, (PyObject *)dispatch->handle);
         return NULL;
     }
     packet->slot = (lnfq_slot *)Py_NewRef((PyObject *)source->slot);
@@ -241,7 +272,7 @@ dispatch_packet(struct dispatch *dispatch, lnfq_packet *packet, const struct lnf
     PyObject *callback = claim(dispatch, packet, index, source);
 
     if (callback != NULL) {
-        dispatch_pace(dispatch, last && dispatch->packets == 0);
+        dispatch_pace(dispatch, packet->queue, last && dispatch->packets == 0);
         call_back(dispatch, packet, callback);
         Py_DECREF(callback);
         dispatch->packets += 1;
@@ -281,7 +312,7 @@ dispatch_message(struct dispatch *dispatch, const unsigned char *bytes, size_t l
     }
     if (wrong != NULL) {
         PyErr_Format(dispatch->handle->state->malformed_error, "%s: %s", dispatch->call, wrong);
-        lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
+        dispatch_fail(dispatch, (PyObject *)dispatch->handle);
         return 0;
     }
     if (message.kind == LNFQ_MESSAGE_ANSWER) {
@@ -290,73 +321,105 @@ dispatch_message(struct dispatch *dispatch, const unsigned char *bytes, size_t l
     return message.size;
 }
 
-/* Dispatches the messages in some bytes, up to the first that is malformed. */
+/* Without memory to set them aside, the packets in some bytes get the default. */
+static void
+default_bytes(struct dispatch *dispatch, const unsigned char *bytes, size_t length,
+              const struct source *source)
+{
+    struct lnfq_message message;
+    struct lnfq_index index;
+
+    while (length > 0 && lnfq_message_read(bytes, length, &message, &index) == NULL) {
+        if (message.kind == LNFQ_MESSAGE_PACKET) {
+            (void)claim(dispatch, NULL, &index, source);
+        }
+        bytes += message.size;
+        length -= message.size;
+    }
+}
+
+/* Sets messages aside that nobody is to be called back for now. */
+static void
+set_aside(struct dispatch *dispatch, const unsigned char *bytes, size_t length,
+          const struct source *source, struct lnfq_backlog *rest)
+{
+    struct lnfq_aside *aside = lnfq_aside_new(bytes, length, source->epoch, source->foreign);
+
+    if (aside != NULL) {
+        lnfq_backlog_append(rest, aside);
+    }
+    else {
+        default_bytes(dispatch, bytes, length, source);
+    }
+}
+
+/* Dispatches the messages in some bytes, up to the first that is malformed; once the dispatch has
+ * stopped, `rest` gets them. */
 static void
 dispatch_bytes(struct dispatch *dispatch, const unsigned char *bytes, size_t length,
-               const struct source *source)
+               const struct source *source, struct lnfq_backlog *rest)
 {
-    size_t size;
+    while (!dispatch->stopped) {
+        size_t size = dispatch_message(dispatch, bytes, length, source);
 
-    do {
-        size = dispatch_message(dispatch, bytes, length, source);
         bytes += size;
         length -= size;
-    } while (size > 0 && length > 0);
+        if (size == 0 || length == 0) {
+            return;
+        }
+    }
+    set_aside(dispatch, bytes, length, source, rest);
+}
+
+/* Messages that the dispatch has not come to go in front of those that were set aside meanwhile;
+ * the descriptor becomes readable for them. */
+static void
+dispatch_leave(struct dispatch *dispatch, struct lnfq_backlog *rest)
+{
+    lnfq_handle *handle = dispatch->handle;
+
+    if (!dispatch->stopped) {
+        return;
+    }
+    lnfq_handle_lock(handle);
+    lnfq_backlog_prepend(&handle->backlog, rest);
+    handle->marker_wanted |= handle->backlog.count > 0;
+    lnfq_handle_unlock(handle);
 }
 
 /* Takes the first message that was set aside off the list; NULL if there is none. */
-static struct lnfq_backlog *
-backlog_pop(lnfq_handle *handle)
+static struct lnfq_aside *
+pop_aside(lnfq_handle *handle)
 {
-    struct lnfq_backlog *entry;
+    struct lnfq_aside *aside;
 
     lnfq_handle_lock(handle);
-    entry = handle->backlog;
-    if (entry != NULL) {
-        handle->backlog = entry->next;
-        handle->backlog_count -= 1;
-        if (entry->next == NULL) {
-            handle->backlog_end = &handle->backlog;
-        }
-    }
+    aside = lnfq_backlog_pop(&handle->backlog);
     lnfq_handle_unlock(handle);
-    return entry;
-}
-
-/* Puts a message back in front of the list. */
-static void
-backlog_return(lnfq_handle *handle, struct lnfq_backlog *entry)
-{
-    lnfq_handle_lock(handle);
-    entry->next = handle->backlog;
-    handle->backlog = entry;
-    handle->backlog_count += 1;
-    if (entry->next == NULL) {
-        handle->backlog_end = &entry->next;
-    }
-    lnfq_handle_unlock(handle);
+    return aside;
 }
 
 /* Dispatches one message that was set aside; false if there was none, or no memory. */
 static bool
-dispatch_aside(struct dispatch *dispatch)
+dispatch_aside(struct dispatch *dispatch, struct lnfq_backlog *rest)
 {
-    struct lnfq_backlog *entry = backlog_pop(dispatch->handle);
-    struct source source = {0};
+    struct lnfq_aside *aside = pop_aside(dispatch->handle);
+    struct source source;
 
-    if (entry == NULL) {
+    if (aside == NULL) {
         return false;
     }
-    source.epoch = entry->epoch;
-    source.slot = lnfq_slot_new(dispatch->handle->state, entry->length);
+    source = (struct source){.epoch = aside->epoch, .foreign = aside->foreign};
+    source.slot = lnfq_slot_new(dispatch->handle->state, aside->length);
     if (source.slot == NULL) {
-        backlog_return(dispatch->handle, entry);
-        lnfq_error_collect(&dispatch->error, (PyObject *)dispatch->handle);
+        lnfq_backlog_append(rest, aside);
+        dispatch_fail(dispatch, (PyObject *)dispatch->handle);
+        dispatch->stopped = true;
         return false;
     }
-    memcpy(source.slot->bytes, entry->bytes, entry->length);
-    free(entry);
-    dispatch_bytes(dispatch, source.slot->bytes, (size_t)Py_SIZE(source.slot), &source);
+    memcpy(source.slot->bytes, aside->bytes, aside->length);
+    free(aside);
+    dispatch_bytes(dispatch, source.slot->bytes, (size_t)Py_SIZE(source.slot), &source, rest);
     Py_DECREF(source.slot);
     return true;
 }
@@ -367,7 +430,7 @@ lnfq_dispatch_waiting(lnfq_handle *handle)
     Py_ssize_t count;
 
     lnfq_handle_lock(handle);
-    count = handle->backlog_count;
+    count = (Py_ssize_t)handle->backlog.count;
     lnfq_handle_unlock(handle);
     return count;
 }
@@ -375,9 +438,11 @@ lnfq_dispatch_waiting(lnfq_handle *handle)
 /* Up to `most` packets, in no more than `count` messages, those that there were at the start:
  * callbacks that configure set more aside. */
 static void
-dispatch_asides(struct dispatch *dispatch, Py_ssize_t count, Py_ssize_t most)
+dispatch_asides(struct dispatch *dispatch, Py_ssize_t count, Py_ssize_t most,
+                struct lnfq_backlog *rest)
 {
-    while (count > 0 && dispatch->packets < most && dispatch_aside(dispatch)) {
+    while (count > 0 && dispatch->packets < most && !dispatch->stopped
+           && dispatch_aside(dispatch, rest)) {
         count -= 1;
     }
 }
@@ -386,13 +451,16 @@ Py_ssize_t
 lnfq_dispatch_backlog(lnfq_handle *handle, Py_ssize_t most)
 {
     Py_ssize_t count = lnfq_dispatch_waiting(handle);
+    struct lnfq_backlog rest;
     struct dispatch dispatch;
 
     if (count == 0) {
         return 0;
     }
+    lnfq_backlog_init(&rest);
     dispatch = dispatch_begin(handle, "process()");
-    dispatch_asides(&dispatch, count, most);
+    dispatch_asides(&dispatch, count, most, &rest);
+    dispatch_leave(&dispatch, &rest);
     return dispatch_end(&dispatch);
 }
 
@@ -400,17 +468,19 @@ Py_ssize_t
 lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch)
 {
     struct dispatch dispatch = dispatch_begin(handle, "process()");
+    struct lnfq_backlog rest;
 
+    lnfq_backlog_init(&rest);
     for (unsigned int i = 0; i < batch->count; i++) {
         struct source source = {.slot = batch->slots[i], .epoch = batch->epoch};
         size_t length = lnfq_inlets_length(batch->inlets, i);
 
         dispatch.last = i == batch->count - 1;
-
         if (length > 0) {
-            dispatch_bytes(&dispatch, source.slot->bytes, length, &source);
+            dispatch_bytes(&dispatch, source.slot->bytes, length, &source, &rest);
         }
     }
+    dispatch_leave(&dispatch, &rest);
     return dispatch_end(&dispatch);
 }
 
@@ -419,6 +489,7 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
 {
     lnfq_slot *slot = lnfq_slot_borrow(handle, buffer);
     struct source source = {.slot = slot, .foreign = true};
+    struct lnfq_backlog rest;
     struct dispatch dispatch;
     Py_ssize_t aside;
     bool closed;
@@ -428,19 +499,22 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     }
     lnfq_handle_lock(handle);
     closed = handle->closed;
+    handle->foreign = true;
     source.epoch = handle->epoch;
-    aside = handle->backlog_count;
+    aside = (Py_ssize_t)handle->backlog.count;
     atomic_fetch_add(&handle->readers, !closed);
     lnfq_handle_unlock(handle);
     if (closed) {
         Py_DECREF(slot);
         return lnfq_handle_raise_closed(handle, "handle_packet()");
     }
+    lnfq_backlog_init(&rest);
     dispatch = dispatch_begin(handle, "handle_packet()");
-    dispatch_asides(&dispatch, aside, PY_SSIZE_T_MAX);
+    dispatch_asides(&dispatch, aside, PY_SSIZE_T_MAX, &rest);
     dispatch.last = true;
-    dispatch_bytes(&dispatch, slot->bytes, (size_t)slot->borrowed.len, &source);
+    dispatch_bytes(&dispatch, slot->bytes, (size_t)slot->borrowed.len, &source, &rest);
     atomic_fetch_sub(&handle->readers, 1);
     lnfq_slot_give_back(handle, slot);
+    dispatch_leave(&dispatch, &rest);
     return dispatch_end(&dispatch);
 }

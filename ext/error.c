@@ -86,13 +86,43 @@ lnfq_error_restore(PyObject *exception)
 #endif
 }
 
-void
+bool
+lnfq_error_leaves(PyObject *exception)
+{
+    return !PyErr_GivenExceptionMatches(exception, PyExc_Exception);
+}
+
+bool
 lnfq_error_collect(PyObject **first, PyObject *where)
 {
-    if (*first == NULL) {
-        *first = lnfq_error_take();
+    PyObject *raised = lnfq_error_take();
+    bool leaves = lnfq_error_leaves(raised);
+    PyObject *surplus = *first;
+
+    if (surplus == NULL) {
+        *first = raised;
+        return leaves;
+    }
+    if (leaves && !lnfq_error_leaves(surplus)) {
+        *first = raised;
     }
     else {
+        surplus = raised;
+    }
+    lnfq_error_restore(surplus);
+    PyErr_WriteUnraisable(where);
+    return leaves;
+}
+
+int
+lnfq_error_tell(PyObject *where)
+{
+    PyObject *raised = lnfq_error_take();
+    bool leaves = lnfq_error_leaves(raised);
+
+    lnfq_error_restore(raised);
+    if (!leaves) {
         PyErr_WriteUnraisable(where);
     }
+    return leaves ? -1 : 0;
 }

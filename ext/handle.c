@@ -71,8 +71,8 @@ lnfq_handle_check_forked(const lnfq_handle *handle, const char *call)
     return 0;
 }
 
-static bool
-is_closed(lnfq_handle *handle)
+bool
+lnfq_handle_closed(lnfq_handle *handle)
 {
     bool closed;
 
@@ -88,7 +88,7 @@ lnfq_handle_check(lnfq_handle *handle, const char *call)
     if (lnfq_handle_check_forked(handle, call) < 0) {
         return -1;
     }
-    return is_closed(handle) ? lnfq_handle_raise_closed(handle, call) : 0;
+    return lnfq_handle_closed(handle) ? lnfq_handle_raise_closed(handle, call) : 0;
 }
 
 lnfq_handle *
@@ -110,7 +110,7 @@ lnfq_handle_new(lnfq_state *state)
     atomic_init(&handle->datagram_size, LNFQ_DATAGRAM_HEAD);
     handle->closed = true; /* until it is open */
     handle->autoflush = true;
-    handle->backlog_end = &handle->backlog;
+    lnfq_backlog_init(&handle->backlog);
     pthread_mutex_init(&handle->lock, NULL);
     PyObject_GC_Track(handle);
     handle->scratch = malloc(LNFQ_DATAGRAM_MAX);
@@ -175,24 +175,35 @@ close_forked(lnfq_handle *handle)
     Py_END_CRITICAL_SECTION();
 }
 
-static void
+/* Returns 0, or -1 with an exception of a hook that leaves, once all else is done. */
+static int
 close_handle(lnfq_handle *handle)
 {
+    PyObject *error = NULL;
     lnfq_queue *queue;
 
     if (lnfq_handle_forked(handle)) {
         close_forked(handle);
-        return;
+        return 0;
     }
-    lnfq_hook_call(lnfq_hook_take(handle, &handle->on_close));
+    if (lnfq_hook_call(lnfq_hook_take(handle, &handle->on_close)) < 0) {
+        (void)lnfq_error_collect(&error, (PyObject *)handle);
+    }
     while ((queue = next_queue_or_closed(handle)) != NULL) {
         /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
         (void)lnfq_queue_destroy(queue);
         Py_DECREF(queue);
     }
-    lnfq_refusal_tell(handle);
+    if (lnfq_refusal_tell(handle) < 0) {
+        (void)lnfq_error_collect(&error, (PyObject *)handle);
+    }
     Py_XDECREF(lnfq_hook_take(handle, &handle->on_held));
     Py_XDECREF(lnfq_hook_take(handle, &handle->on_verdict_error));
+    if (error != NULL) {
+        lnfq_error_restore(error);
+        return -1;
+    }
+    return 0;
 }
 
 static void
@@ -205,7 +216,9 @@ handle_finalize(PyObject *self)
         && PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
         PyErr_WriteUnraisable(self);
     }
-    close_handle(handle);
+    if (close_handle(handle) < 0) {
+        PyErr_WriteUnraisable(self);
+    }
     if (raised != NULL) {
         lnfq_error_restore(raised);
     }
@@ -228,17 +241,6 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
 }
 
 static void
-free_backlog(lnfq_handle *handle)
-{
-    while (handle->backlog != NULL) {
-        struct lnfq_backlog *next = handle->backlog->next;
-
-        free(handle->backlog);
-        handle->backlog = next;
-    }
-}
-
-static void
 handle_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -255,11 +257,11 @@ handle_dealloc(PyObject *self)
     Py_XDECREF(handle->on_held);
     Py_XDECREF(handle->on_close);
     Py_CLEAR(handle->on_verdict_error);
-    lnfq_refusal_tell(handle);
+    (void)lnfq_refusal_tell(handle);
     lnfq_name_forget(handle);
     lnfq_outbox_clear(&handle->outbox);
     lnfq_enclosures_free(lnfq_outbox_take_done(&handle->outbox));
-    free_backlog(handle);
+    lnfq_backlog_clear(&handle->backlog);
     lnfq_inlets_free(handle->inlets);
     free(handle->scratch);
     free(handle->history);
@@ -633,7 +635,9 @@ PyDoc_STRVAR(close_doc,
 static PyObject *
 handle_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    close_handle(handle_cast(self));
+    if (close_handle(handle_cast(self)) < 0) {
+        return NULL;
+    }
     Py_RETURN_NONE;
 }
 
@@ -667,7 +671,7 @@ handle_exit(PyObject *self, PyObject *Py_UNUSED(exception))
 static PyObject *
 handle_get_closed(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(is_closed(handle_cast(self)));
+    return PyBool_FromLong(lnfq_handle_closed(handle_cast(self)));
 }
 
 static PyObject *

@@ -4,20 +4,22 @@
  */
 #include "nfq.h"
 
-void
+int
 lnfq_hook_call(PyObject *hook)
 {
     PyObject *result;
+    int told = 0;
 
     if (hook == NULL) {
-        return;
+        return 0;
     }
     result = PyObject_CallNoArgs(hook);
     if (result == NULL) {
-        PyErr_WriteUnraisable(hook);
+        told = lnfq_error_tell(hook);
     }
     Py_XDECREF(result);
     Py_DECREF(hook);
+    return told;
 }
 
 PyObject *

@@ -17,19 +17,18 @@ pay_debts(lnfq_handle *handle)
     while (debt != NULL) {
         struct lnfq_kept *next = debt->next_debt;
 
-        if (debt->link != NULL) {
+        if (debt->listed) {
             lnfq_queue *queue = lnfq_handle_find(handle, debt->number);
-            const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
 
-            lnfq_kept_remove(debt);
-            handle->stats.defaulted += 1;
-            (void)lnfq_handle_post(handle, queue, debt->id, &verdict);
+            lnfq_kept_remove(queue, debt);
+            (void)lnfq_handle_post_default(handle, queue, debt->id);
         }
         free(debt);
         debt = next;
     }
-    /* What can't be sent now stays for the next time. */
-    (void)lnfq_handle_send(handle);
+    if (!handle->held) { /* what is held stays held */
+        (void)lnfq_handle_send(handle);
+    }
 }
 
 /* A child of fork may find the lock taken for ever, and can do no more than close: close_forked. */

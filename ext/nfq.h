@@ -25,6 +25,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "backlog.h"
+#include "losses.h"
 #include "message.h"
 #include "outbox.h"
 #include "pending.h"
@@ -154,8 +156,18 @@ PyObject *lnfq_error_take(void);
 /* Raises an exception that lnfq_error_take took; steals the reference. */
 void lnfq_error_restore(PyObject *exception);
 
-/* Keeps the raised exception in `first`, or, if there is one already, tells the unraisable hook. */
-void lnfq_error_collect(PyObject **first, PyObject *where);
+/* Whether it is no Exception (KeyboardInterrupt, SystemExit, GreenletExit): it ends what it meets. */
+bool lnfq_error_leaves(PyObject *exception);
+
+/* Tells the unraisable hook of the raised exception, and returns 0; -1 if it leaves: then it stays
+ * raised. */
+int lnfq_error_tell(PyObject *where);
+
+/*
+ * Keeps the raised exception in `first`. If there is one already, the unraisable hook is told of
+ * the raised one; of the earlier one where only the raised one leaves. Returns whether it leaves.
+ */
+bool lnfq_error_collect(PyObject **first, PyObject *where);
 
 /* ---- slot.c and view.c: who owns the bytes that packets look into ---- */
 
@@ -200,18 +212,9 @@ struct lnfq_stats {
 };
 
 /* What the last binding of a queue number has left behind. */
-enum lnfq_history {
-    LNFQ_NOTHING_LEFT, /* nothing waited when it was destroyed; or there was none */
-    LNFQ_LEFT_UNSEEN,  /* messages may be in a reader's hands, and none of its were seen here */
-    LNFQ_LEFT_SEEN,    /* messages may be in a reader's hands, and some of its were seen here */
-};
-
-/* A message that came while an answer was awaited. */
-struct lnfq_backlog {
-    struct lnfq_backlog *next;
-    uint64_t epoch;
-    size_t length;
-    unsigned char bytes[];
+struct lnfq_history {
+    uint32_t received; /* all ids from 1 up to this one were received; 0: that is not known */
+    bool left;         /* messages may be in a reader's hands */
 };
 
 /*
@@ -219,12 +222,12 @@ struct lnfq_backlog {
  * then it is the debt of a default verdict. Protected by the handle's lock, but for `next_debt`.
  */
 struct lnfq_kept {
-    struct lnfq_kept *next;  /* on its queue's list */
-    struct lnfq_kept **link; /* what points at it there; NULL once it has had its verdict */
+    struct lnfq_kept *previous, *next; /* on its queue's list, in the order of their ids */
     struct lnfq_kept *next_debt;
     uint32_t id;
     uint32_t verdict; /* the batch verdict that covered it */
     uint16_t number;  /* of its queue, while it is on the list */
+    bool listed;      /* it waits for its verdict */
     bool covered;
 };
 
@@ -268,22 +271,27 @@ struct lnfq_handle {
     lnfq_queue **queues;  /* bound, sorted by number; each a strong reference */
     size_t queue_count;
     size_t queue_capacity;
-    unsigned char *history; /* an enum lnfq_history a queue number, since `open` */
+    struct lnfq_history *history; /* of each queue number, since `open` */
+    lnfq_queue *leaving;          /* the one that is being unbound, borrowed */
     struct lnfq_outbox outbox;
     bool autoflush;    /* verdicts given outside of callbacks are sent at once */
     bool held;         /* such a verdict waits */
+    bool unsent;       /* what should have been sent could not be */
+    bool replaced;     /* a verdict was too large to be sent, and nobody was told yet */
     PyObject *on_held; /* strong, NULL for None */
     PyObject *on_close;
     PyObject *on_verdict_error;
     struct lnfq_name names[LNFQ_NAMES]; /* a device's place is its index modulo their number */
-    struct lnfq_backlog *backlog;
-    struct lnfq_backlog **backlog_end;
-    Py_ssize_t backlog_count;
+    struct lnfq_backlog backlog; /* messages that were set aside */
     struct lnfq_awaited *awaited;
     unsigned char *scratch;     /* one datagram, while an answer is awaited */
     struct lnfq_inlets *inlets; /* for that one */
     lnfq_batch *spare;          /* `process` keeps its buffers here */
+    bool adopted;               /* other processes may read the descriptor */
     bool exposed;               /* others know the descriptor, and may read it */
+    bool foreign;               /* somebody has handed in messages that were read elsewhere */
+    bool watching;              /* ids may be missing: `losses` is to tell which were lost */
+    struct lnfq_losses losses;
     bool drained;               /* the last receiving left nothing */
     uint32_t seq;
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
@@ -310,6 +318,9 @@ lnfq_handle_forked(const lnfq_handle *handle)
 {
     return atomic_load_explicit(handle->state->process, memory_order_relaxed) != handle->process;
 }
+
+/* Whether it is closed, read under the lock. */
+bool lnfq_handle_closed(lnfq_handle *handle);
 
 /* 0, or -1 with RuntimeError naming the call, in a child of fork. */
 int lnfq_handle_check_forked(const lnfq_handle *handle, const char *call);
@@ -359,12 +370,29 @@ void lnfq_enclosures_free(struct lnfq_enclosure *enclosure);
 int lnfq_handle_post(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
                      const struct lnfq_verdict *verdict);
 
-/* With the lock: puts a batch verdict in the outbox. 0 or ENOMEM. */
-int lnfq_handle_post_batch(lnfq_handle *handle, const lnfq_queue *queue, uint32_t up_to,
+/* With the lock: puts a batch verdict over so many packets that were received, and all others up to
+ * an id, in the outbox. 0 or ENOMEM. */
+int lnfq_handle_post_batch(lnfq_handle *handle, lnfq_queue *queue, uint64_t count, uint32_t up_to,
                            const struct lnfq_verdict *verdict);
+
+/*
+ * With the lock: gives a packet that was received its queue's default verdict, and counts it; sends
+ * it by itself without memory, or where what is held has to stay. Returns 0 or an errno: then the
+ * packet waits in the kernel until its queue is destroyed, and no batch verdict releases it.
+ */
+int lnfq_handle_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id);
 
 /* With the lock: sends the outbox. Returns 0 or an errno. */
 int lnfq_handle_send(lnfq_handle *handle);
+
+/* With the lock: what was to be sent and could not be is tried again. */
+static inline void
+lnfq_handle_resend(lnfq_handle *handle)
+{
+    if (handle->unsent) {
+        (void)lnfq_handle_send(handle);
+    }
+}
 
 /* Sends the outbox; 0, or -1 with OSError. */
 int lnfq_handle_flush(lnfq_handle *handle, const char *call);
@@ -380,9 +408,9 @@ struct lnfq_hook {
     size_t offset;
 };
 
-/* Calls a hook without arguments, and lets it go; nobody is there to take its exception. NULL is
- * none. */
-void lnfq_hook_call(PyObject *hook);
+/* Calls a hook without arguments, and lets it go; NULL is none. Nobody is there to take its
+ * exception, unless that leaves: then -1, otherwise 0. */
+int lnfq_hook_call(PyObject *hook);
 
 /* Takes a hook out of its place, so that it is called once at most. NULL where there is none. */
 PyObject *lnfq_hook_take(lnfq_handle *handle, PyObject **hook);
@@ -410,21 +438,24 @@ struct lnfq_queue {
     PyObject *callback; /* strong; NULL once destroyed */
     bool bound;
     struct lnfq_pending pending;
-    lnfq_packet *active;    /* packets whose callback runs */
-    struct lnfq_kept *kept; /* packets that wait for their verdict after it */
-
-    /* The last batch verdict that was asked for: a reader may still hold packets that it covered.
-     * Protected by the handle's lock. */
-    bool batched;
-    uint32_t batch_up_to;
-    uint32_t batch_verdict;
+    lnfq_packet *active;                 /* packets whose callback runs */
+    struct lnfq_kept *kept, *kept_newest; /* packets that wait for their verdict after it */
+    struct lnfq_batches *batches;        /* that other readers may hold packets of; see there */
+    bool fresh;                          /* it had a packet that was read after losses.sample */
 
     /* A number that is bound anew: see queue.c. Protected by the handle's lock. */
-    uint64_t born;         /* the handle's epoch from which on messages are this queue's */
-    bool predecessor_seen; /* the number's earlier binding had seen packets */
-    bool silent;           /* it has had no mode yet: the kernel can't have queued anything */
-    bool fenced;           /* a reader may hold older messages until it has read the marker */
-    uint32_t fence;        /* the marker's sequence number */
+    uint64_t born;       /* the handle's epoch from which on messages are this queue's */
+    bool successor;      /* a reader may hold messages of the number's earlier binding */
+    uint32_t received;   /* and none of those with ids up to this one */
+    bool silent;         /* it has had no mode yet: the kernel can't have queued anything */
+    bool fenced;         /* a reader may hold older messages until it has read the marker */
+    uint32_t fence;      /* the marker's sequence number */
+    struct lnfq_doubts { /* ids of messages that may have been this binding's, ascending */
+        uint32_t *ids;
+        size_t count, capacity;
+    } doubts;
+
+    _Atomic int slow; /* how many callbacks more count as slow: see dispatch.c */
 };
 
 extern PyType_Spec lnfq_queue_spec;
@@ -441,6 +472,10 @@ int lnfq_queue_destroy(lnfq_queue *queue);
 /* In a child of fork: the handle, and so its callback, let it go; the parent's stays as it is. */
 void lnfq_queue_abandon(lnfq_queue *queue);
 
+/* With the lock: the receive buffer was found empty; before that the kernel had counted so many
+ * drops. See losses.h. */
+void lnfq_queue_sample(lnfq_handle *handle, uint32_t drops);
+
 /* With the lock: whether a message with that id, received in that epoch, is this binding's.
  * `foreign` says that it was not this handle that received it. If so, it counts as received. */
 bool lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign);
@@ -455,8 +490,16 @@ bool lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreig
 int lnfq_queue_give_batch(lnfq_queue *queue, uint32_t up_to, const struct lnfq_verdict *verdict,
                           bool *any);
 
-/* Whether a packet that is dispatched now has had a batch verdict before. */
-bool lnfq_queue_covers(lnfq_queue *queue, uint32_t id);
+/* Whether a packet that is dispatched now has had a batch verdict before, which is returned. */
+bool lnfq_queue_covers(lnfq_queue *queue, uint32_t id, uint32_t *verdict);
+
+/* ---- kept.c: packets that wait for their verdict after their callback; with the lock ---- */
+
+/* Puts a packet on its queue's list. */
+void lnfq_kept_add(lnfq_queue *queue, struct lnfq_kept *kept);
+
+/* Takes it off the list, where it is on it. */
+void lnfq_kept_remove(lnfq_queue *queue, struct lnfq_kept *kept);
 
 /* ---- packet.c ---- */
 
@@ -499,9 +542,6 @@ int lnfq_packet_copy(lnfq_packet *packet);
 /* With the lock: its queue lists it as kept; takes `kept`. */
 void lnfq_packet_keep(lnfq_packet *packet, struct lnfq_kept *kept);
 
-/* With the lock: a kept packet is on its queue's list no more. */
-void lnfq_kept_remove(struct lnfq_kept *kept);
-
 /* With the lock: a batch verdict has covered a packet whose callback runs, or is about to. */
 void lnfq_packet_cover(lnfq_packet *packet, uint32_t verdict);
 
@@ -514,8 +554,8 @@ void lnfq_packet_deactivate(lnfq_packet *packet);
 /* With the lock: puts the verdict that is recorded in the outbox, for good. Returns 0 or ENOMEM. */
 int lnfq_packet_execute(lnfq_packet *packet);
 
-/* With the lock: the same with its queue's default. Returns 0 or ENOMEM. */
-int lnfq_packet_default(lnfq_packet *packet);
+/* With the lock: the same with its queue's default; nobody can give it another one any more. */
+void lnfq_packet_default(lnfq_packet *packet);
 
 /* ---- attributes.c: what a packet says ---- */
 
@@ -563,11 +603,12 @@ int lnfq_parse_options(const lnfq_packet *packet, PyObject *const values[LNFQ_OP
 
 /* ---- refusal.c: what the kernel refused ---- */
 
-/* With the lock: keeps a refusal until on_verdict_error can be told. */
+/* With the lock: counts a refusal, and keeps it until on_verdict_error can be told. */
 void lnfq_refusal_add(lnfq_handle *handle, const struct lnfq_answer *answer);
 
-/* Tells on_verdict_error what has been refused since the last time; without one it is forgotten. */
-void lnfq_refusal_tell(lnfq_handle *handle);
+/* Tells on_verdict_error what has been refused since the last time; without one it is forgotten. 0,
+ * or -1 with an exception that leaves: then the rest is told the next time. */
+int lnfq_refusal_tell(lnfq_handle *handle);
 
 /* ---- name.c ---- */
 

@@ -57,6 +57,7 @@ lnfq_handle_open(lnfq_state *state, int netns)
     }
     handle->fd = mnl_socket_get_fd(handle->socket);
     handle->kernel = true;
+    handle->outbox.refusable = true;
     return start_handle(handle);
 }
 
@@ -113,6 +114,8 @@ lnfq_handle_adopt(lnfq_state *state, int fd)
         return NULL;
     }
     handle->kernel = kernel;
+    handle->outbox.refusable = kernel;
+    handle->adopted = true;
     handle->exposed = true;
     atomic_store(&handle->datagram_size, LNFQ_DATAGRAM_MAX);
     handle->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,6 +98,7 @@ static void
 append(struct lnfq_outbox *outbox, size_t end, uint16_t queue, const struct lnfq_verdict *verdict,
        bool batch)
 {
+    outbox->several = outbox->used > 0;
     outbox->growing = batch;
     outbox->last = outbox->used;
     outbox->queue = queue;
@@ -112,6 +114,7 @@ lnfq_outbox_add(struct lnfq_outbox *outbox, uint16_t queue, uint32_t id,
 
     if (batch && outbox->growing && outbox->queue == queue && equal(&outbox->verdict, verdict)) {
         lnfq_verdict_extend(outbox->bytes + outbox->last, id);
+        outbox->several = true;
         return 0;
     }
     if (reserve(outbox) != 0) {
@@ -238,6 +241,17 @@ assemble(const struct lnfq_outbox *outbox, size_t limit, struct iovec pieces[PIE
     return inner;
 }
 
+/* Takes some bytes out; `behind` is the first enclosure whose message stands behind them. */
+static void
+close_hole(struct lnfq_outbox *outbox, size_t at, size_t size, struct lnfq_enclosure *behind)
+{
+    for (; behind != NULL; behind = behind->next) {
+        behind->end -= size;
+    }
+    outbox->used -= size;
+    memmove(outbox->bytes + at, outbox->bytes + at + size, outbox->used - at);
+}
+
 /* The first bytes are done with. */
 static void
 consume(struct lnfq_outbox *outbox, size_t size)
@@ -245,11 +259,7 @@ consume(struct lnfq_outbox *outbox, size_t size)
     while (outbox->enclosures != NULL && outbox->enclosures->end <= size) {
         finish_enclosure(outbox);
     }
-    for (struct lnfq_enclosure *left = outbox->enclosures; left != NULL; left = left->next) {
-        left->end -= size;
-    }
-    outbox->used -= size;
-    memmove(outbox->bytes, outbox->bytes + size, outbox->used);
+    close_hole(outbox, 0, size, outbox->enclosures);
 }
 
 /* Whether one datagram takes it all, without asking how much that may be. */
@@ -259,28 +269,88 @@ small(const struct lnfq_outbox *outbox)
     return outbox->used <= SEND_ALWAYS && outbox->enclosures == NULL;
 }
 
+/* Sends the first messages, as many as one datagram may have. Returns 0 or an errno; EMSGSIZE where
+ * the first one alone is too large. */
+static int
+send_datagram(struct lnfq_outbox *outbox, int fd, size_t *limit)
+{
+    struct iovec pieces[PIECES_MAX];
+    size_t count;
+    size_t size = assemble(outbox, *limit, pieces, &count);
+    int error = lnfq_transport_send_pieces(fd, pieces, count);
+
+    if (error == EMSGSIZE && *limit > 0) { /* somebody has made the send buffer smaller */
+        *limit = 0;
+        size = assemble(outbox, *limit, pieces, &count);
+        error = lnfq_transport_send_pieces(fd, pieces, count);
+    }
+    if (error == 0) {
+        consume(outbox, size);
+    }
+    return error;
+}
+
 int
 lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends)
 {
     size_t limit = small(outbox) ? SEND_ALWAYS : send_limit(fd);
+    int error = 0;
 
     outbox->growing = false;
-    while (outbox->used > 0) {
-        struct iovec pieces[PIECES_MAX];
-        size_t count;
-        size_t size = assemble(outbox, limit, pieces, &count);
-        int error = lnfq_transport_send_pieces(fd, pieces, count);
-
-        if (error != 0) {
-            if (!lnfq_transport_transient(error)) {
-                consume(outbox, outbox->used);
-            }
-            return error;
-        }
-        *sends += 1;
-        consume(outbox, size);
+    /* Asking costs a system call, which a single verdict does without if it can. */
+    if (outbox->used > 0 && outbox->refusable
+        && !((outbox->several || outbox->ask) && lnfq_transport_permitted())) {
+        outbox->unconfirmed = true;
     }
-    return 0;
+    while (outbox->used > 0 && error == 0) {
+        error = send_datagram(outbox, fd, &limit);
+        *sends += error == 0;
+    }
+    return error;
+}
+
+/* Where in a message its packet's id is. */
+static struct nfqnl_msg_verdict_hdr *
+verdict_header(const struct lnfq_outbox *outbox, size_t at)
+{
+    return (struct nfqnl_msg_verdict_hdr *)(void *)(outbox->bytes + at + NLMSG_HDRLEN
+                                                    + sizeof(struct nfgenmsg) + NLA_HDRLEN);
+}
+
+static uint32_t
+message_id(const struct lnfq_outbox *outbox, size_t at)
+{
+    return ntohl(verdict_header(outbox, at)->id);
+}
+
+void
+lnfq_outbox_first(const struct lnfq_outbox *outbox, uint16_t *queue, uint32_t *id)
+{
+    *queue = measure(outbox, 0, outbox->enclosures).queue;
+    *id = message_id(outbox, 0);
+}
+
+bool
+lnfq_outbox_ends_with(const struct lnfq_outbox *outbox, uint16_t queue, uint32_t id)
+{
+    return outbox->used > 0 && outbox->queue == queue && message_id(outbox, outbox->last) == id;
+}
+
+bool
+lnfq_outbox_replace(struct lnfq_outbox *outbox, uint32_t verdict)
+{
+    const struct lnfq_verdict plain = {.verdict = verdict};
+    struct stretch first = measure(outbox, 0, outbox->enclosures);
+    uint32_t id = message_id(outbox, 0);
+    size_t size;
+
+    if (first.inner == first.outer) {
+        return false;
+    }
+    size = lnfq_verdict_put(outbox->bytes, first.queue, id, &plain);
+    finish_enclosure(outbox);
+    close_hole(outbox, size, first.inner - size, outbox->enclosures);
+    return true;
 }
 
 /* Takes one message out. */
@@ -297,11 +367,7 @@ cut_out(struct lnfq_outbox *outbox, size_t at, size_t size, struct lnfq_enclosur
         own->next = outbox->done;
         outbox->done = own;
     }
-    for (struct lnfq_enclosure *left = *enclosure; left != NULL; left = left->next) {
-        left->end -= size;
-    }
-    outbox->used -= size;
-    memmove(outbox->bytes + at, outbox->bytes + at + size, outbox->used - at);
+    close_hole(outbox, at, size, *enclosure);
 }
 
 void
@@ -323,6 +389,27 @@ lnfq_outbox_forget(struct lnfq_outbox *outbox, uint16_t queue)
         }
         at += message.inner;
     }
+}
+
+bool
+lnfq_outbox_find(const struct lnfq_outbox *outbox, uint16_t queue, uint32_t *id)
+{
+    const struct lnfq_enclosure *enclosure = outbox->enclosures;
+    size_t at = 0;
+
+    while (at < outbox->used) {
+        struct stretch message = measure(outbox, at, enclosure);
+
+        if (message.queue == queue) {
+            *id = message_id(outbox, at);
+            return true;
+        }
+        if (message.inner < message.outer) {
+            enclosure = enclosure->next;
+        }
+        at += message.inner;
+    }
+    return false;
 }
 
 struct lnfq_enclosure *

@@ -2,6 +2,9 @@
 /*
  * Verdicts that wait to be sent, as messages one behind the other. Payloads are not copied: they
  * are held by their owners until they are sent. Without Python; whoever holds it locks it.
+ *
+ * They leave in their order, and stay until they have left: a batch verdict relies on what stands
+ * in front of it. Only what is too large for the socket is replaced, by its packet's default.
  */
 #ifndef LNFQ_OUTBOX_H
 #define LNFQ_OUTBOX_H
@@ -30,6 +33,12 @@ struct lnfq_outbox {
     struct lnfq_enclosure **enclosures_end;
     /* Those whose owners can be let go. */
     struct lnfq_enclosure *done;
+    bool several; /* it holds more than one verdict */
+    /* Without CAP_NET_ADMIN the kernel refuses a datagram, and says so on the descriptor, where it
+     * is read later. Until then nobody knows whether what was sent has been executed. */
+    bool refusable;   /* the other end is the kernel, which may refuse */
+    bool ask;         /* somebody else may read what it says */
+    bool unconfirmed; /* what was sent may have been refused */
     /* The last message, if a batch verdict may grow out of it. */
     bool growing;
     size_t last;
@@ -53,12 +62,32 @@ int lnfq_outbox_add(struct lnfq_outbox *outbox, uint16_t queue, uint32_t id,
 int lnfq_outbox_add_batch(struct lnfq_outbox *outbox, uint16_t queue, uint32_t up_to,
                           const struct lnfq_verdict *verdict);
 
+/* Whether its last message is about that packet, or a batch verdict up to it: for assertions. */
+bool lnfq_outbox_ends_with(const struct lnfq_outbox *outbox, uint16_t queue, uint32_t id);
+
 /*
  * Sends everything, in as many datagrams as the send buffer asks for, and adds their number to
- * `sends`. Returns 0 or an errno; after one that may pass (lnfq_transport_transient) what was not
- * sent stays, after another it is thrown away.
+ * `sends`. Returns 0 or an errno, and then what was not sent stays. EMSGSIZE says that the first
+ * message is too large for the socket: see lnfq_outbox_replace.
  */
 int lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends);
+
+/* Everything that the kernel had said by now was read: nothing that was sent has been refused. */
+static inline void
+lnfq_outbox_confirm(struct lnfq_outbox *outbox)
+{
+    outbox->unconfirmed = false;
+}
+
+/* Which packet the first message is about. The outbox is not empty. */
+void lnfq_outbox_first(const struct lnfq_outbox *outbox, uint16_t *queue, uint32_t *id);
+
+/* Puts a plain verdict on the same packet in the place of the first message, if that has a payload.
+ * Otherwise returns false. */
+bool lnfq_outbox_replace(struct lnfq_outbox *outbox, uint32_t verdict);
+
+/* Whether there is a verdict for a queue; which packet the first one is about. */
+bool lnfq_outbox_find(const struct lnfq_outbox *outbox, uint16_t queue, uint32_t *id);
 
 /* Throws away the verdicts for one queue. */
 void lnfq_outbox_forget(struct lnfq_outbox *outbox, uint16_t queue);

@@ -86,32 +86,13 @@ lnfq_packet_deactivate(lnfq_packet *packet)
 void
 lnfq_packet_keep(lnfq_packet *packet, struct lnfq_kept *kept)
 {
-    lnfq_queue *queue = packet->queue;
-
     *kept = (struct lnfq_kept){
-        .next = queue->kept,
-        .link = &queue->kept,
         .id = packet->index.id,
-        .number = queue->number,
+        .number = packet->queue->number,
     };
-    if (queue->kept != NULL) {
-        queue->kept->link = &kept->next;
-    }
-    queue->kept = kept;
+    lnfq_kept_add(packet->queue, kept);
     packet->kept = kept;
     packet->state = LNFQ_PACKET_KEPT;
-}
-
-void
-lnfq_kept_remove(struct lnfq_kept *kept)
-{
-    if (kept->link != NULL) {
-        *kept->link = kept->next;
-        if (kept->next != NULL) {
-            kept->next->link = kept->link;
-        }
-        kept->link = NULL;
-    }
 }
 
 void
@@ -131,46 +112,38 @@ catch_up(lnfq_packet *packet)
     }
 }
 
-/* With the lock: puts a verdict in the outbox, for good. Returns 0 or ENOMEM. */
-static int
-packet_post(lnfq_packet *packet, const struct lnfq_verdict *verdict)
+/* With the lock: it has had its verdict, or nobody can give it one any more. */
+static void
+packet_leave(lnfq_packet *packet)
 {
-    lnfq_queue *queue = packet->queue;
-    int error = lnfq_handle_post(queue->handle, queue, packet->index.id, verdict);
-
-    if (error == 0) {
-        packet->state = LNFQ_PACKET_EXECUTED;
-        if (packet->kept != NULL) {
-            lnfq_kept_remove(packet->kept);
-        }
+    packet->state = LNFQ_PACKET_EXECUTED;
+    if (packet->kept != NULL) {
+        lnfq_kept_remove(packet->queue, packet->kept);
     }
-    return error;
 }
 
 int
 lnfq_packet_execute(lnfq_packet *packet)
 {
-    int error = packet_post(packet, &packet->verdict);
+    lnfq_queue *queue = packet->queue;
+    int error = lnfq_handle_post(queue->handle, queue, packet->index.id, &packet->verdict);
 
     if (error == 0) {
         packet->verdict.owner = NULL; /* the outbox's now */
+        packet_leave(packet);
     }
     return error;
 }
 
-int
+void
 lnfq_packet_default(lnfq_packet *packet)
 {
     lnfq_queue *queue = packet->queue;
-    const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
-    int error = packet_post(packet, &verdict);
 
-    if (error == 0) {
-        packet->recorded = true;
-        packet->verdict.verdict = verdict.verdict; /* what was recorded is let go with the packet */
-        queue->handle->stats.defaulted += 1;
-    }
-    return error;
+    packet->recorded = true;
+    packet->verdict.verdict = atomic_load(&queue->default_verdict); /* the rest goes with it */
+    (void)lnfq_handle_post_default(queue->handle, queue, packet->index.id);
+    packet_leave(packet);
 }
 
 int

@@ -4,13 +4,16 @@
  */
 #include "pending.h"
 
-void
+#include <assert.h>
+
+int64_t
 lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone)
 {
-    bool next = id == (pending->seen ? pending->highest + 1 : 1);
+    uint32_t next = pending->seen ? pending->highest + 1 : 1;
     bool newer = !pending->seen || lnfq_pending_newer(id, pending->highest);
+    int64_t more = newer ? (int64_t)(id - next) : -(int64_t)(pending->missing > 0);
 
-    if (!newer || (!next && !alone)) {
+    if (!newer || (more > 0 && !alone)) {
         pending->gap = true;
     }
     else if (alone && pending->outstanding == 0) {
@@ -19,29 +22,71 @@ lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone)
     if (newer) {
         pending->highest = id;
     }
+    pending->missing += (uint64_t)more;
     pending->seen = true;
     pending->outstanding += 1;
-}
-
-bool
-lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id)
-{
-    bool next = !pending->scattered && id == pending->frontier + 1;
-    bool last;
-
-    pending->outstanding -= 1;
-    last = pending->outstanding == 0 && id == pending->highest;
-    pending->scattered = !next && !last;
-    pending->frontier = id;
-    return !pending->scattered && !pending->gap && !pending->refused;
+    return more;
 }
 
 void
-lnfq_pending_answer_batch(struct lnfq_pending *pending, uint64_t count, uint32_t up_to)
+lnfq_pending_close_gap(struct lnfq_pending *pending)
 {
+    pending->gap = false;
+    pending->missing = 0;
+}
+
+/* Whether all up to the id are answered once it is. */
+static bool
+completes(const struct lnfq_pending *pending, uint32_t id)
+{
+    bool next = !pending->scattered && id == pending->frontier + 1;
+    bool last = pending->outstanding == 1 && id == pending->highest;
+
+    return next || last;
+}
+
+void
+lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id)
+{
+    bool complete = completes(pending, id);
+
+    assert(pending->outstanding > 0);
+    assert(!lnfq_pending_newer(id, pending->highest));
+    pending->outstanding -= 1;
+    pending->scattered = !complete;
+    pending->frontier = id;
+}
+
+int
+lnfq_pending_post(struct lnfq_pending *pending, struct lnfq_outbox *outbox, uint16_t queue,
+                  uint32_t id, const struct lnfq_verdict *verdict)
+{
+    bool batch = completes(pending, id) && !pending->gap && lnfq_pending_batchable(pending, outbox);
+    int error = lnfq_outbox_add(outbox, queue, id, verdict, batch);
+
+    if (error == 0) {
+        /* The frontier moves: this one's verdict is behind all that went before. */
+        assert(lnfq_outbox_ends_with(outbox, queue, id));
+        lnfq_pending_answer(pending, id);
+    }
+    return error;
+}
+
+int
+lnfq_pending_post_batch(struct lnfq_pending *pending, struct lnfq_outbox *outbox, uint16_t queue,
+                        uint64_t count, uint32_t up_to, const struct lnfq_verdict *verdict)
+{
+    int error = lnfq_outbox_add_batch(outbox, queue, up_to, verdict);
+
+    if (error != 0) {
+        return error;
+    }
+    assert(lnfq_outbox_ends_with(outbox, queue, up_to));
+    assert(count <= pending->outstanding);
     pending->outstanding -= count;
     if (pending->scattered || lnfq_pending_newer(up_to, pending->frontier)) {
         pending->scattered = false;
         pending->frontier = up_to;
     }
+    return 0;
 }

@@ -4,9 +4,15 @@
  * several. Without Python; whoever holds it locks it.
  *
  * A batch verdict up to an id releases every packet of the queue with a lower id: also one that is
- * kept, and one that another reader of the descriptor has taken and not dispatched yet. So it is
- * safe only up to the newest id that was received here, while every id up to that one was received
- * here, one by one, and has been answered, with no answer refused.
+ * kept, one that another reader of the descriptor has taken and not dispatched yet, and one whose
+ * own verdict never reached the kernel. So it is safe only up to the newest id that was received
+ * here, and while this holds for every id up to that one, the invariant:
+ *
+ *     it was received here and answered, and its own verdict is with the kernel, or stands in the
+ *     outbox in front of the batch verdict; or the kernel keeps no such packet.
+ *
+ * That is why a packet counts as answered only once its verdict is in the outbox, and why what is
+ * in there is never thrown away (outbox.h).
  */
 #ifndef LNFQ_PENDING_H
 #define LNFQ_PENDING_H
@@ -14,14 +20,17 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "outbox.h"
+
 struct lnfq_pending {
     uint64_t outstanding; /* received here and not answered */
+    uint64_t missing;     /* ids up to `highest` that were not received here */
     uint32_t highest;     /* the newest id that was received here; ids count from 1 and wrap */
     uint32_t frontier;    /* the id up to which all are answered, unless `scattered` */
     bool scattered;       /* one was answered before an older one, and any is outstanding since */
-    bool seen;            /* any was */
+    bool seen;            /* any was received */
     bool gap;             /* an id up to `highest` may be in other hands */
-    bool refused;         /* the kernel refused a verdict, and may still keep its packet */
+    bool stranded;        /* the kernel may keep a packet that counts as answered */
 };
 
 /* Whether one id is newer than another; the difference counts as signed, as in the kernel. */
@@ -34,15 +43,32 @@ lnfq_pending_newer(uint32_t id, uint32_t than)
 /*
  * A packet was received. `alone` says that nobody else can have read the descriptor or holds
  * messages that it has read: what is missing then was lost in the kernel, which keeps no such
- * packet.
+ * packet. Returns by how much `missing` has changed: negative where a late one came.
  */
-void lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone);
+int64_t lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone);
 
-/* A packet that was received gets its verdict. Whether a batch verdict up to its id says the same.
- */
-bool lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id);
+/* It was found out that all missing ids were lost in the kernel. */
+void lnfq_pending_close_gap(struct lnfq_pending *pending);
 
-/* One verdict was given to so many packets that were received, and to all others up to an id. */
-void lnfq_pending_answer_batch(struct lnfq_pending *pending, uint64_t count, uint32_t up_to);
+/* Puts the verdict of a packet that was received in the outbox, as part of a batch verdict where
+ * that is safe. Returns 0, or ENOMEM, and then nothing has changed. */
+int lnfq_pending_post(struct lnfq_pending *pending, struct lnfq_outbox *outbox, uint16_t queue,
+                      uint32_t id, const struct lnfq_verdict *verdict);
+
+/* A packet that was received has had its verdict past the outbox. */
+void lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id);
+
+/* Whether a batch verdict that a user asks for releases nothing but what waits for its verdict. */
+static inline bool
+lnfq_pending_batchable(const struct lnfq_pending *pending, const struct lnfq_outbox *outbox)
+{
+    return !pending->stranded && !outbox->unconfirmed;
+}
+
+/* Puts a batch verdict in the outbox, for so many packets that were received and for all others up
+ * to an id. Returns 0, or ENOMEM, and then nothing has changed. */
+int lnfq_pending_post_batch(struct lnfq_pending *pending, struct lnfq_outbox *outbox,
+                            uint16_t queue, uint64_t count, uint32_t up_to,
+                            const struct lnfq_verdict *verdict);
 
 #endif

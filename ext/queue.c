@@ -8,19 +8,26 @@
  * A number that is bound anew: the kernel counts packet ids from 1 again, and nothing else in a
  * message tells the old binding's packets from the new one's. Those that this handle received are
  * told by the epoch in which they came. If packets waited when the old binding was destroyed, a
- * loop of the user's own may have received some and not handed them in yet. They are told by their
- * order: the number is bound without a mode, in which the kernel queues nothing; the mode follows
- * behind a marker, whose acknowledgement so stands in the stream before the new binding's first
- * packet. Until it is handed in, what is handed in is the old binding's, but for ids that follow on
- * those of the new one seen already.
+ * loop of the user's own may have received some and not handed them in yet. Of what such a loop
+ * hands in then,
+ *
+ * - what the old binding had received already is the new one's, as far as none is missing there;
+ * - what the new one has received already is the old one's;
+ * - the rest is told by its order: the number is bound without a mode, in which the kernel queues
+ *   nothing; the mode follows behind a marker, whose acknowledgement so stands in the stream before
+ *   the new binding's first packet. What is handed in before it is the old binding's, and what
+ *   comes behind it the new one's.
+ *
+ * Several loops, of which one overtakes another, break that order, and then nothing tells: that is
+ * what destroy() warns of. A packet of the new binding's that was taken for one of the old one's
+ * has no callback, but doesn't wait for ever: its id is noted, and once newer ones of the new
+ * binding come it gets the default verdict.
  */
 #include "nfq.h"
 
 #include <errno.h>
-#include <linux/sock_diag.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 /* How often a marker is sent again while its acknowledgement gets lost in a flood. */
 #define MARKER_ATTEMPTS 100
@@ -68,7 +75,7 @@ list_reserve(lnfq_handle *handle)
     lnfq_queue **queues;
 
     if (handle->history == NULL) {
-        handle->history = calloc(UINT16_MAX + 1, 1);
+        handle->history = calloc(UINT16_MAX + 1, sizeof(handle->history[0]));
         if (handle->history == NULL) {
             return ENOMEM;
         }
@@ -110,30 +117,15 @@ list_remove(lnfq_handle *handle, const lnfq_queue *queue)
 
 /* ---- binding; all with the lock ---- */
 
-/* How many messages the kernel could not put in the receive buffer; false where it does not say. */
-static bool
-count_drops(lnfq_handle *handle, uint32_t *drops)
-{
-    uint32_t memory[SK_MEMINFO_VARS];
-    socklen_t size = sizeof(memory);
-
-    if (getsockopt(handle->fd, SOL_SOCKET, SO_MEMINFO, memory, &size) < 0
-        || size < sizeof(memory)) {
-        return false;
-    }
-    *drops = memory[SK_MEMINFO_DROPS];
-    return true;
-}
-
 /* Sends a marker and says whether its acknowledgement found room. */
 static bool
 mark_reliably(lnfq_queue *queue)
 {
     uint32_t before, after;
-    bool counted = count_drops(queue->handle, &before);
+    bool counted = lnfq_transport_drops(queue->handle->fd, &before);
 
     queue->fence = lnfq_config_mark(queue->handle);
-    return counted && count_drops(queue->handle, &after) && after == before;
+    return counted && lnfq_transport_drops(queue->handle->fd, &after) && after == before;
 }
 
 /*
@@ -205,7 +197,7 @@ bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy
     }
     if (error != 0 && error != EPERM && error != EBUSY && error != ETIMEDOUT) {
         undo_bind(queue->handle, queue->number);
-        queue->handle->history[queue->number] = LNFQ_LEFT_UNSEEN;
+        queue->handle->history[queue->number] = (struct lnfq_history){.left = true};
         queue->handle->epoch += 1;
     }
     return error;
@@ -246,23 +238,62 @@ settle_packets(lnfq_queue *queue)
         }
     }
     while (queue->kept != NULL) {
-        lnfq_kept_remove(queue->kept);
+        lnfq_kept_remove(queue, queue->kept);
     }
     queue->handle->stats.defaulted += queue->pending.outstanding;
     queue->pending.outstanding = 0;
 }
 
 /* What the next binding of the number has to reckon with. */
-static enum lnfq_history
+static struct lnfq_history
 left_behind(const lnfq_queue *queue)
 {
-    if (queue->silent || queue->fenced) {
-        return LNFQ_LEFT_UNSEEN; /* what the one before left behind may still be there */
+    const struct lnfq_pending *pending = &queue->pending;
+
+    if (queue->silent) {
+        return queue->handle->history[queue->number]; /* as it was left to this one */
     }
-    if (queue->handle->nothing_left) {
-        return LNFQ_NOTHING_LEFT;
+    if (queue->handle->nothing_left && pending->missing == 0 && !queue->fenced) {
+        return (struct lnfq_history){.left = false};
     }
-    return queue->pending.seen ? LNFQ_LEFT_SEEN : LNFQ_LEFT_UNSEEN;
+    return (struct lnfq_history){
+        .left = true,
+        .received = pending->missing == 0 && !queue->fenced ? pending->highest : 0,
+    };
+}
+
+/* Its verdicts that could not be sent: the kernel has given their packets the default instead. */
+static void
+forget_unsent(lnfq_queue *queue, int error)
+{
+    struct lnfq_answer refusal = {
+        .error = error,
+        .type = (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT,
+        .named = true,
+        .queue = queue->number,
+    };
+    lnfq_handle *handle = queue->handle;
+
+    while (lnfq_outbox_find(&handle->outbox, queue->number, &refusal.id)) {
+        refusal.seq = refusal.id;
+        lnfq_outbox_forget(&handle->outbox, queue->number);
+        lnfq_refusal_add(handle, &refusal);
+        handle->stats.defaulted += 1;
+    }
+}
+
+/* With the queue its holes are gone, those that had not shown too. */
+static void
+restart_losses(lnfq_handle *handle)
+{
+    uint64_t missing = 0;
+    uint32_t drops = 0;
+
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        missing += handle->queues[i]->pending.missing;
+    }
+    (void)lnfq_transport_drops(handle->fd, &drops);
+    lnfq_losses_restart(&handle->losses, missing, drops);
 }
 
 static int
@@ -271,15 +302,18 @@ unbind_queue(lnfq_queue *queue)
     const struct lnfq_config unbind = {.command = NFQNL_CFG_CMD_UNBIND};
     _Alignas(struct nlmsghdr) unsigned char before[LNFQ_REQUEST_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
     lnfq_handle *handle = queue->handle;
-    int sending = lnfq_handle_send(handle);
-    int unbinding;
+    int sending, unbinding;
 
+    handle->leaving = queue;
+    sending = lnfq_handle_send(handle);
     handle->nothing_left = false;
     unbinding =
         lnfq_config_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
-    lnfq_outbox_forget(&handle->outbox, queue->number); /* what could not be sent */
-    handle->history[queue->number] = (unsigned char)left_behind(queue);
+    forget_unsent(queue, sending);
+    handle->leaving = NULL;
+    handle->history[queue->number] = left_behind(queue);
     handle->epoch += 1; /* what is received from now on is not this binding's */
+    restart_losses(handle);
     return sending != 0 ? sending : unbinding;
 }
 
@@ -306,7 +340,7 @@ static int
 enlist(lnfq_queue *queue)
 {
     lnfq_handle *handle = queue->handle;
-    enum lnfq_history history;
+    struct lnfq_history history;
     int error = handle->closed ? EBADF : list_reserve(handle);
 
     if (error != 0) {
@@ -317,8 +351,9 @@ enlist(lnfq_queue *queue)
     }
     history = handle->history[queue->number];
     queue->born = handle->epoch;
-    queue->predecessor_seen = history == LNFQ_LEFT_SEEN;
-    queue->silent = history != LNFQ_NOTHING_LEFT && handle->kernel;
+    queue->successor = history.left;
+    queue->received = history.received;
+    queue->silent = history.left && handle->kernel;
     queue->bound = true;
     list_insert(handle, (lnfq_queue *)Py_NewRef((PyObject *)queue));
     return 0;
@@ -443,7 +478,129 @@ lnfq_queue_abandon(lnfq_queue *queue)
     Py_DECREF(queue);
 }
 
+/* ---- what is missing ---- */
+
+void
+lnfq_queue_sample(lnfq_handle *handle, uint32_t drops)
+{
+    handle->epoch += 1; /* what is read from now on is told by it from what was read before */
+    lnfq_losses_sample(&handle->losses, drops, handle->epoch);
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        handle->queues[i]->fresh = false;
+    }
+}
+
+/* Whether each queue has had a packet that was read after the sample. */
+static bool
+all_fresh(const lnfq_handle *handle)
+{
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        if (!handle->queues[i]->fresh) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A packet was received while ids may be missing: perhaps it shows that they were lost. Nothing can
+ * be proved where others read the descriptor. */
+static void
+look_for_losses(lnfq_queue *queue, uint64_t epoch)
+{
+    lnfq_handle *handle = queue->handle;
+
+    if (handle->foreign || handle->adopted) {
+        handle->watching = false;
+        return;
+    }
+    if (handle->losses.epoch == 0 || epoch < handle->losses.epoch) {
+        return;
+    }
+    queue->fresh = true;
+    if (all_fresh(handle) && lnfq_losses_explain(&handle->losses)) {
+        handle->watching = false;
+        for (size_t i = 0; i < handle->queue_count; i++) {
+            lnfq_pending_close_gap(&handle->queues[i]->pending);
+        }
+    }
+}
+
+static void
+receive(lnfq_queue *queue, uint32_t id, bool alone)
+{
+    lnfq_handle *handle = queue->handle;
+
+    handle->losses.missing += (uint64_t)lnfq_pending_receive(&queue->pending, id, alone);
+    handle->watching |= queue->pending.gap;
+}
+
 /* ---- whose a message is ---- */
+
+/* What becomes of a message that a loop of the user's own has handed in. */
+enum claim {
+    CLAIM_OURS,
+    CLAIM_OLD,
+    CLAIM_DOUBTFUL, /* most likely an old one */
+};
+
+/* See the head of this file. */
+static enum claim
+judge_foreign(const lnfq_queue *queue, uint32_t id)
+{
+    const struct lnfq_pending *pending = &queue->pending;
+    bool older = pending->seen && !lnfq_pending_newer(id, pending->highest);
+
+    if (queue->silent || (older && pending->missing == 0)) {
+        return CLAIM_OLD;
+    }
+    return queue->fenced && id > queue->received ? CLAIM_DOUBTFUL : CLAIM_OURS;
+}
+
+/* Notes an id, once. Without memory its packet waits until the queue is destroyed, if it is one. */
+static void
+doubts_note(struct lnfq_doubts *doubts, uint32_t id)
+{
+    size_t at = doubts->count;
+
+    if (doubts->count == doubts->capacity) {
+        size_t capacity = doubts->capacity != 0 ? doubts->capacity * 2 : 16;
+        uint32_t *ids = realloc(doubts->ids, capacity * sizeof(*ids));
+
+        if (ids == NULL) {
+            return;
+        }
+        doubts->ids = ids;
+        doubts->capacity = capacity;
+    }
+    while (at > 0 && lnfq_pending_newer(doubts->ids[at - 1], id)) {
+        at -= 1;
+    }
+    if (at == 0 || doubts->ids[at - 1] != id) {
+        memmove(doubts->ids + at + 1, doubts->ids + at, (doubts->count - at) * sizeof(id));
+        doubts->ids[at] = id;
+        doubts->count += 1;
+    }
+}
+
+/* The ids up to the one that was received now exist in this binding: what was handed in with such
+ * an id, and did not come again, may wait in the kernel. */
+static void
+doubts_settle(lnfq_queue *queue, uint32_t received)
+{
+    struct lnfq_doubts *doubts = &queue->doubts;
+    size_t known = 0;
+
+    while (known < doubts->count && !lnfq_pending_newer(doubts->ids[known], received)) {
+        uint32_t id = doubts->ids[known++];
+
+        if (id != received) {
+            receive(queue, id, false);
+            (void)lnfq_handle_post_default(queue->handle, queue, id);
+        }
+    }
+    doubts->count -= known;
+    memmove(doubts->ids, doubts->ids + known, doubts->count * sizeof(doubts->ids[0]));
+}
 
 bool
 lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
@@ -453,18 +610,25 @@ lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
     if (!queue->bound || epoch < queue->born) {
         return false;
     }
-    if (foreign && (queue->silent || queue->fenced)) {
-        bool next = queue->pending.seen ? id == queue->pending.highest + 1
-                                        : queue->predecessor_seen && id == 1;
+    if (foreign && queue->successor) {
+        enum claim claim = judge_foreign(queue, id);
 
-        if (queue->silent || !next) {
-            handle->marker_wanted = true; /* the marker may have been lost in a flood */
+        if (claim != CLAIM_OURS) {
+            /* The marker may have been lost in a flood. */
+            handle->marker_wanted |= queue->silent || queue->fenced;
+            if (claim == CLAIM_DOUBTFUL) {
+                doubts_note(&queue->doubts, id);
+            }
             return false;
         }
-        queue->fenced = false;
     }
-    lnfq_pending_receive(&queue->pending, id,
-                         !handle->exposed && atomic_load(&handle->readers) <= 1);
+    receive(queue, id, !handle->exposed && atomic_load(&handle->readers) <= 1);
+    if (handle->watching) {
+        look_for_losses(queue, epoch);
+    }
+    if (queue->doubts.count > 0 && !queue->fenced) {
+        doubts_settle(queue, id);
+    }
     return true;
 }
 
@@ -844,6 +1008,8 @@ queue_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     Py_XDECREF(queue_cast(self)->callback);
     Py_DECREF(queue_cast(self)->handle);
+    free(queue_cast(self)->batches);
+    free(queue_cast(self)->doubts.ids);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -14,6 +14,9 @@
 
 #define FOR_EVER INT64_MAX
 
+/* When verdicts that could not be sent are tried again during a wait. */
+#define RETRY_NS 10000000
+
 /* Lets its slots go. */
 static void
 batch_clear(lnfq_batch *batch)
@@ -107,26 +110,76 @@ batch_prepare(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
     return 0;
 }
 
+/* Whether one of the datagrams is a report or an answer of the kernel's. */
+static bool
+any_report(const lnfq_batch *batch, int received)
+{
+    for (int i = 0; i < received; i++) {
+        struct nlmsghdr header;
+
+        if (lnfq_inlets_length(batch->inlets, (unsigned int)i) >= sizeof(header)) {
+            memcpy(&header, batch->slots[i]->bytes, sizeof(header));
+            if (header.nlmsg_type == NLMSG_ERROR) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/*
+ * With the lock: the buffer was found empty. So what the kernel had to say of what was sent is in
+ * what was read, unless somebody else may have read it. After an overrun a report may be lost: then
+ * it counts that the capability is there now, which a program seldom has back.
+ */
+static void
+note_empty(lnfq_handle *handle, const lnfq_batch *batch, int received, bool overrun)
+{
+    struct lnfq_outbox *outbox = &handle->outbox;
+
+    if (outbox->unconfirmed && !handle->foreign && !handle->adopted
+        && atomic_load(&handle->readers) <= 1 && !any_report(batch, received)
+        && (!overrun || lnfq_transport_permitted())) {
+        lnfq_outbox_confirm(outbox);
+    }
+}
+
 /* With the lock: receives up to `count` datagrams. Returns how many, or a negative errno; -ERANGE
  * if a queue was configured meanwhile, and its messages may be longer than the slots; -EALREADY if
  * that has set older messages aside. */
 static int
 receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
 {
+    bool counted, overrun = false;
+    uint32_t drops;
     int received;
 
     if (batch->slot_size < atomic_load(&handle->datagram_size)) {
         return -ERANGE;
     }
-    if (handle->backlog != NULL) {
+    if (handle->backlog.count > 0) {
         return -EALREADY;
     }
-    do {
+    for (;;) {
+        /* Before the buffer is found empty: see losses.h. */
+        counted = handle->watching && handle->losses.epoch == 0
+                  && lnfq_transport_drops(handle->fd, &drops);
         received = lnfq_inlets_receive(batch->inlets, handle->fd, count);
-        handle->stats.overruns += received == -ENOBUFS;
-    } while (received == -ENOBUFS);
+        if (received != -ENOBUFS) {
+            break;
+        }
+        handle->stats.overruns += 1;
+        handle->watching = true;
+        overrun = true;
+    }
     handle->stats.receives += received > 0;
     batch->epoch = handle->epoch;
+    if (received < (int)count && (received > 0 || received == -EAGAIN)) {
+        note_empty(handle, batch, received, overrun);
+        if (counted) {
+            lnfq_queue_sample(handle, drops);
+        }
+    }
     return received;
 }
 
@@ -136,7 +189,8 @@ static int
 await(lnfq_handle *handle, int64_t deadline)
 {
     int64_t left = deadline == FOR_EVER ? FOR_EVER : deadline - lnfq_now();
-    struct timespec timeout = {left / LNFQ_SECOND_NS, left % LNFQ_SECOND_NS};
+    int64_t slice = handle->unsent && left > RETRY_NS ? RETRY_NS : left;
+    struct timespec timeout = {slice / LNFQ_SECOND_NS, slice % LNFQ_SECOND_NS};
     struct pollfd pollers[2] = {
         {.fd = handle->fd, .events = POLLIN},
         {.fd = handle->wake_fd, .events = POLLIN},
@@ -144,11 +198,11 @@ await(lnfq_handle *handle, int64_t deadline)
     int ready;
 
     if (left <= 0) {
-        return -EAGAIN;
+        return 0; /* no time to wait is time enough to look */
     }
     handle->waiters += 1;
     lnfq_handle_unlock(handle);
-    ready = ppoll(pollers, 2, deadline == FOR_EVER ? NULL : &timeout, NULL);
+    ready = ppoll(pollers, 2, slice == FOR_EVER ? NULL : &timeout, NULL);
     ready = ready < 0 ? -errno : ready;
     pthread_mutex_lock(&handle->lock);
     handle->waiters -= 1;
@@ -169,6 +223,9 @@ receive_or_await(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int
 
     if (deadline == 0 || !handle->drained) {
         received = receive(handle, batch, count);
+    }
+    if (received == -EAGAIN) {
+        lnfq_handle_resend(handle);
     }
     if (received == -EAGAIN && deadline != 0) {
         received = await(handle, deadline);
@@ -259,7 +316,9 @@ process_until(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t max_packets, in
 {
     Py_ssize_t total = 0;
 
-    lnfq_refusal_tell(handle); /* a configuration call may have read reports */
+    if (lnfq_refusal_tell(handle) < 0) { /* a configuration call may have read reports */
+        return -1;
+    }
     for (;;) {
         bool more;
         Py_ssize_t packets =
@@ -269,7 +328,7 @@ process_until(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t max_packets, in
             return -1;
         }
         total += packets;
-        if (total >= max_packets || (total > 0 && !more)) {
+        if (total >= max_packets || (total > 0 && (!more || lnfq_handle_closed(handle)))) {
             return total;
         }
         if (check_signals(handle) < 0) {

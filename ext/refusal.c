@@ -10,11 +10,20 @@
 #include <errno.h>
 #include <stdlib.h>
 
+static void
+push(lnfq_handle *handle, struct lnfq_refusal *refusal)
+{
+    refusal->next = atomic_load(&handle->refusals);
+    while (!atomic_compare_exchange_weak(&handle->refusals, &refusal->next, refusal)) {
+    }
+}
+
 void
 lnfq_refusal_add(lnfq_handle *handle, const struct lnfq_answer *answer)
 {
     struct lnfq_refusal *refusal;
 
+    handle->stats.verdict_errors += 1;
     if (handle->on_verdict_error == NULL) {
         return;
     }
@@ -23,9 +32,7 @@ lnfq_refusal_add(lnfq_handle *handle, const struct lnfq_answer *answer)
         return; /* it is counted all the same */
     }
     refusal->answer = *answer;
-    refusal->next = atomic_load(&handle->refusals);
-    while (!atomic_compare_exchange_weak(&handle->refusals, &refusal->next, refusal)) {
-    }
+    push(handle, refusal);
 }
 
 /* All of them, oldest first; the caller frees them. */
@@ -56,6 +63,9 @@ explain(int error)
                "whose verdicts were sent with it";
     case ENODEV:
         return "the kernel has no such queue any more";
+    case EMSGSIZE:
+        return "its payload does not fit in the socket's send buffer (SO_SNDBUF); the packet has "
+               "had its queue's default verdict";
     default:
         return "";
     }
@@ -95,35 +105,62 @@ get_hook(lnfq_handle *handle)
     return hook;
 }
 
-static void
+/* 0, or -1 with an exception that leaves. */
+static int
 tell(lnfq_handle *handle, const struct lnfq_answer *answer)
 {
     PyObject *hook = get_hook(handle);
     PyObject *arguments, *result;
+    int told = 0;
 
     if (hook == NULL) {
-        return;
+        return 0;
     }
     arguments = make_arguments(answer);
     result = arguments ? PyObject_Call(hook, arguments, NULL) : NULL;
     if (result == NULL) {
-        PyErr_WriteUnraisable(hook);
+        told = lnfq_error_tell(hook);
     }
     Py_XDECREF(result);
     Py_XDECREF(arguments);
     Py_DECREF(hook);
+    return told;
 }
 
-void
+/* Those that were not told, oldest first, go back; what has been refused meanwhile is newer. */
+static void
+put_back(lnfq_handle *handle, struct lnfq_refusal *oldest)
+{
+    struct lnfq_refusal *newer = take_all(handle);
+    struct lnfq_refusal **end = &oldest;
+
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = newer;
+    while (oldest != NULL) {
+        struct lnfq_refusal *next = oldest->next;
+
+        push(handle, oldest);
+        oldest = next;
+    }
+}
+
+int
 lnfq_refusal_tell(lnfq_handle *handle)
 {
     struct lnfq_refusal *refusal = atomic_load(&handle->refusals) != NULL ? take_all(handle) : NULL;
+    int told = 0;
 
-    while (refusal != NULL) {
+    while (told == 0 && refusal != NULL) {
         struct lnfq_refusal *next = refusal->next;
 
-        tell(handle, &refusal->answer);
+        told = tell(handle, &refusal->answer);
         free(refusal);
         refusal = next;
     }
+    if (refusal != NULL) {
+        put_back(handle, refusal);
+    }
+    return told;
 }

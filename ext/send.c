@@ -4,50 +4,125 @@
  */
 #include "nfq.h"
 
+#include <errno.h>
+
 int
 lnfq_handle_post(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
                  const struct lnfq_verdict *verdict)
 {
-    bool batch = lnfq_pending_answer(&queue->pending, id);
-    int error = lnfq_outbox_add(&handle->outbox, queue->number, id, verdict, batch);
+    struct lnfq_outbox *outbox = &handle->outbox;
+    int error = lnfq_pending_post(&queue->pending, outbox, queue->number, id, verdict);
 
     if (error != 0) {
         /* There is room for one once the others are gone. */
         (void)lnfq_handle_send(handle);
-        error = lnfq_outbox_add(&handle->outbox, queue->number, id, verdict, batch);
+        error = lnfq_pending_post(&queue->pending, outbox, queue->number, id, verdict);
     }
-    if (error != 0) {
-        queue->pending.outstanding += 1;
-        return error;
-    }
-    handle->stats.verdicts += 1;
-    return 0;
+    handle->stats.verdicts += error == 0;
+    return error;
 }
 
 int
-lnfq_handle_post_batch(lnfq_handle *handle, const lnfq_queue *queue, uint32_t up_to,
+lnfq_handle_post_batch(lnfq_handle *handle, lnfq_queue *queue, uint64_t count, uint32_t up_to,
                        const struct lnfq_verdict *verdict)
 {
-    int error = lnfq_outbox_add_batch(&handle->outbox, queue->number, up_to, verdict);
+    struct lnfq_outbox *outbox = &handle->outbox;
+    int error =
+        lnfq_pending_post_batch(&queue->pending, outbox, queue->number, count, up_to, verdict);
 
     if (error != 0) {
         (void)lnfq_handle_send(handle);
-        error = lnfq_outbox_add_batch(&handle->outbox, queue->number, up_to, verdict);
+        error =
+            lnfq_pending_post_batch(&queue->pending, outbox, queue->number, count, up_to, verdict);
+    }
+    handle->stats.verdicts += error == 0 ? count : 0;
+    return error;
+}
+
+/* Sends a verdict past the outbox. It may overtake what is in there: no batch verdict in there is
+ * about its packet, which is outstanding. Returns 0 or an errno. */
+static int
+send_past(lnfq_handle *handle, lnfq_queue *queue, uint32_t id, const struct lnfq_verdict *verdict)
+{
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_VERDICT_SIZE_MAX];
+    size_t size = lnfq_verdict_put(bytes, queue->number, id, verdict);
+    int error = lnfq_transport_send(handle->fd, bytes, size);
+
+    if (error == 0) {
+        lnfq_pending_answer(&queue->pending, id);
+        handle->outbox.unconfirmed |= handle->outbox.refusable;
+        handle->stats.sends += 1;
+        handle->stats.verdicts += 1;
     }
     return error;
 }
 
 int
+lnfq_handle_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id)
+{
+    const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
+    int error = handle->held ? send_past(handle, queue, id, &verdict) : ENOMEM;
+
+    if (error != 0) {
+        error = lnfq_handle_post(handle, queue, id, &verdict);
+    }
+    if (error != 0) {
+        error = send_past(handle, queue, id, &verdict);
+    }
+    queue->pending.stranded |= error != 0;
+    handle->stats.defaulted += 1;
+    return error;
+}
+
+/* The first verdict in the outbox is too large for the socket: its packet gets the default of its
+ * queue, which `leaving` is where that is being unbound. False if it can't be any smaller. */
+static bool
+replace_first(lnfq_handle *handle)
+{
+    struct lnfq_answer refusal = {
+        .error = EMSGSIZE,
+        .type = (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT,
+        .named = true,
+    };
+    lnfq_queue *queue;
+
+    lnfq_outbox_first(&handle->outbox, &refusal.queue, &refusal.id);
+    refusal.seq = refusal.id;
+    queue = lnfq_handle_find(handle, refusal.queue);
+    queue = queue != NULL ? queue : handle->leaving;
+    if (!lnfq_outbox_replace(&handle->outbox, atomic_load(&queue->default_verdict))) {
+        return false;
+    }
+    lnfq_refusal_add(handle, &refusal);
+    handle->stats.defaulted += 1;
+    handle->replaced = true;
+    return true;
+}
+
+int
 lnfq_handle_send(lnfq_handle *handle)
 {
+    struct lnfq_outbox *outbox = &handle->outbox;
+    int error = 0;
+
     handle->held = false;
-    return handle->closed ? 0 : lnfq_outbox_send(&handle->outbox, handle->fd, &handle->stats.sends);
+    if (outbox->used == 0 || handle->closed) {
+        handle->unsent = false;
+        return 0;
+    }
+    outbox->ask = atomic_load(&handle->readers) > 1;
+    do {
+        error = lnfq_outbox_send(outbox, handle->fd, &handle->stats.sends);
+    } while (error == EMSGSIZE && replace_first(handle));
+    handle->unsent = error != 0;
+    return error;
 }
 
 int
 lnfq_handle_flush(lnfq_handle *handle, const char *call)
 {
     PyThreadState *thread;
+    bool replaced;
     int error;
 
     if (lnfq_handle_check_forked(handle, call) < 0) {
@@ -63,12 +138,14 @@ lnfq_handle_flush(lnfq_handle *handle, const char *call)
     if (handle->marker_wanted && !handle->closed) {
         (void)lnfq_config_mark(handle);
     }
+    replaced = handle->replaced;
+    handle->replaced = false;
     lnfq_handle_leave(handle, thread);
     if (error != 0) {
         lnfq_error_raise(error, "", "%s: sending verdicts", call);
         return -1;
     }
-    return 0;
+    return replaced ? lnfq_refusal_tell(handle) : 0;
 }
 
 int
@@ -87,6 +164,5 @@ lnfq_handle_send_or_hold(lnfq_handle *handle, const char *call)
     if (!hold) {
         return lnfq_handle_flush(handle, call);
     }
-    lnfq_hook_call(hook);
-    return 0;
+    return lnfq_hook_call(hook);
 }

@@ -7,9 +7,13 @@
 #include "transport.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* One datagram's place; the headers are in an array of their own. */
 struct inlet {
@@ -125,7 +129,24 @@ lnfq_transport_send_pieces(int fd, struct iovec *pieces, size_t count)
 }
 
 bool
-lnfq_transport_transient(int error)
+lnfq_transport_drops(int fd, uint32_t *drops)
 {
-    return error == EAGAIN || error == ENOBUFS || error == ENOMEM;
+    uint32_t memory[SK_MEMINFO_VARS];
+    socklen_t size = sizeof(memory);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &size) < 0 || size < sizeof(memory)) {
+        return false;
+    }
+    *drops = memory[SK_MEMINFO_DROPS];
+    return true;
+}
+
+bool
+lnfq_transport_permitted(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+
+    return syscall(SYS_capget, &header, sets) == 0
+           && (sets[CAP_TO_INDEX(CAP_NET_ADMIN)].effective & CAP_TO_MASK(CAP_NET_ADMIN)) != 0;
 }

@@ -49,7 +49,10 @@ int lnfq_transport_send(int fd, const void *bytes, size_t size);
 /* The same from several pieces. */
 int lnfq_transport_send_pieces(int fd, struct iovec *pieces, size_t count);
 
-/* Whether the same call may succeed later: memory or a full peer, not a refusal. */
-bool lnfq_transport_transient(int error);
+/* How many messages the kernel could not put in the receive buffer; false where it does not say. */
+bool lnfq_transport_drops(int fd, uint32_t *drops);
+
+/* Whether the calling thread has CAP_NET_ADMIN, without which the kernel refuses what it sends. */
+bool lnfq_transport_permitted(void);
 
 #endif

@@ -3,27 +3,129 @@
  * The batch verdicts that users ask for, by set_verdict_batch (those that stand for several equal
  * verdicts are pending.c's). The kernel gives the verdict to all packets of the queue up to an id;
  * here they are marked as executed: kept ones, those whose callbacks run, and, when they are
- * dispatched, those that another reader held meanwhile. Everything here runs with the handle's
- * lock.
+ * dispatched, those that another reader held meanwhile. Where the kernel may keep a packet whose own
+ * verdict it has refused, a batch verdict would release that too: then each gets a verdict of its
+ * own. Everything here runs with the handle's lock.
  */
 #include "nfq.h"
 
-/* A later id can only have wrapped around. */
-#define BATCH_REACH (UINT32_MAX >> 2)
+#include <errno.h>
+#include <stdlib.h>
+
+/* A reader that holds a message while so many newer ones are dispatched has forgotten it. */
+#define BATCH_REACH (UINT32_MAX >> 16)
+
+/* One batch verdict, over the ids behind those of the one before. */
+struct batch {
+    uint32_t up_to;
+    bool singly; /* the kernel was not told: each packet gets it when it is dispatched */
+    struct lnfq_verdict verdict;
+};
+
+/* Those that other readers may hold packets of; oldest first, their ids ascend. */
+struct lnfq_batches {
+    size_t count, capacity;
+    struct batch entries[];
+};
+
+static void
+forget_oldest(struct lnfq_batches *batches, size_t count)
+{
+    batches->count -= count;
+    memmove(batches->entries, batches->entries + count, batches->count * sizeof(batches->entries[0]));
+}
+
+/* Forgets those that nobody can hold packets of any more. */
+static void
+prune(lnfq_queue *queue)
+{
+    struct lnfq_batches *batches = queue->batches;
+    size_t old = 0;
+
+    if (!queue->pending.gap) {
+        batches->count = 0;
+        return;
+    }
+    while (old < batches->count
+           && queue->pending.highest - batches->entries[old].up_to > BATCH_REACH) {
+        old += 1;
+    }
+    if (old > 0) {
+        forget_oldest(batches, old);
+    }
+}
+
+/* Room for one more. Returns 0 or ENOMEM. */
+static int
+reserve(lnfq_queue *queue)
+{
+    struct lnfq_batches *batches = queue->batches;
+    size_t capacity = batches != NULL ? batches->capacity * 2 : 4;
+
+    if (batches != NULL) {
+        prune(queue);
+    }
+    if (batches != NULL && batches->count < batches->capacity) {
+        return 0;
+    }
+    batches = realloc(batches, sizeof(*batches) + capacity * sizeof(batches->entries[0]));
+    if (batches == NULL) {
+        return ENOMEM;
+    }
+    if (queue->batches == NULL) {
+        batches->count = 0;
+    }
+    batches->capacity = capacity;
+    queue->batches = batches;
+    return 0;
+}
+
+static void
+note(lnfq_queue *queue, uint32_t up_to, bool singly, const struct lnfq_verdict *verdict)
+{
+    struct lnfq_batches *batches = queue->batches;
+
+    if (batches->count == 0
+        || lnfq_pending_newer(up_to, batches->entries[batches->count - 1].up_to)) {
+        batches->entries[batches->count++] = (struct batch){up_to, singly, *verdict};
+    }
+}
+
+/* The batch verdict that a packet had while another reader held it; NULL if none. */
+static const struct batch *
+find(const struct lnfq_batches *batches, uint32_t id)
+{
+    size_t at = batches->count;
+
+    if (at == 0 || lnfq_pending_newer(id, batches->entries[at - 1].up_to)) {
+        return NULL;
+    }
+    while (at > 0 && !lnfq_pending_newer(id, batches->entries[at - 1].up_to)) {
+        at -= 1;
+    }
+    return &batches->entries[at];
+}
 
 bool
-lnfq_queue_covers(lnfq_queue *queue, uint32_t id)
+lnfq_queue_covers(lnfq_queue *queue, uint32_t id, uint32_t *verdict)
 {
-    if (!queue->batched) {
+    const struct batch *batch;
+
+    if (queue->batches == NULL || queue->batches->count == 0) {
         return false;
     }
-    if (!lnfq_pending_newer(id, queue->batch_up_to)) {
-        queue->pending.outstanding -= 1;
-        queue->handle->stats.verdicts += 1;
-        return true;
+    prune(queue);
+    batch = find(queue->batches, id);
+    if (batch == NULL) {
+        return false;
     }
-    queue->batched = id - queue->batch_up_to < BATCH_REACH;
-    return false;
+    *verdict = batch->verdict.verdict;
+    if (batch->singly) {
+        return lnfq_handle_post(queue->handle, queue, id, &batch->verdict) == 0;
+    }
+    queue->pending.outstanding -= 1;
+    queue->handle->stats.verdicts += 1;
+    return true;
 }
 
 /* Whether a packet whose callback runs has no verdict yet, and no newer id. */
@@ -33,45 +135,50 @@ active_waits(const lnfq_packet *packet, uint32_t up_to)
     return packet->state == LNFQ_PACKET_ACTIVE && !lnfq_pending_newer(packet->index.id, up_to);
 }
 
-/* Whether a packet that was dispatched waits for its verdict and has no newer id. */
-static bool
-any_waits(const lnfq_queue *queue, uint32_t up_to)
-{
-    for (const struct lnfq_kept *kept = queue->kept; kept != NULL; kept = kept->next) {
-        if (!lnfq_pending_newer(kept->id, up_to)) {
-            return true;
-        }
-    }
-    for (const lnfq_packet *packet = queue->active; packet != NULL; packet = packet->active_next) {
-        if (active_waits(packet, up_to)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The packets that a batch verdict is about have had theirs. Returns how many. */
+/* How many packets that were dispatched wait for their verdict and have no newer id. */
 static uint64_t
-cover_waiting(lnfq_queue *queue, uint32_t up_to, uint32_t verdict)
+count_waiting(const lnfq_queue *queue, uint32_t up_to)
 {
     uint64_t count = 0;
 
-    for (struct lnfq_kept *kept = queue->kept, *next; kept != NULL; kept = next) {
-        next = kept->next;
-        if (!lnfq_pending_newer(kept->id, up_to)) {
-            kept->covered = true;
-            kept->verdict = verdict;
-            lnfq_kept_remove(kept);
-            count += 1;
-        }
+    for (const struct lnfq_kept *kept = queue->kept;
+         kept != NULL && !lnfq_pending_newer(kept->id, up_to); kept = kept->next) {
+        count += 1;
     }
-    for (lnfq_packet *packet = queue->active; packet != NULL; packet = packet->active_next) {
-        if (active_waits(packet, up_to)) {
-            lnfq_packet_cover(packet, verdict);
-            count += 1;
-        }
+    for (const lnfq_packet *packet = queue->active; packet != NULL; packet = packet->active_next) {
+        count += active_waits(packet, up_to);
     }
     return count;
+}
+
+/* The packets that it is about have had their verdict; each gets it by itself where `singly`.
+ * Returns 0 or ENOMEM: then the rest still waits. */
+static int
+cover_waiting(lnfq_queue *queue, uint32_t up_to, bool singly, const struct lnfq_verdict *verdict)
+{
+    lnfq_handle *handle = queue->handle;
+    int error = 0;
+
+    while (error == 0 && queue->kept != NULL && !lnfq_pending_newer(queue->kept->id, up_to)) {
+        struct lnfq_kept *kept = queue->kept;
+
+        error = singly ? lnfq_handle_post(handle, queue, kept->id, verdict) : 0;
+        if (error == 0) {
+            kept->covered = true;
+            kept->verdict = verdict->verdict;
+            lnfq_kept_remove(queue, kept);
+        }
+    }
+    for (lnfq_packet *packet = queue->active; error == 0 && packet != NULL;
+         packet = packet->active_next) {
+        if (active_waits(packet, up_to)) {
+            error = singly ? lnfq_handle_post(handle, queue, packet->index.id, verdict) : 0;
+            if (error == 0) {
+                lnfq_packet_cover(packet, verdict->verdict);
+            }
+        }
+    }
+    return error;
 }
 
 int
@@ -79,27 +186,27 @@ lnfq_queue_give_batch(lnfq_queue *queue, uint32_t up_to, const struct lnfq_verdi
                       bool *any)
 {
     lnfq_handle *handle = queue->handle;
+    bool singly = !lnfq_pending_batchable(&queue->pending, &handle->outbox);
     uint64_t count;
-    int error;
+    int error = 0;
 
     if (lnfq_pending_newer(up_to, queue->pending.highest)) {
         up_to = queue->pending.highest;
     }
-    *any = any_waits(queue, up_to);
-    if (!*any) {
+    count = count_waiting(queue, up_to);
+    *any = count > 0;
+    if (count == 0) {
         return 0;
     }
-    error = lnfq_handle_post_batch(handle, queue, up_to, verdict);
-    if (error != 0) {
-        return error;
+    error = queue->pending.gap ? reserve(queue) : 0;
+    if (error == 0 && !singly) {
+        error = lnfq_handle_post_batch(handle, queue, count, up_to, verdict);
     }
-    count = cover_waiting(queue, up_to, verdict->verdict);
-    lnfq_pending_answer_batch(&queue->pending, count, up_to);
-    handle->stats.verdicts += count;
-    if (!queue->batched || lnfq_pending_newer(up_to, queue->batch_up_to)) {
-        queue->batched = true;
-        queue->batch_up_to = up_to;
-        queue->batch_verdict = verdict->verdict;
+    if (error == 0) {
+        error = cover_waiting(queue, up_to, singly, verdict);
     }
-    return 0;
+    if (error == 0 && queue->pending.gap) {
+        note(queue, up_to, singly, verdict);
+    }
+    return error;
 }

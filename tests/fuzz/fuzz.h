@@ -15,8 +15,26 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/*
+ * What the linker puts in the place of some functions (--wrap), so that a target can have them fail;
+ * here is what it gets that defines none of its own.
+ */
+void *__real_malloc(size_t size);
+void *__real_realloc(void *bytes, size_t size);
+ssize_t __real_send(int fd, const void *bytes, size_t size, int flags);
+ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
+bool __real_lnfq_transport_permitted(void);
+
+void *__wrap_malloc(size_t size);
+void *__wrap_realloc(void *bytes, size_t size);
+ssize_t __wrap_send(int fd, const void *bytes, size_t size, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+bool __wrap_lnfq_transport_permitted(void);
 
 /* A macro, so that the report names the promise that was broken, and its line. */
 #define require(condition) \

@@ -2,9 +2,9 @@
 /*
  * libFuzzer target: the verdicts that go into an outbox come out on the wire, each once, in their
  * order, with all that they carry and nothing else; a batch verdict stands for exactly the equal
- * ones in a row that said so, and for as many of them as there are. What could not be sent for the
- * moment stays, what was refused or is forgotten goes, and the owner of a payload is let go once,
- * and not before that.
+ * ones in a row that said so, and for as many of them as there are. What could not be sent stays,
+ * what is too large for the socket is replaced by a plain verdict, what is forgotten goes, and the
+ * owner of a payload is let go once, and not before that.
  */
 #include "outbox.h"
 
@@ -26,6 +26,7 @@
 #define DATAGRAM_MAX (1 << 18)
 #define SEND_RESERVE 32 /* of the send buffer, which the kernel keeps for itself */
 #define FILLING 1       /* the size of datagrams that only take room */
+#define REPLACEMENT NF_STOP
 
 /* A verdict that was put in. */
 struct record {
@@ -36,6 +37,7 @@ struct record {
     bool joins;     /* one message stands for it and for what was put in right before */
     bool waits;     /* in the outbox */
     bool owns;      /* a payload, whose owner has not been let go */
+    bool replaced;  /* by a plain verdict */
     bool plain;     /* it has neither payload nor options */
     struct lnfq_verdict verdict;
     struct lnfq_options options;
@@ -304,7 +306,7 @@ receive_all(struct model *model)
 
 /* ---- what happens to it ---- */
 
-/* Owners that are let go had their payloads sent or thrown away, and nobody else's are left. */
+/* Owners that are let go had their payloads sent or replaced, and nobody else's are left. */
 static void
 check_done(struct model *model)
 {
@@ -314,13 +316,14 @@ check_done(struct model *model)
         struct lnfq_enclosure *next = done->next;
         struct record *record = done->owner;
 
-        require(record->owns && !record->waits);
+        require(record->owns && (!record->waits || record->replaced));
         record->owns = false;
         free(done);
         done = next;
     }
     for (unsigned int i = 0; i < model->count; i++) {
-        require(!model->records[i].owns || model->records[i].waits);
+        require(!model->records[i].owns
+                || (model->records[i].waits && !model->records[i].replaced));
     }
     if (next_record(model, model->records) == NULL) {
         model->count = 0;
@@ -336,21 +339,41 @@ drop_all(struct model *model)
     }
 }
 
+/* The first verdict is too large. */
+static void
+replace_first(struct model *model)
+{
+    struct record *record = next_record(model, model->records);
+    uint16_t queue;
+    uint32_t id;
+
+    require(record != NULL && record->owns);
+    lnfq_outbox_first(&model->outbox, &queue, &id);
+    require(queue == record->queue && id == record->id);
+    require(lnfq_outbox_find(&model->outbox, queue, &id) && id == record->id);
+    require(lnfq_outbox_replace(&model->outbox, REPLACEMENT));
+    require(!lnfq_outbox_replace(&model->outbox, REPLACEMENT));
+    record->verdict = (struct lnfq_verdict){.verdict = REPLACEMENT};
+    record->options = (struct lnfq_options){0};
+    record->replaced = true;
+}
+
 static void
 send_all(struct model *model)
 {
-    int error = lnfq_outbox_send(&model->outbox, model->here, &model->sends);
+    int error;
 
-    model->broken = true;
-    receive_all(model);
-    require(model->sends == model->datagrams);
-    if (error == 0) {
-        require(next_record(model, model->records) == NULL);
-    }
-    else if (!lnfq_transport_transient(error)) {
-        require(error == EMSGSIZE);
-        drop_all(model);
-    }
+    do {
+        error = lnfq_outbox_send(&model->outbox, model->here, &model->sends);
+        model->broken = true;
+        receive_all(model);
+        require(model->sends == model->datagrams);
+        if (error == EMSGSIZE) {
+            replace_first(model);
+        }
+    } while (error == EMSGSIZE);
+    require(error == 0 || error == EAGAIN);
+    require((next_record(model, model->records) == NULL) == (error == 0));
     require((next_record(model, model->records) == NULL) == (model->outbox.used == 0));
     check_done(model);
 }

@@ -1,20 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * libFuzzer target: whoever reads the descriptor, in whatever order what they have read is handed
- * in and answered, a batch verdict is never called safe while an id that it covers has no verdict
- * or is in somebody's hands.
+ * in and answered, and whichever allocation or sending fails, the kernel never gives a packet
+ * another verdict than its own; its default where its own could not leave.
  *
  * The bytes play the kernel, three readers that dispatch what they have read in its order, as
  * calls of `process` do, and a stranger who has the descriptor, who hands in what he likes, when he
- * likes, as often as he likes.
+ * likes, as often as he likes. They decide which packets the kernel loses, which allocations fail,
+ * which sendings do, and when CAP_NET_ADMIN is gone, without which the kernel refuses a datagram.
  */
+#include "losses.h"
 #include "pending.h"
 
-#include "fuzz.h"
+#include <errno.h>
+#include <netinet/in.h> /* before the kernel's, which then leaves it its names */
 
+#include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink_queue.h>
+#include <sys/socket.h>
+
+#include "fuzz.h"
+#include "message.h"
+#include "transport.h"
+
+#define QUEUE 7
 #define IDS 200
 #define READERS 3
 #define HOLDS_MAX 16
+#define DEFAULT NF_STOP
+#define VERDICTS 2 /* NF_DROP and NF_ACCEPT */
+#define PAYLOAD_MAX 20000
 
 enum place {
     UNBORN,   /* the kernel has not queued it yet */
@@ -25,114 +40,369 @@ enum place {
     ANSWERED,
 };
 
+struct packet {
+    enum place place;
+    unsigned int unanswered; /* one that is handed in twice waits for two verdicts */
+    unsigned int given;      /* its verdict, as a bit; several, if it was handed in twice */
+    bool given_up;           /* that could not leave: its default may take its place */
+    bool released;           /* the kernel has executed a verdict */
+};
+
 struct reader {
     unsigned int holds[HOLDS_MAX];
     unsigned int first;
     unsigned int count;
+    uint64_t epoch;
+    bool report; /* it has read that a verdict was refused */
 };
 
-struct model {
+static struct model {
     struct lnfq_pending pending;
+    struct lnfq_outbox outbox;
+    struct lnfq_losses losses;
     uint32_t base; /* the id of place 0 */
     unsigned int next;
-    bool exposed; /* there may be a stranger */
-    enum place places[IDS];
-    unsigned int unanswered[IDS]; /* a packet that is handed in twice waits for two verdicts */
+    bool exposed;  /* there may be a stranger */
+    bool foreign;  /* he has handed in a packet */
+    bool watching; /* as a handle does */
+    bool fresh;
+    uint64_t epoch;
+    uint32_t drops;
+    struct packet packets[IDS];
     struct reader readers[READERS];
-};
 
-static void
-receive(struct model *model, unsigned int at, bool alone)
+    bool capable;
+    bool report;               /* in the receive buffer */
+    unsigned int send_fails;   /* so many sendings fail */
+    int send_error;            /* with that */
+    size_t limit;              /* of a datagram */
+    unsigned int memory_fails; /* so many allocations fail */
+    uint64_t sends;
+} model;
+
+static const unsigned char content[PAYLOAD_MAX];
+
+/* ---- what fails ---- */
+
+void *
+__wrap_malloc(size_t size)
 {
-    model->unanswered[at] += 1;
-    if (model->places[at] != ANSWERED) {
-        model->places[at] = RECEIVED;
+    if (model.memory_fails > 0) {
+        model.memory_fails -= 1;
+        return NULL;
     }
-    lnfq_pending_receive(&model->pending, model->base + at, alone);
+    return __real_malloc(size);
 }
 
-/* Nobody but this one reads, has what it has not dispatched, or can. */
-static bool
-alone(const struct model *model, const struct reader *reader)
+void *
+__wrap_realloc(void *bytes, size_t size)
 {
-    for (int i = 0; i < READERS; i++) {
-        if (&model->readers[i] != reader && model->readers[i].count > 0) {
-            return false;
-        }
+    if (model.memory_fails > 0) {
+        model.memory_fails -= 1;
+        return NULL;
     }
-    return !model->exposed;
+    return __real_realloc(bytes, size);
 }
 
-/* Some packets come; bits say which of them are lost. A reader reads again once it has dispatched
- * everything. */
-static void
-reader_read(struct model *model, struct reader *reader, unsigned int count, unsigned int lost)
+bool
+__wrap_lnfq_transport_permitted(void)
 {
-    if (reader->count > 0) {
-        return;
-    }
-    reader->first = 0;
-    for (unsigned int i = 0; i < count && i < HOLDS_MAX && model->next < IDS; i++) {
-        if ((lost >> (i % 8)) & 1) {
-            model->places[model->next] = LOST;
-        }
-        else {
-            model->places[model->next] = READ;
-            reader->holds[reader->count++] = model->next;
-        }
-        model->next += 1;
-    }
+    return model.capable;
 }
 
-static void
-reader_dispatch(struct model *model, struct reader *reader)
-{
-    if (reader->count > 0) {
-        reader->count -= 1;
-        receive(model, reader->holds[reader->first++], alone(model, reader));
-    }
-}
-
-static void
-stranger_read(struct model *model)
-{
-    model->exposed = true;
-    if (model->next < IDS) {
-        model->places[model->next++] = STRANGE;
-    }
-}
-
-static void
-stranger_hand_in(struct model *model, unsigned int at)
-{
-    if (model->exposed && model->places[at] >= STRANGE) {
-        receive(model, at, false);
-    }
-}
+/* ---- the kernel ---- */
 
 /* The promise. */
 static void
-check_batch(const struct model *model, unsigned int up_to)
+release(struct packet *packet, uint32_t verdict)
 {
-    for (unsigned int at = 0; at <= up_to; at++) {
-        require(model->places[at] == LOST
-                || (model->places[at] == ANSWERED && model->unanswered[at] == 0));
+    if (packet->place == UNBORN || packet->place == LOST || packet->released) {
+        return;
+    }
+    require(packet->place == ANSWERED);
+    require((packet->given >> verdict) & 1 || (verdict == DEFAULT && packet->given_up));
+    packet->released = true;
+}
+
+static void
+execute(const struct nlmsghdr *message)
+{
+    const struct nlattr *attributes[ATTRIBUTES];
+    const struct nfqnl_msg_verdict_hdr *header;
+    uint32_t up_to, from;
+
+    read_attributes((const unsigned char *)message + NLMSG_HDRLEN + sizeof(struct nfgenmsg),
+                    message->nlmsg_len - NLMSG_HDRLEN - sizeof(struct nfgenmsg), attributes);
+    require(attributes[NFQA_VERDICT_HDR] != NULL);
+    header = mnl_attr_get_payload(attributes[NFQA_VERDICT_HDR]);
+    up_to = ntohl(header->id) - model.base;
+    from = (message->nlmsg_type & 0xff) == NFQNL_MSG_VERDICT_BATCH ? 0 : up_to;
+    for (uint32_t at = from; at <= up_to && at < model.next; at++) {
+        release(&model.packets[at], ntohl(header->verdict));
+    }
+}
+
+/* Takes one datagram. */
+static ssize_t
+kernel_take(unsigned char *bytes, size_t size)
+{
+    if (model.send_fails > 0) {
+        model.send_fails -= 1;
+        errno = model.send_error;
+        return -1;
+    }
+    if (size > model.limit) {
+        errno = EMSGSIZE;
+        return -1;
+    }
+    if (!model.capable) {
+        model.report = true;
+        return (ssize_t)size;
+    }
+    for (size_t at = 0; at < size;) {
+        const struct nlmsghdr *message = (const struct nlmsghdr *)(void *)(bytes + at);
+
+        require(size - at >= NLMSG_HDRLEN && message->nlmsg_len <= size - at);
+        execute(message);
+        at += NLMSG_ALIGN(message->nlmsg_len);
+    }
+    return (ssize_t)size;
+}
+
+ssize_t
+__wrap_send(int fd, const void *bytes, size_t size, int flags)
+{
+    _Alignas(struct nlmsghdr) static unsigned char datagram[1 << 18];
+
+    (void)fd;
+    (void)flags;
+    require(size <= sizeof(datagram));
+    memcpy(datagram, bytes, size);
+    return kernel_take(datagram, size);
+}
+
+ssize_t
+__wrap_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    _Alignas(struct nlmsghdr) static unsigned char datagram[1 << 18];
+    size_t size = 0;
+
+    (void)fd;
+    (void)flags;
+    for (size_t i = 0; i < message->msg_iovlen; i++) {
+        require(size + message->msg_iov[i].iov_len <= sizeof(datagram));
+        memcpy(datagram + size, message->msg_iov[i].iov_base, message->msg_iov[i].iov_len);
+        size += message->msg_iov[i].iov_len;
+    }
+    return kernel_take(datagram, size);
+}
+
+/* ---- receiving ---- */
+
+/* Nobody but this one reads, has what it has not dispatched, or can. */
+static bool
+alone(const struct reader *reader)
+{
+    for (int i = 0; i < READERS; i++) {
+        if (&model.readers[i] != reader && model.readers[i].count > 0) {
+            return false;
+        }
+    }
+    return !model.exposed;
+}
+
+static void
+receive(unsigned int at, bool is_alone, uint64_t epoch)
+{
+    struct packet *packet = &model.packets[at];
+
+    packet->unanswered += 1;
+    if (packet->place != ANSWERED) {
+        packet->place = RECEIVED;
+    }
+    model.losses.missing +=
+        (uint64_t)lnfq_pending_receive(&model.pending, model.base + at, is_alone);
+    model.watching |= model.pending.gap;
+    if (model.foreign) {
+        model.watching = false;
+    }
+    else if (model.watching && model.losses.epoch != 0 && epoch >= model.losses.epoch
+             && lnfq_losses_explain(&model.losses)) {
+        model.watching = false;
+        lnfq_pending_close_gap(&model.pending);
+    }
+}
+
+/* As a handle does when it finds the buffer empty. */
+static void
+found_empty(struct reader *reader, uint32_t drops, bool overrun)
+{
+    model.watching |= overrun;
+    if (model.outbox.unconfirmed && !model.foreign && !reader->report) {
+        bool others = false;
+
+        for (int i = 0; i < READERS; i++) {
+            others |= &model.readers[i] != reader && model.readers[i].count > 0;
+            others |= model.readers[i].report;
+        }
+        if (!others) {
+            lnfq_outbox_confirm(&model.outbox);
+        }
+    }
+    if (model.watching && model.losses.epoch == 0) {
+        model.epoch += 1;
+        lnfq_losses_sample(&model.losses, drops, model.epoch);
+    }
+}
+
+/* Some packets come; bits say which of them are lost. A reader reads again once it has dispatched
+ * everything. It counts the drops before it reads, perhaps before the last ones. */
+static void
+reader_read(struct reader *reader, unsigned int count, unsigned int lost, bool early)
+{
+    uint32_t drops = model.drops;
+
+    if (reader->count > 0 || reader->report) {
+        return;
+    }
+    reader->first = 0;
+    reader->epoch = model.epoch;
+    for (unsigned int i = 0; i < count && i < HOLDS_MAX && model.next < IDS; i++) {
+        if ((lost >> (i % 8)) & 1) {
+            model.packets[model.next].place = LOST;
+            model.drops += 1;
+        }
+        else {
+            model.packets[model.next].place = READ;
+            reader->holds[reader->count++] = model.next;
+        }
+        model.next += 1;
+    }
+    reader->report = model.report;
+    model.report = false;
+    found_empty(reader, early ? drops : model.drops, model.drops != drops);
+}
+
+static void
+reader_dispatch(struct reader *reader)
+{
+    if (reader->count > 0) {
+        reader->count -= 1;
+        receive(reader->holds[reader->first++], alone(reader), reader->epoch);
+    }
+    else if (reader->report) {
+        reader->report = false;
+        model.pending.stranded = true;
+    }
+}
+
+static void
+stranger_read(void)
+{
+    model.exposed = true;
+    if (model.next < IDS) {
+        model.packets[model.next++].place = STRANGE;
+    }
+}
+
+static void
+stranger_hand_in(unsigned int at)
+{
+    if (model.exposed && model.packets[at].place >= STRANGE) {
+        model.foreign = true;
+        receive(at, false, model.epoch);
+    }
+}
+
+/* A request whose answer gets lost, or not. */
+static void
+ask(bool lost)
+{
+    lnfq_losses_ask(&model.losses);
+    if (lost) {
+        model.drops += 1;
+    }
+    else {
+        lnfq_losses_answer(&model.losses);
+    }
+}
+
+/* ---- answering ---- */
+
+static void
+flush(void)
+{
+    int error;
+
+    do {
+        error = lnfq_outbox_send(&model.outbox, -1, &model.sends);
+        if (error == EMSGSIZE) {
+            uint16_t queue;
+            uint32_t id;
+
+            lnfq_outbox_first(&model.outbox, &queue, &id);
+            require(queue == QUEUE && id - model.base < IDS);
+            model.packets[id - model.base].given_up = true;
+            require(lnfq_outbox_replace(&model.outbox, DEFAULT));
+        }
+    } while (error == EMSGSIZE);
+    require(error != 0 || model.outbox.used == 0);
+    for (struct lnfq_enclosure *done = lnfq_outbox_take_done(&model.outbox); done != NULL;) {
+        struct lnfq_enclosure *next = done->next;
+
+        free(done);
+        done = next;
+    }
+}
+
+/* As a handle does: with a second try once what waits has been sent. */
+static int
+post(unsigned int at, const struct lnfq_verdict *verdict)
+{
+    uint32_t id = model.base + at;
+    int error = lnfq_pending_post(&model.pending, &model.outbox, QUEUE, id, verdict);
+
+    if (error != 0) {
+        flush();
+        error = lnfq_pending_post(&model.pending, &model.outbox, QUEUE, id, verdict);
+    }
+    return error;
+}
+
+/* Gives a packet a verdict; its default, or none, if there is no memory. */
+static void
+answer_packet(unsigned int at, unsigned int kind)
+{
+    struct lnfq_verdict verdict = {.verdict = kind % VERDICTS};
+    const struct lnfq_verdict standard = {.verdict = DEFAULT};
+    struct packet *packet = &model.packets[at];
+    struct packet before = *packet;
+
+    if (kind >= 200) {
+        verdict.payload = content;
+        verdict.payload_size = kind >= 230 ? PAYLOAD_MAX : kind;
+    }
+    packet->unanswered -= 1;
+    packet->given |= 1U << verdict.verdict;
+    packet->place = ANSWERED;
+    if (post(at, &verdict) == 0) {
+        return;
+    }
+    packet->given_up = true;
+    if (post(at, &standard) != 0) {
+        *packet = before; /* it waits, for as long as its queue lives */
     }
 }
 
 /* Gives a verdict to the first packet from a place on that waits for one. */
 static void
-answer(struct model *model, unsigned int from)
+answer(unsigned int from, unsigned int kind)
 {
     for (unsigned int i = 0; i < IDS; i++) {
         unsigned int at = (from + i) % IDS;
 
-        if (model->unanswered[at] > 0) {
-            model->unanswered[at] -= 1;
-            model->places[at] = ANSWERED;
-            if (lnfq_pending_answer(&model->pending, model->base + at)) {
-                check_batch(model, at);
-            }
+        if (model.packets[at].unanswered > 0) {
+            answer_packet(at, kind);
             return;
         }
     }
@@ -140,80 +410,161 @@ answer(struct model *model, unsigned int from)
 
 /* Gives one verdict to all up to a place, as a user may ask for at any time. */
 static void
-answer_batch(struct model *model, unsigned int up_to)
+answer_batch(unsigned int up_to, unsigned int kind)
 {
+    const struct lnfq_verdict verdict = {.verdict = kind % VERDICTS};
+    bool singly = !lnfq_pending_batchable(&model.pending, &model.outbox);
+    struct packet before[IDS];
     uint64_t count = 0;
 
-    if (!model->pending.seen || up_to >= IDS || model->places[up_to] < RECEIVED) {
+    if (!model.pending.seen || up_to >= IDS || model.packets[up_to].place < RECEIVED) {
         return;
     }
-    for (unsigned int at = 0; at <= up_to; at++) {
-        count += model->unanswered[at];
-        model->unanswered[at] = 0;
-        if (model->places[at] != LOST) {
-            model->places[at] = ANSWERED;
+    for (unsigned int at = 0; singly && at <= up_to; at++) {
+        while (model.packets[at].unanswered > 0) {
+            unsigned int waiting = model.packets[at].unanswered;
+
+            answer_packet(at, kind % VERDICTS);
+            if (model.packets[at].unanswered == waiting) {
+                return;
+            }
         }
     }
-    if (count > 0) {
-        lnfq_pending_answer_batch(&model->pending, count, model->base + up_to);
+    memcpy(before, model.packets, sizeof(before));
+    for (unsigned int at = 0; !singly && at <= up_to; at++) {
+        struct packet *packet = &model.packets[at];
+
+        if (packet->place != LOST && (packet->place != ANSWERED || packet->unanswered > 0)) {
+            packet->place = ANSWERED;
+            packet->given |= 1U << verdict.verdict;
+        }
+        count += packet->unanswered;
+        packet->unanswered = 0;
+    }
+    if (singly || count == 0
+        || lnfq_pending_post_batch(&model.pending, &model.outbox, QUEUE, count,
+                                   model.base + up_to, &verdict)
+               != 0) {
+        if (!singly) {
+            memcpy(model.packets, before, sizeof(before));
+        }
+    }
+}
+
+/* ---- the fuzzer's ---- */
+
+static void
+fail(unsigned int argument)
+{
+    static const int errors[] = {EAGAIN, ENOBUFS, ENOMEM, EPERM};
+
+    switch (argument % 4) {
+    case 0:
+        model.memory_fails = argument / 4 % 8;
+        break;
+    case 1:
+        model.send_error = errors[argument / 4 % 4];
+        model.send_fails = argument / 16 % 8;
+        break;
+    case 2:
+        model.capable = argument >= 128;
+        break;
+    default:
+        model.limit = argument >= 128 ? SIZE_MAX : 4576;
+        break;
     }
 }
 
 static void
-step(struct model *model, unsigned int operation, unsigned int argument)
+step(unsigned int operation, unsigned int argument)
 {
-    struct reader *reader = &model->readers[argument % READERS];
+    struct reader *reader = &model.readers[argument % READERS];
 
     switch (operation % 8) {
     case 0:
-        reader_read(model, reader, operation >> 3, 0);
+        reader_read(reader, operation >> 3, 0, false);
         break;
     case 1:
-        reader_read(model, reader, operation >> 3, argument);
+        reader_read(reader, operation >> 3, argument, operation >= 128);
         break;
     case 2:
     case 3:
-        reader_dispatch(model, reader);
+        reader_dispatch(reader);
         break;
     case 4:
-        if (operation >= 128) { /* now and then only: there is no way back */
-            stranger_read(model);
+        if (operation >= 248) { /* now and then only: there is no way back */
+            stranger_read();
+        }
+        else if (operation >= 224) {
+            ask(argument % 2);
         }
         else {
-            answer_batch(model, argument % IDS);
+            answer_batch(argument % IDS, operation >> 3);
         }
         break;
     case 5:
-        stranger_hand_in(model, argument % IDS);
+        if (operation >= 128) {
+            stranger_hand_in(argument % IDS);
+        }
+        else {
+            fail(argument);
+        }
+        break;
+    case 6:
+        flush();
         break;
     default:
-        answer(model, argument);
+        answer(argument, (operation >> 3) * 8 + argument % 8);
         break;
     }
 }
 
 /* Ids count from 1; those near the wrap-around are reached by one that is lost, with all before. */
 static void
-begin(struct model *model, uint8_t start)
+begin(uint8_t start)
 {
-    model->base = 1;
+    static const struct model nothing;
+
+    model = nothing;
+    require(lnfq_outbox_init(&model.outbox) == 0);
+    model.outbox.refusable = true;
+    model.capable = true;
+    model.limit = SIZE_MAX;
+    model.epoch = 1;
+    model.base = 1;
     if (start >= 128) {
-        model->base = (uint32_t)-(int32_t)(start - 128);
-        lnfq_pending_receive(&model->pending, model->base - 1, true);
-        (void)lnfq_pending_answer(&model->pending, model->base - 1);
+        model.base = (uint32_t)-(int32_t)(start - 128);
+        (void)lnfq_pending_receive(&model.pending, model.base - 1, true);
+        lnfq_pending_answer(&model.pending, model.base - 1);
+        lnfq_pending_close_gap(&model.pending);
     }
+}
+
+/* In the end all that was answered has its verdict, if the kernel takes it. */
+static void
+end(void)
+{
+    bool refused = model.pending.stranded || model.report || model.outbox.unconfirmed;
+
+    model.memory_fails = 0;
+    model.send_fails = 0;
+    model.capable = true;
+    flush();
+    for (unsigned int at = 0; at < model.next; at++) {
+        const struct packet *packet = &model.packets[at];
+
+        require(refused || packet->place != ANSWERED || packet->released);
+    }
+    lnfq_outbox_clear(&model.outbox);
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct model model = {0};
-
-    if (size > 0) {
-        begin(&model, data[0]);
-    }
+    begin(size > 0 ? data[0] : 0);
     for (size_t i = 1; i + 1 < size; i += 2) {
-        step(&model, data[i], data[i + 1]);
+        step(data[i], data[i + 1]);
     }
+    end();
     return 0;
 }

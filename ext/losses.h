@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Whether the ids that are missing were lost in the kernel, or are in another reader's hands.
+ * Without Python; whoever holds it locks it.
+ *
+ * The kernel drops a message that finds the receive buffer full, after it has given it its id, and
+ * counts that for the socket. So if no more ids are missing than it has counted drops, nobody else
+ * has read any. But it counts a drop before the hole shows: that takes a later packet of the same
+ * queue. So the count is taken before a read that finds the buffer empty. All holes that it counts
+ * have shown once each queue has had a packet that was read after that. What it has dropped besides
+ * packets, answers to requests, must not be mistaken for lost packets either.
+ */
+#ifndef LNFQ_LOSSES_H
+#define LNFQ_LOSSES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct lnfq_losses {
+    uint64_t missing; /* ids, of all queues, since `base` */
+    uint32_t base;    /* the kernel's count of drops when none was missing */
+    uint32_t sample;  /* its count before the last read that found the buffer empty */
+    uint64_t epoch;   /* messages of this one or a later one were read after that; 0: no sample */
+    uint32_t unanswered; /* requests since `base` that were not answered here: drops, perhaps */
+    uint32_t recent;     /* those of them since the sample */
+};
+
+/* A request that wants an answer was sent. */
+void lnfq_losses_ask(struct lnfq_losses *losses);
+
+/* An answer was read. */
+void lnfq_losses_answer(struct lnfq_losses *losses);
+
+/* The buffer was found empty; before that the kernel had counted so many drops. Messages that are
+ * read from now on have at least that epoch, others a smaller one. */
+void lnfq_losses_sample(struct lnfq_losses *losses, uint32_t drops, uint64_t epoch);
+
+/* All queues have had a packet that was read after the sample, which is used up by that. If it shows
+ * that every missing id was lost, counting starts again, and true is returned. */
+bool lnfq_losses_explain(struct lnfq_losses *losses);
+
+/* A queue is gone, and with it the holes that it had or would have shown; `missing` are left, of the
+ * other queues, and `drops` counted. */
+void lnfq_losses_restart(struct lnfq_losses *losses, uint64_t missing, uint32_t drops);
+
+#endif
