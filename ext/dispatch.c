@@ -200,6 +200,9 @@ call_back(struct dispatch *dispatch, lnfq_packet *packet, PyObject *callback)
     PyObject *result;
 
     result = PyObject_Vectorcall(callback, arguments + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (result != Py_None && result != NULL) {
+        result = lnfq_callback_result(callback, result);
+    }
     if (result == NULL) {
         lnfq_error_collect(&dispatch->error, callback);
     }

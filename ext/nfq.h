@@ -126,6 +126,15 @@ int lnfq_parse_verdict(PyObject *object, const char *what, uint32_t *verdict);
 int lnfq_parse_queue_nr(const char *call, PyObject *const *args, Py_ssize_t nargs,
                         PyObject *kwnames, uint32_t *verdict);
 
+/* ---- callback.c ---- */
+
+/* Whether an object can be called, and then does something. 0, or -1 with TypeError. */
+int lnfq_callback_check(PyObject *object, const char *what);
+
+/* Takes what a callback has returned, and returns it; NULL with TypeError for an awaitable, which
+ * is closed. */
+PyObject *lnfq_callback_result(PyObject *callback, PyObject *result);
+
 /* ---- enums.c ---- */
 
 /* The enum's member of that value, or an int where it has none. */
@@ -285,6 +294,7 @@ struct lnfq_handle {
     lnfq_batch *spare;          /* `process` keeps its buffers here */
     bool exposed;               /* others know the descriptor, and may read it */
     bool drained;               /* the last receiving left nothing */
+    bool rcvbuf_set;            /* somebody has set the receive buffer */
     uint32_t seq;
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     bool marker_wanted;
@@ -398,6 +408,13 @@ int lnfq_handle_set_rcvbuf(PyObject *self, PyObject *value, void *closure);
 PyObject *lnfq_handle_get_no_enobufs(PyObject *self, void *closure);
 int lnfq_handle_set_no_enobufs(PyObject *self, PyObject *value, void *closure);
 
+/* With the lock: sets the receive buffer, in bytes. 0 or an errno. */
+int lnfq_handle_set_rcvbuf_to(lnfq_handle *handle, int size);
+
+/* With the lock: grows the receive buffer, unless it was set, so that what all queues may hold, and
+ * so many packets more, has room in it. */
+void lnfq_handle_grow_rcvbuf(lnfq_handle *handle, uint32_t more);
+
 /* ---- queue.c ---- */
 
 struct lnfq_queue {
@@ -409,6 +426,8 @@ struct lnfq_queue {
     /* Protected by the handle's lock. */
     PyObject *callback; /* strong; NULL once destroyed */
     bool bound;
+    uint32_t maxlen;   /* how many packets may wait in the kernel */
+    bool grows_rcvbuf; /* the receive buffer follows maxlen */
     struct lnfq_pending pending;
     lnfq_packet *active;    /* packets whose callback runs */
     struct lnfq_kept *kept; /* packets that wait for their verdict after it */
@@ -429,8 +448,21 @@ struct lnfq_queue {
 
 extern PyType_Spec lnfq_queue_spec;
 
+/* The packets that a queue holds unless it is told another number. */
+#define LNFQ_MAXLEN_DEFAULT 1024
+
+/* Stands for a receive buffer that grows with the queues. */
+#define LNFQ_RCVBUF_GROWS (-1)
+
+/* What create_queue is told of a queue. */
+struct lnfq_queue_options {
+    struct lnfq_config config;
+    uint32_t default_verdict;
+    int rcvbuf; /* bytes to set, 0 to leave what is there, or LNFQ_RCVBUF_GROWS */
+};
+
 PyObject *lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *callback,
-                            const struct lnfq_config *config, uint32_t default_verdict);
+                            const struct lnfq_queue_options *options);
 
 /*
  * Executes the verdicts that are recorded, gives what else waits the default and unbinds. Returns 0
