@@ -9,7 +9,6 @@
  */
 #include "nfq.h"
 
-#include <libmnl/libmnl.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
@@ -27,14 +26,10 @@ handle_cast(PyObject *self)
 
 /* ---- lifecycle ---- */
 
-static void
-close_descriptors(lnfq_handle *handle)
+void
+lnfq_handle_close_descriptors(lnfq_handle *handle)
 {
-    if (handle->socket != NULL) {
-        (void)mnl_socket_close(handle->socket);
-        handle->socket = NULL;
-    }
-    else if (handle->fd >= 0) {
+    if (handle->fd >= 0) {
         (void)close(handle->fd);
     }
     if (handle->wake_fd >= 0) {
@@ -42,6 +37,14 @@ close_descriptors(lnfq_handle *handle)
     }
     handle->fd = -1;
     handle->wake_fd = -1;
+}
+
+static void
+close_descriptors(lnfq_handle *handle)
+{
+    lnfq_fork_hold_off();
+    lnfq_handle_close_descriptors(handle);
+    lnfq_fork_allow();
 }
 
 void
@@ -102,9 +105,9 @@ lnfq_handle_new(lnfq_state *state)
     }
     memset((char *)handle + sizeof(PyObject), 0, sizeof(*handle) - sizeof(PyObject));
     handle->state = state;
-    handle->process = lnfq_module_process(state);
     handle->fd = -1;
     handle->wake_fd = -1;
+    lnfq_fork_add(handle);
     atomic_init(&handle->readers, 0);
     atomic_init(&handle->spare_slot, NULL);
     atomic_init(&handle->blank, NULL);
@@ -162,14 +165,13 @@ next_queue_or_closed(lnfq_handle *handle)
     return queue;
 }
 
-/* In a child of fork the lock may be taken for ever, and the queues are the parent's. The handle's
- * critical section keeps the child's own threads apart, which may close it together. */
+/* In a child of fork the lock may be taken for ever, the queues are the parent's, and the
+ * descriptors are closed already. The handle's critical section keeps the child's own threads
+ * apart, which may close it together. */
 static void
 close_forked(lnfq_handle *handle)
 {
     Py_BEGIN_CRITICAL_SECTION(handle);
-    handle->closed = true;
-    close_descriptors(handle);
     while (handle->queue_count > 0) {
         lnfq_queue_abandon(handle->queues[handle->queue_count - 1]);
     }
@@ -202,8 +204,7 @@ handle_finalize(PyObject *self)
     lnfq_handle *handle = handle_cast(self);
     PyObject *raised = lnfq_error_take();
 
-    if (!handle->closed && !lnfq_handle_forked(handle)
-        && PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
+    if (!handle->closed && PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
         PyErr_WriteUnraisable(self);
     }
     close_handle(handle);
@@ -250,6 +251,7 @@ handle_dealloc(PyObject *self)
     }
     PyObject_GC_UnTrack(self);
     close_descriptors(handle);
+    lnfq_fork_remove(handle);
     lnfq_batch_free(handle->spare);
     Py_XDECREF(atomic_load(&handle->spare_slot));
     Py_XDECREF(atomic_load(&handle->blank));
@@ -641,9 +643,9 @@ PyDoc_STRVAR(close_doc,
              "\n"
              "Destroy the queues and close the descriptor; does nothing if that has been done.\n"
              "\n"
-             "Whoever waits in process() is woken, and gets a ClosedError. After fork it closes\n"
-             "the child's copy of the descriptor and leaves the parent's queues alone. Never\n"
-             "waits, raises nothing; may be called from any thread and from a callback. See\n"
+             "Whoever waits in process() is woken, and gets a ClosedError. A child of\n"
+             "fork has its parent's handles closed already. Never waits, raises nothing; may be "
+             "called from any thread and from a callback. See\n"
              "nfq_close(3).");
 
 static PyObject *

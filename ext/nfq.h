@@ -70,18 +70,11 @@ typedef struct {
     PyObject *verdict_error;
     _Atomic(PyObject *) enums[LNFQ_ENUMS];   /* tuples of members; NULL until one is asked for */
     _Atomic(PyObject *) tuples[LNFQ_TUPLES]; /* types; NULL until one is made */
-    /* A page that fork wipes: which process of its family this is, 0 until it opens a handle. */
-    _Atomic uint32_t *process;
-    _Atomic uint32_t last_process; /* the last number that was given away, here or in a parent */
 } lnfq_state;
 
 /* The table or type in `place`: what is there, or `made`, which it steals; NULL if that is NULL.
  * Threads may come at the same time, and all get the first one's. Borrowed. */
 PyObject *lnfq_module_share(_Atomic(PyObject *) *place, PyObject *made);
-
-/* That number, which no parent has, so that a handle tells those who opened it from their
- * children. */
-uint32_t lnfq_module_process(lnfq_state *state);
 
 /* ---- arguments.c ---- */
 
@@ -264,11 +257,12 @@ struct lnfq_awaited {
 struct lnfq_handle {
     PyObject_HEAD
     lnfq_state *state;
-    struct mnl_socket *socket; /* NULL where the descriptor was adopted */
     int fd;
-    int wake_fd;      /* an eventfd: readable once the handle is closed */
-    uint32_t process; /* the one that opened it: see lnfq_state */
-    bool kernel;      /* a netlink socket: an answer is there when the request's send returns */
+    int wake_fd;       /* an eventfd: readable once the handle is closed */
+    bool forked;       /* this is a child of the process that opened it, whose the queues are */
+    bool kernel;       /* a netlink socket: an answer is there when the request's send returns */
+    lnfq_handle *next; /* on the list of fork.c, which protects these two */
+    lnfq_handle **link;
     pthread_mutex_t lock;
 
     /* The rest is protected by the lock, but for what is atomic. */
@@ -314,11 +308,12 @@ extern PyType_Spec lnfq_handle_spec;
 /* A handle that is closed as yet, for open.c. */
 lnfq_handle *lnfq_handle_new(lnfq_state *state);
 
-/* Whether this is a child of the process that opened the handle: it shares the descriptor. */
+/* Whether this is a child of the process that opened the handle: there it is closed, and nobody
+ * else's thread can let go of its lock. */
 static inline bool
 lnfq_handle_forked(const lnfq_handle *handle)
 {
-    return atomic_load_explicit(handle->state->process, memory_order_relaxed) != handle->process;
+    return handle->forked;
 }
 
 /* 0, or -1 with RuntimeError naming the call, in a child of fork. */
@@ -333,11 +328,27 @@ int lnfq_handle_raise_closed(const lnfq_handle *handle, const char *call);
 /* With the lock: a queue is going to copy that much of its packets. */
 void lnfq_handle_expect(lnfq_handle *handle, const struct lnfq_config *config);
 
+/* While forks are held off: closes the descriptors. */
+void lnfq_handle_close_descriptors(lnfq_handle *handle);
+
 /* With the lock: closes the descriptors if the handle is closed and nobody waits on them. */
 void lnfq_handle_release(lnfq_handle *handle);
 
 /* With the lock: the bound queue of that number, or NULL. */
 lnfq_queue *lnfq_handle_find(lnfq_handle *handle, uint16_t number);
+
+/* ---- fork.c ---- */
+
+/* Has children of fork close the handles, from now on. 0 or an errno. */
+int lnfq_fork_watch(void);
+
+/* Other threads that fork wait in between: descriptors are opened and closed. */
+void lnfq_fork_hold_off(void);
+void lnfq_fork_allow(void);
+
+/* A handle is there, and is no more. */
+void lnfq_fork_add(lnfq_handle *handle);
+void lnfq_fork_remove(lnfq_handle *handle);
 
 /* ---- open.c ---- */
 
@@ -611,9 +622,9 @@ void lnfq_name_forget(lnfq_handle *handle);
 
 /* ---- netns.c ---- */
 
-/* Opens a netfilter socket in the namespace that `netns` is a descriptor on, or with -1 in the
- * thread's own. NULL, and an errno in `error`. */
-struct mnl_socket *lnfq_netns_open(int netns, int *error);
+/* Gives the handle a netfilter socket of the namespace that `netns` is a descriptor on, or with -1
+ * of the thread's own. 0 or an errno. */
+int lnfq_netns_open(lnfq_handle *handle, int netns);
 
 /* A descriptor on the namespace that a path or a descriptor stands for; -1 with an exception. */
 int lnfq_netns_descriptor(PyObject *object);

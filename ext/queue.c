@@ -557,7 +557,7 @@ queue_bound(lnfq_queue *queue)
     bool bound;
 
     lnfq_handle_lock(queue->handle);
-    bound = queue->bound;
+    bound = queue->bound && !lnfq_handle_forked(queue->handle);
     lnfq_handle_unlock(queue->handle);
     return bound;
 }

@@ -244,9 +244,8 @@ class NetfilterQueueHandle:
     def close(self) -> None:
         """Destroy the queues and close the descriptor; does nothing if that has been done.
 
-        Whoever waits in process() is woken, and gets a ClosedError. After fork it closes
-        the child's copy of the descriptor and leaves the parent's queues alone. Never
-        waits, raises nothing; may be called from any thread and from a callback. See
+        Whoever waits in process() is woken, and gets a ClosedError. A child of
+        fork has its parent's handles closed already. Never waits, raises nothing; may be called from any thread and from a callback. See
         nfq_close(3).
         """
     def __enter__(self) -> NetfilterQueueHandle:
