@@ -176,6 +176,7 @@ close_forked(lnfq_handle *handle)
         lnfq_queue_abandon(handle->queues[handle->queue_count - 1]);
     }
     Py_END_CRITICAL_SECTION();
+    Py_XDECREF(lnfq_hook_take(handle, &handle->on_close)); /* the parent's, which calls it */
 }
 
 static void
@@ -185,15 +186,16 @@ close_handle(lnfq_handle *handle)
 
     if (lnfq_handle_forked(handle)) {
         close_forked(handle);
-        return;
     }
-    lnfq_hook_call(lnfq_hook_take(handle, &handle->on_close));
-    while ((queue = next_queue_or_closed(handle)) != NULL) {
-        /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
-        (void)lnfq_queue_destroy(queue);
-        Py_DECREF(queue);
+    else {
+        lnfq_hook_call(lnfq_hook_take(handle, &handle->on_close));
+        while ((queue = next_queue_or_closed(handle)) != NULL) {
+            /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
+            (void)lnfq_queue_destroy(queue);
+            Py_DECREF(queue);
+        }
+        lnfq_refusal_tell(handle);
     }
-    lnfq_refusal_tell(handle);
     Py_XDECREF(lnfq_hook_take(handle, &handle->on_held));
     Py_XDECREF(lnfq_hook_take(handle, &handle->on_verdict_error));
 }
@@ -217,6 +219,8 @@ static int
 handle_traverse(PyObject *self, visitproc visit, void *arg)
 {
     lnfq_handle *handle = handle_cast(self);
+    lnfq_packet *blank = atomic_load(&handle->blank);
+    int stop;
 
     /* The list changes only while its thread has the GIL: see nfq.h. */
     Py_VISIT(Py_TYPE(self));
@@ -226,7 +230,11 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(handle->on_held);
     Py_VISIT(handle->on_close);
     Py_VISIT(handle->on_verdict_error);
-    return 0;
+    if (blank != NULL) { /* nothing is in it, and nobody else holds it */
+        Py_VISIT(Py_TYPE(blank));
+    }
+    stop = lnfq_slot_visit(atomic_load(&handle->spare_slot), visit, arg);
+    return stop != 0 ? stop : lnfq_batch_visit(handle->spare, visit, arg);
 }
 
 static void

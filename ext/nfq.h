@@ -180,8 +180,12 @@ lnfq_slot *lnfq_slot_borrow(lnfq_handle *handle, PyObject *buffer);
 /* Takes a slot that was borrowed; if nobody else looks into it, the buffer is released. */
 void lnfq_slot_give_back(lnfq_handle *handle, lnfq_slot *slot);
 
-/* There is a view of it: one that holds a caller's buffer is tracked from now on. */
+/* More than one object holds it from now on, or may: the garbage collector has to know it. */
 void lnfq_slot_track(lnfq_slot *slot);
+
+/* For the traversal of what holds a slot, which may be NULL, and holds it alone unless it is
+ * tracked. */
+int lnfq_slot_visit(lnfq_slot *slot, visitproc visit, void *arg);
 
 /* A read-only memoryview of a part of the slot, which it holds. */
 PyObject *lnfq_view_new(lnfq_state *state, lnfq_slot *slot, const unsigned char *start,
@@ -562,9 +566,16 @@ int lnfq_packet_default(lnfq_packet *packet);
 
 /* ---- attributes.c: what a packet says ---- */
 
-/* Makes a Python object of an attribute, whose number is the kernel's. It is called in the packet's
- * critical section, and has read what it needs before Python code runs. */
-typedef PyObject *(*lnfq_reader)(const lnfq_packet *packet, unsigned int attribute);
+/* What a reader looks into: held for it while it runs. */
+struct lnfq_content {
+    lnfq_state *state;
+    const struct lnfq_index *index;
+    lnfq_slot *slot;
+    const unsigned char *bytes; /* in the slot */
+};
+
+/* Makes a Python object of an attribute, whose number is the kernel's. */
+typedef PyObject *(*lnfq_reader)(const struct lnfq_content *content, unsigned int attribute);
 
 PyObject *lnfq_packet_read(lnfq_packet *packet, lnfq_reader read, unsigned int attribute);
 
@@ -576,20 +587,20 @@ uint32_t lnfq_packet_original_length(lnfq_packet *packet);
 /* Whether the payload is shorter than the packet. */
 bool lnfq_packet_truncated(lnfq_packet *packet);
 
-PyObject *lnfq_read_u32(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_u32_or_none(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_bytes(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_bytes_or_none(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_hw_addr(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_time(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_time_pair(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_view(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_skb_info(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_original_length(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_truncated(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_secctx(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_vlan(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_conntrack(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_u32(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_u32_or_none(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_bytes(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_bytes_or_none(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_hw_addr(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_time(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_time_pair(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_view(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_skb_info(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_original_length(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_truncated(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_secctx(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_vlan(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_conntrack(const struct lnfq_content *content, unsigned int attribute);
 
 /* ---- verdict_arguments.c ---- */
 
@@ -707,5 +718,8 @@ struct lnfq_batch {
 Py_ssize_t lnfq_receive_process(lnfq_handle *handle, Py_ssize_t max_packets, double timeout);
 
 void lnfq_batch_free(lnfq_batch *batch);
+
+/* For the traversal of what holds a batch, which may be NULL. */
+int lnfq_batch_visit(const lnfq_batch *batch, visitproc visit, void *arg);
 
 #endif

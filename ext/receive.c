@@ -33,6 +33,17 @@ lnfq_batch_free(lnfq_batch *batch)
     }
 }
 
+int
+lnfq_batch_visit(const lnfq_batch *batch, visitproc visit, void *arg)
+{
+    int stop = 0;
+
+    for (int i = 0; batch != NULL && i < LNFQ_BATCH_MAX && stop == 0; i++) {
+        stop = lnfq_slot_visit(batch->slots[i], visit, arg);
+    }
+    return stop;
+}
+
 static lnfq_batch *
 batch_new(void)
 {
