@@ -372,7 +372,7 @@ explain(int error, const struct lnfq_config *config)
     case ETIMEDOUT:
         return "the other end of the descriptor does not answer";
     default:
-        return "";
+        return lnfq_error_descriptor(error);
     }
 }
 

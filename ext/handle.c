@@ -9,10 +9,12 @@
  */
 #include "nfq.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* A longer wait is cut to this; nobody will see its end. In seconds. */
@@ -26,13 +28,48 @@ handle_cast(PyObject *self)
 
 /* ---- lifecycle ---- */
 
+/* Notes which file a descriptor is on, if there is one; errno stays as it is. */
+static struct lnfq_file
+file_of(int fd)
+{
+    struct stat status = {0};
+    int error = errno;
+
+    (void)fstat(fd, &status);
+    errno = error;
+    return (struct lnfq_file){status.st_dev, status.st_ino};
+}
+
+static bool
+is_on(int fd, const struct lnfq_file *file)
+{
+    struct lnfq_file now = file_of(fd);
+
+    return fd >= 0 && now.device == file->device && now.inode == file->inode;
+}
+
+void
+lnfq_handle_take_fd(lnfq_handle *handle, int fd)
+{
+    handle->fd = fd;
+    handle->file = file_of(fd);
+}
+
+void
+lnfq_handle_take_wake_fd(lnfq_handle *handle, int fd)
+{
+    handle->wake_fd = fd;
+    handle->wake_file = file_of(fd);
+}
+
+/* A number that other code has closed, and that is a stranger's by now, is left to that. */
 void
 lnfq_handle_close_descriptors(lnfq_handle *handle)
 {
-    if (handle->fd >= 0) {
+    if (is_on(handle->fd, &handle->file)) {
         (void)close(handle->fd);
     }
-    if (handle->wake_fd >= 0) {
+    if (is_on(handle->wake_fd, &handle->wake_file)) {
         (void)close(handle->wake_fd);
     }
     handle->fd = -1;
@@ -179,6 +216,17 @@ close_forked(lnfq_handle *handle)
     Py_XDECREF(lnfq_hook_take(handle, &handle->on_close)); /* the parent's, which calls it */
 }
 
+/* Nothing is sent to a stranger: the queues went with the descriptor that was closed. */
+static void
+leave_stranger(lnfq_handle *handle)
+{
+    lnfq_handle_lock(handle);
+    if (!is_on(handle->fd, &handle->file)) {
+        handle->fd = -1;
+    }
+    lnfq_handle_unlock(handle);
+}
+
 static void
 close_handle(lnfq_handle *handle)
 {
@@ -189,6 +237,7 @@ close_handle(lnfq_handle *handle)
     }
     else {
         lnfq_hook_call(lnfq_hook_take(handle, &handle->on_close));
+        leave_stranger(handle);
         while ((queue = next_queue_or_closed(handle)) != NULL) {
             /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
             (void)lnfq_queue_destroy(queue);

@@ -32,7 +32,7 @@ open_here(lnfq_handle *handle)
     int error = 0;
 
     lnfq_fork_hold_off();
-    handle->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+    lnfq_handle_take_fd(handle, socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
     if (handle->fd < 0
         || bind(handle->fd, (const struct sockaddr *)&anywhere, sizeof(anywhere)) < 0) {
         error = errno;

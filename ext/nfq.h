@@ -23,6 +23,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <time.h>
 
 #include "message.h"
@@ -153,6 +154,9 @@ void lnfq_error_raise(int error, const char *remedy, const char *format, ...)
 /* Takes the raised exception away; NULL where there is none. */
 PyObject *lnfq_error_take(void);
 
+/* What has happened to a handle's descriptor, if its errors tell; else nothing. */
+const char *lnfq_error_descriptor(int error);
+
 /* Raises an exception that lnfq_error_take took; steals the reference. */
 void lnfq_error_restore(PyObject *exception);
 
@@ -258,11 +262,19 @@ struct lnfq_awaited {
     int error;
 };
 
+/* Which file a descriptor is on: other code may close it, and its number become another file's. */
+struct lnfq_file {
+    dev_t device;
+    ino_t inode;
+};
+
 struct lnfq_handle {
     PyObject_HEAD
     lnfq_state *state;
     int fd;
-    int wake_fd;       /* an eventfd: readable once the handle is closed */
+    int wake_fd;           /* an eventfd: readable once the handle is closed */
+    struct lnfq_file file; /* what they were on when they were opened */
+    struct lnfq_file wake_file;
     bool forked;       /* this is a child of the process that opened it, whose the queues are */
     bool kernel;       /* a netlink socket: an answer is there when the request's send returns */
     lnfq_handle *next; /* on the list of fork.c, which protects these two */
@@ -331,6 +343,10 @@ int lnfq_handle_raise_closed(const lnfq_handle *handle, const char *call);
 
 /* With the lock: a queue is going to copy that much of its packets. */
 void lnfq_handle_expect(lnfq_handle *handle, const struct lnfq_config *config);
+
+/* While forks are held off: takes a descriptor that has been opened, or -1. */
+void lnfq_handle_take_fd(lnfq_handle *handle, int fd);
+void lnfq_handle_take_wake_fd(lnfq_handle *handle, int fd);
 
 /* While forks are held off: closes the descriptors. */
 void lnfq_handle_close_descriptors(lnfq_handle *handle);

@@ -16,7 +16,7 @@ start_handle(lnfq_handle *handle)
     int error;
 
     lnfq_fork_hold_off();
-    handle->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    lnfq_handle_take_wake_fd(handle, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     error = errno;
     lnfq_fork_allow();
     if (handle->wake_fd < 0) {
@@ -120,7 +120,7 @@ lnfq_handle_adopt(lnfq_state *state, int fd)
     handle->exposed = true;
     atomic_store(&handle->datagram_size, LNFQ_DATAGRAM_MAX);
     lnfq_fork_hold_off();
-    handle->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    lnfq_handle_take_fd(handle, fcntl(fd, F_DUPFD_CLOEXEC, 0));
     error = errno;
     lnfq_fork_allow();
     if (handle->fd < 0) {

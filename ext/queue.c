@@ -386,14 +386,15 @@ enlist_and_bind(lnfq_queue *queue, const struct lnfq_queue_options *options,
     error = enlist(queue);
     if (error != 0) {
         lnfq_handle_unlock(handle);
-        snprintf(remedy, LNFQ_REMEDY_SIZE, "it is bound on this handle already");
+        snprintf(remedy, LNFQ_REMEDY_SIZE, "%s",
+                 error == EBUSY ? "it is bound on this handle already" : "");
     }
     else {
         PyThreadState *thread = PyEval_SaveThread();
 
         error = make_room(queue, options->rcvbuf);
         if (error != 0) {
-            snprintf(remedy, LNFQ_REMEDY_SIZE, "setting rcvbuf");
+            snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", lnfq_error_descriptor(error));
         }
         else {
             error = bind_or_explain(queue, &options->config, remedy);
@@ -423,10 +424,7 @@ lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *callback,
         return (PyObject *)queue;
     }
     Py_DECREF(queue);
-    if (error == EBADF) {
-        (void)lnfq_handle_raise_closed(handle, "create_queue()");
-    }
-    else {
+    if (error != EBADF || lnfq_handle_check(handle, "create_queue()") == 0) {
         lnfq_error_raise(error, remedy, "create_queue(%u)", number);
     }
     return NULL;

@@ -136,6 +136,9 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
         received = lnfq_inlets_receive(batch->inlets, handle->fd, count);
         handle->stats.overruns += received == -ENOBUFS;
     } while (received == -ENOBUFS);
+    if (received == -EAGAIN && !handle->kernel && lnfq_transport_ended(handle->fd)) {
+        received = -ECONNRESET;
+    }
     handle->stats.receives += received > 0;
     batch->epoch = handle->epoch;
     return received;
@@ -226,11 +229,11 @@ batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_
         batch->count = (unsigned int)received;
         return received;
     }
-    if (received == -EBADF) {
-        return lnfq_handle_raise_closed(handle, "process()");
+    if (received == -EBADF && lnfq_handle_check(handle, "process()") < 0) {
+        return -1;
     }
     if (received < 0 && received != -EAGAIN && received != -EINTR && received != -EALREADY) {
-        lnfq_error_raise(-received, "", "process()");
+        lnfq_error_raise(-received, lnfq_error_descriptor(-received), "process()");
         return -1;
     }
     return 0;

@@ -34,6 +34,9 @@ call_option(lnfq_handle *handle, const char *name, option_call call, int *value,
         return lnfq_handle_raise_closed(handle, name);
     }
     if (error != 0) {
+        if (*remedy == '\0') {
+            remedy = lnfq_error_descriptor(error);
+        }
         lnfq_error_raise(error, remedy, "%s", name);
         return -1;
     }

@@ -80,7 +80,7 @@ class CollectingReader:
         return bytes(value) if isinstance(value, memoryview) else value
 
 
-READERS = {
+READERS: dict[str, Callable[[Packet], Any]] = {
     "payload": operator.attrgetter("payload"),
     "get_payload": Packet.get_payload,
     "get_timestamp": Packet.get_timestamp,
