@@ -26,7 +26,7 @@ MESSAGE_MAX = 65536 + 4096
 SO_RCVBUFFORCE = 33
 
 # NetfilterQueue's and fnfqueue's packets have accept() and drop() as well.
-Callback = Callable[[Any], object]
+Callback = Callable[[Any], None]
 
 
 # What is done with a packet
@@ -126,7 +126,7 @@ def bound(callback: Callback, flags: int, number: int = QUEUE) -> nfq.NetfilterQ
     """A handle with its queue."""
     handle = nfq.open()
     enlarge(handle.fd())
-    handle.create_queue(number, callback, mode=nfq.NFQNL_COPY_PACKET, maxlen=MAXLEN, flags=flags)
+    handle.create_queue(number, callback, maxlen=MAXLEN, flags=flags)
     return handle
 
 

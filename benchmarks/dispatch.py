@@ -101,7 +101,7 @@ def message(packet_id: int) -> bytes:
 def main(descriptor: int, action: str, batch: int, calls: int, total: int) -> None:
     """Dispatches so many buffers."""
     handle = nfq.open(fd=descriptor)
-    handle.create_queue(1, consumers.ACTIONS[action](0), mode=nfq.NFQNL_COPY_PACKET)
+    handle.create_queue(1, consumers.ACTIONS[action](0))
     buffers = [
         b"".join(message(1 + call * batch + i) for i in range(batch)) for call in range(total)
     ]

@@ -31,7 +31,7 @@ def main(number: int = 1) -> None:
         signal.set_wakeup_fd(writer.fileno())
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, lambda *_: None)  # it is written to the socket, that is enough
-        handle.create_queue(number, callback, mode=nfq.NFQNL_COPY_PACKET)
+        handle.create_queue(number, callback)
         selector.register(handle, selectors.EVENT_READ)
         selector.register(signals, selectors.EVENT_READ)
         print(f"Queue {number} is bound", flush=True)

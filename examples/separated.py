@@ -107,7 +107,7 @@ def decide(queue: int, descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other process has it, too
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), nfq.open(fd=descriptor) as handle:
-        handle.create_queue(queue, callback, mode=nfq.NFQNL_COPY_PACKET)
+        handle.create_queue(queue, callback)
         print(f"Queue {queue} is bound", flush=True)
         while True:
             handle.process(timeout=None)

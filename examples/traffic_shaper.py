@@ -86,7 +86,6 @@ class Application:
             self._handle.create_queue(
                 self._number,
                 self._shaper,
-                mode=nfq.NFQNL_COPY_PACKET,
                 range=1,
                 default_verdict=nfq.NF_ACCEPT,
             )

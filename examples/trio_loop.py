@@ -41,7 +41,7 @@ async def main(number: int, seconds: float) -> None:
                 nursery.start_soon(decide, packet, seconds)
 
             # As many tasks as packets may wait: the kernel drops more than maxlen of them.
-            handle.create_queue(number, callback, mode=nfq.NFQNL_COPY_PACKET, range=1, maxlen=1024)
+            handle.create_queue(number, callback, range=1, maxlen=1024)
             print(f"Queue {number} is bound", flush=True)
             nursery.start_soon(serve, handle)
             async for _ in signals:

@@ -45,8 +45,7 @@ def main(first: int = 0, count: int = 4) -> None:
     with ExitStack() as stack:
         handles = [stack.enter_context(nfq.open()) for _ in range(count)]
         queues = [
-            handle.create_queue(number, callback, mode=nfq.NFQNL_COPY_PACKET)
-            for number, handle in enumerate(handles, first)
+            handle.create_queue(number, callback) for number, handle in enumerate(handles, first)
         ]
 
         def close(*_: object) -> None:

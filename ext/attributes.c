@@ -1,18 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a packet says: its message's attributes as Python objects. No state; the packet's critical
- * section protects the bytes that are read.
+ * What a packet says: its message's attributes as Python objects. No state.
+ *
+ * To make an object may run Python code, such as a finalizer in a garbage collection, and other
+ * threads. Meanwhile the packet's callback may return, and the packet look into another slot from
+ * then on. So what readers look into is held for them, whatever happens to the packet.
  */
 #include "nfq.h"
 
 PyObject *
 lnfq_packet_read(lnfq_packet *packet, lnfq_reader read, unsigned int attribute)
 {
+    struct lnfq_content content = {
+        .state = packet->queue->handle->state,
+        .index = &packet->index,
+    };
     PyObject *value;
 
     Py_BEGIN_CRITICAL_SECTION(packet);
-    value = read(packet, attribute);
+    content.slot = (lnfq_slot *)Py_NewRef((PyObject *)packet->slot);
+    content.bytes = packet->bytes;
     Py_END_CRITICAL_SECTION();
+    value = read(&content, attribute);
+    Py_DECREF(content.slot);
     return value;
 }
 
@@ -49,66 +59,66 @@ lnfq_packet_truncated(lnfq_packet *packet)
     return truncated;
 }
 
-/* ---- readers; all in the packet's critical section ---- */
+/* ---- readers ---- */
 
 static bool
-packet_has(const lnfq_packet *packet, unsigned int attribute)
+content_has(const struct lnfq_content *content, unsigned int attribute)
 {
-    return lnfq_index_has(&packet->index, attribute);
+    return lnfq_index_has(content->index, attribute);
 }
 
 static uint32_t
-number_of(const lnfq_packet *packet, unsigned int attribute)
+number_of(const struct lnfq_content *content, unsigned int attribute)
 {
-    return lnfq_index_u32(&packet->index, packet->bytes, attribute);
+    return lnfq_index_u32(content->index, content->bytes, attribute);
 }
 
 /* One of 32 bits, 0 where it is absent. */
 PyObject *
-lnfq_read_u32(const lnfq_packet *packet, unsigned int attribute)
+lnfq_read_u32(const struct lnfq_content *content, unsigned int attribute)
 {
-    return PyLong_FromUnsignedLong(number_of(packet, attribute));
+    return PyLong_FromUnsignedLong(number_of(content, attribute));
 }
 
 /* One of 32 bits, None where it is absent. */
 PyObject *
-lnfq_read_u32_or_none(const lnfq_packet *packet, unsigned int attribute)
+lnfq_read_u32_or_none(const struct lnfq_content *content, unsigned int attribute)
 {
-    if (!packet_has(packet, attribute)) {
+    if (!content_has(content, attribute)) {
         Py_RETURN_NONE;
     }
-    return lnfq_read_u32(packet, attribute);
+    return lnfq_read_u32(content, attribute);
 }
 
 /* Bytes of their own, empty where they are absent. */
 PyObject *
-lnfq_read_bytes(const lnfq_packet *packet, unsigned int attribute)
+lnfq_read_bytes(const struct lnfq_content *content, unsigned int attribute)
 {
     return PyBytes_FromStringAndSize(
-        (const char *)lnfq_index_value(&packet->index, packet->bytes, attribute),
-        packet->index.length[attribute]);
+        (const char *)lnfq_index_value(content->index, content->bytes, attribute),
+        content->index->length[attribute]);
 }
 
 /* The same, None where they are absent. */
 PyObject *
-lnfq_read_bytes_or_none(const lnfq_packet *packet, unsigned int attribute)
+lnfq_read_bytes_or_none(const struct lnfq_content *content, unsigned int attribute)
 {
-    if (!packet_has(packet, attribute)) {
+    if (!content_has(content, attribute)) {
         Py_RETURN_NONE;
     }
-    return lnfq_read_bytes(packet, attribute);
+    return lnfq_read_bytes(content, attribute);
 }
 
 PyObject *
-lnfq_read_hw_addr(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
+lnfq_read_hw_addr(const struct lnfq_content *content, unsigned int Py_UNUSED(attribute))
 {
     struct nfqnl_msg_packet_hw hw;
     uint16_t length;
 
-    if (!packet_has(packet, NFQA_HWADDR)) {
+    if (!content_has(content, NFQA_HWADDR)) {
         return PyBytes_FromStringAndSize(NULL, 0);
     }
-    memcpy(&hw, lnfq_index_value(&packet->index, packet->bytes, NFQA_HWADDR), sizeof(hw));
+    memcpy(&hw, lnfq_index_value(content->index, content->bytes, NFQA_HWADDR), sizeof(hw));
     /* Checked when it was indexed; a caller may have overwritten the buffer since. */
     length = ntohs(hw.hw_addrlen);
     length = length < LNFQ_HW_ADDR_MAX ? length : LNFQ_HW_ADDR_MAX;
@@ -117,75 +127,74 @@ lnfq_read_hw_addr(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
 
 /* False where there is none. */
 static bool
-arrival(const lnfq_packet *packet, uint64_t *seconds, uint64_t *microseconds)
+arrival(const struct lnfq_content *content, uint64_t *seconds, uint64_t *microseconds)
 {
     struct nfqnl_msg_packet_timestamp stamp;
 
-    if (!packet_has(packet, NFQA_TIMESTAMP)) {
+    if (!content_has(content, NFQA_TIMESTAMP)) {
         return false;
     }
-    memcpy(&stamp, lnfq_index_value(&packet->index, packet->bytes, NFQA_TIMESTAMP), sizeof(stamp));
+    memcpy(&stamp, lnfq_index_value(content->index, content->bytes, NFQA_TIMESTAMP), sizeof(stamp));
     *seconds = be64toh(stamp.sec);
     *microseconds = be64toh(stamp.usec);
     return true;
 }
 
 PyObject *
-lnfq_read_time(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
+lnfq_read_time(const struct lnfq_content *content, unsigned int Py_UNUSED(attribute))
 {
     uint64_t seconds, microseconds;
 
-    if (!arrival(packet, &seconds, &microseconds)) {
+    if (!arrival(content, &seconds, &microseconds)) {
         Py_RETURN_NONE;
     }
     return PyFloat_FromDouble((double)seconds + (double)microseconds * 1e-6);
 }
 
 PyObject *
-lnfq_read_time_pair(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
+lnfq_read_time_pair(const struct lnfq_content *content, unsigned int Py_UNUSED(attribute))
 {
     uint64_t seconds, microseconds;
 
-    if (!arrival(packet, &seconds, &microseconds)) {
+    if (!arrival(content, &seconds, &microseconds)) {
         Py_RETURN_NONE;
     }
     return Py_BuildValue("(KK)", (unsigned long long)seconds, (unsigned long long)microseconds);
 }
 
 PyObject *
-lnfq_read_view(const lnfq_packet *packet, unsigned int attribute)
+lnfq_read_view(const struct lnfq_content *content, unsigned int attribute)
 {
-    return lnfq_view_new(packet->queue->handle->state, packet->slot,
-                         lnfq_index_value(&packet->index, packet->bytes, attribute),
-                         packet->index.length[attribute]);
+    return lnfq_view_new(content->state, content->slot,
+                         lnfq_index_value(content->index, content->bytes, attribute),
+                         content->index->length[attribute]);
 }
 
 PyObject *
-lnfq_read_skb_info(const lnfq_packet *packet, unsigned int attribute)
+lnfq_read_skb_info(const struct lnfq_content *content, unsigned int attribute)
 {
-    return lnfq_enum_member(packet->queue->handle->state, LNFQ_ENUM_SKB_INFO,
-                            number_of(packet, attribute));
+    return lnfq_enum_member(content->state, LNFQ_ENUM_SKB_INFO, number_of(content, attribute));
 }
 
 PyObject *
-lnfq_read_original_length(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
+lnfq_read_original_length(const struct lnfq_content *content, unsigned int Py_UNUSED(attribute))
 {
-    return PyLong_FromUnsignedLong(lnfq_index_original_length(&packet->index, packet->bytes));
+    return PyLong_FromUnsignedLong(lnfq_index_original_length(content->index, content->bytes));
 }
 
 PyObject *
-lnfq_read_truncated(const lnfq_packet *packet, unsigned int Py_UNUSED(attribute))
+lnfq_read_truncated(const struct lnfq_content *content, unsigned int Py_UNUSED(attribute))
 {
-    return PyBool_FromLong(lnfq_index_truncated(&packet->index, packet->bytes));
+    return PyBool_FromLong(lnfq_index_truncated(content->index, content->bytes));
 }
 
 PyObject *
-lnfq_read_secctx(const lnfq_packet *packet, unsigned int attribute)
+lnfq_read_secctx(const struct lnfq_content *content, unsigned int attribute)
 {
-    size_t size = packet->index.length[attribute];
-    const char *context = (const char *)lnfq_index_value(&packet->index, packet->bytes, attribute);
+    size_t size = content->index->length[attribute];
+    const char *context = (const char *)lnfq_index_value(content->index, content->bytes, attribute);
 
-    if (!packet_has(packet, attribute)) {
+    if (!content_has(content, attribute)) {
         Py_RETURN_NONE;
     }
     /* SELinux counts the end of the string. */
@@ -206,19 +215,18 @@ optional_number(struct lnfq_optional number)
 }
 
 PyObject *
-lnfq_read_vlan(const lnfq_packet *packet, unsigned int attribute)
+lnfq_read_vlan(const struct lnfq_content *content, unsigned int attribute)
 {
     struct lnfq_vlan vlan;
 
-    if (!packet_has(packet, attribute)) {
+    if (!content_has(content, attribute)) {
         Py_RETURN_NONE;
     }
-    lnfq_index_vlan(&packet->index, packet->bytes, &vlan);
+    lnfq_index_vlan(content->index, content->bytes, &vlan);
 
     PyObject *const values[] = {optional_number(vlan.proto), optional_number(vlan.tci)};
 
-    return lnfq_tuple_make(packet->queue->handle->state, LNFQ_TUPLE_VLAN, values,
-                           Py_ARRAY_LENGTH(values));
+    return lnfq_tuple_make(content->state, LNFQ_TUPLE_VLAN, values, Py_ARRAY_LENGTH(values));
 }
 
 static PyObject *
@@ -231,14 +239,14 @@ labels_or_none(const struct lnfq_conntrack *conntrack)
 }
 
 PyObject *
-lnfq_read_conntrack(const lnfq_packet *packet, unsigned int attribute)
+lnfq_read_conntrack(const struct lnfq_content *content, unsigned int attribute)
 {
     struct lnfq_conntrack conntrack;
 
-    if (!packet_has(packet, attribute)) {
+    if (!content_has(content, attribute)) {
         Py_RETURN_NONE;
     }
-    lnfq_index_conntrack(&packet->index, packet->bytes, &conntrack);
+    lnfq_index_conntrack(content->index, content->bytes, &conntrack);
 
     PyObject *const values[] = {
         optional_number(conntrack.id),
@@ -247,9 +255,8 @@ lnfq_read_conntrack(const lnfq_packet *packet, unsigned int attribute)
         labels_or_none(&conntrack),
         optional_number(conntrack.zone),
         optional_number(conntrack.timeout),
-        lnfq_read_bytes_or_none(packet, attribute),
+        lnfq_read_bytes_or_none(content, attribute),
     };
 
-    return lnfq_tuple_make(packet->queue->handle->state, LNFQ_TUPLE_CONNTRACK, values,
-                           Py_ARRAY_LENGTH(values));
+    return lnfq_tuple_make(content->state, LNFQ_TUPLE_CONNTRACK, values, Py_ARRAY_LENGTH(values));
 }

@@ -88,7 +88,7 @@ drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
         int received = lnfq_inlets_receive(handle->inlets, handle->fd, 1);
 
         if (received == -ENOBUFS) {
-            handle->stats.overruns += 1;
+            lnfq_handle_overrun(handle);
         }
         else if (received < 0) {
             return received == -EAGAIN ? 0 : -received;
@@ -360,7 +360,7 @@ explain(int error, const struct lnfq_config *config)
     case ETIMEDOUT:
         return "the other end of the descriptor does not answer";
     default:
-        return "";
+        return lnfq_error_descriptor(error);
     }
 }
 

@@ -231,6 +231,9 @@ call_back(struct dispatch *dispatch, lnfq_packet *packet, PyObject *callback)
 
     result = PyObject_Vectorcall(callback, arguments + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     dispatch_clock(dispatch, packet->queue);
+    if (result != Py_None && result != NULL) {
+        result = lnfq_callback_result(callback, result);
+    }
     if (result == NULL) {
         dispatch_fail(dispatch, callback);
     }

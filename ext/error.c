@@ -5,6 +5,7 @@
  */
 #include "nfq.h"
 
+#include <errno.h>
 #include <string.h>
 
 static PyObject *
@@ -50,6 +51,24 @@ lnfq_error_raise(int error, const char *remedy, const char *format, ...)
     if (exception != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
         Py_DECREF(exception);
+    }
+}
+
+const char *
+lnfq_error_descriptor(int error)
+{
+    switch (error) {
+    case EBADF:
+        return "other code has closed the handle's descriptor";
+    case ENOTSOCK:
+    case ENOTTY:
+        return "other code has closed the handle's descriptor, and its number is another file's";
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EPIPE:
+        return "the other end of the descriptor is closed or shut down";
+    default:
+        return "";
     }
 }
 

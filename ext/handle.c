@@ -9,10 +9,12 @@
  */
 #include "nfq.h"
 
-#include <libmnl/libmnl.h>
+#include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* A longer wait is cut to this; nobody will see its end. In seconds. */
@@ -26,21 +28,60 @@ handle_cast(PyObject *self)
 
 /* ---- lifecycle ---- */
 
-static void
-close_descriptors(lnfq_handle *handle)
+/* Notes which file a descriptor is on, if there is one; errno stays as it is. */
+static struct lnfq_file
+file_of(int fd)
 {
-    if (handle->socket != NULL) {
-        (void)mnl_socket_close(handle->socket);
-        handle->socket = NULL;
-    }
-    else if (handle->fd >= 0) {
+    struct stat status = {0};
+    int error = errno;
+
+    (void)fstat(fd, &status);
+    errno = error;
+    return (struct lnfq_file){status.st_dev, status.st_ino};
+}
+
+static bool
+is_on(int fd, const struct lnfq_file *file)
+{
+    struct lnfq_file now = file_of(fd);
+
+    return fd >= 0 && now.device == file->device && now.inode == file->inode;
+}
+
+void
+lnfq_handle_take_fd(lnfq_handle *handle, int fd)
+{
+    handle->fd = fd;
+    handle->file = file_of(fd);
+}
+
+void
+lnfq_handle_take_wake_fd(lnfq_handle *handle, int fd)
+{
+    handle->wake_fd = fd;
+    handle->wake_file = file_of(fd);
+}
+
+/* A number that other code has closed, and that is a stranger's by now, is left to that. */
+void
+lnfq_handle_close_descriptors(lnfq_handle *handle)
+{
+    if (is_on(handle->fd, &handle->file)) {
         (void)close(handle->fd);
     }
-    if (handle->wake_fd >= 0) {
+    if (is_on(handle->wake_fd, &handle->wake_file)) {
         (void)close(handle->wake_fd);
     }
     handle->fd = -1;
     handle->wake_fd = -1;
+}
+
+static void
+close_descriptors(lnfq_handle *handle)
+{
+    lnfq_fork_hold_off();
+    lnfq_handle_close_descriptors(handle);
+    lnfq_fork_allow();
 }
 
 void
@@ -101,9 +142,9 @@ lnfq_handle_new(lnfq_state *state)
     }
     memset((char *)handle + sizeof(PyObject), 0, sizeof(*handle) - sizeof(PyObject));
     handle->state = state;
-    handle->process = lnfq_module_process(state);
     handle->fd = -1;
     handle->wake_fd = -1;
+    lnfq_fork_add(handle);
     atomic_init(&handle->readers, 0);
     atomic_init(&handle->spare_slot, NULL);
     atomic_init(&handle->blank, NULL);
@@ -161,18 +202,29 @@ next_queue_or_closed(lnfq_handle *handle)
     return queue;
 }
 
-/* In a child of fork the lock may be taken for ever, and the queues are the parent's. The handle's
- * critical section keeps the child's own threads apart, which may close it together. */
+/* In a child of fork the lock may be taken for ever, the queues are the parent's, and the
+ * descriptors are closed already. The handle's critical section keeps the child's own threads
+ * apart, which may close it together. */
 static void
 close_forked(lnfq_handle *handle)
 {
     Py_BEGIN_CRITICAL_SECTION(handle);
-    handle->closed = true;
-    close_descriptors(handle);
     while (handle->queue_count > 0) {
         lnfq_queue_abandon(handle->queues[handle->queue_count - 1]);
     }
     Py_END_CRITICAL_SECTION();
+    Py_XDECREF(lnfq_hook_take(handle, &handle->on_close)); /* the parent's, which calls it */
+}
+
+/* Nothing is sent to a stranger: the queues went with the descriptor that was closed. */
+static void
+leave_stranger(lnfq_handle *handle)
+{
+    lnfq_handle_lock(handle);
+    if (!is_on(handle->fd, &handle->file)) {
+        handle->fd = -1;
+    }
+    lnfq_handle_unlock(handle);
 }
 
 /* Returns 0, or -1 with an exception of a hook that leaves, once all else is done. */
@@ -184,18 +236,20 @@ close_handle(lnfq_handle *handle)
 
     if (lnfq_handle_forked(handle)) {
         close_forked(handle);
-        return 0;
     }
-    if (lnfq_hook_call(lnfq_hook_take(handle, &handle->on_close)) < 0) {
-        (void)lnfq_error_collect(&error, (PyObject *)handle);
-    }
-    while ((queue = next_queue_or_closed(handle)) != NULL) {
-        /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
-        (void)lnfq_queue_destroy(queue);
-        Py_DECREF(queue);
-    }
-    if (lnfq_refusal_tell(handle) < 0) {
-        (void)lnfq_error_collect(&error, (PyObject *)handle);
+    else {
+        if (lnfq_hook_call(lnfq_hook_take(handle, &handle->on_close)) < 0) {
+            (void)lnfq_error_collect(&error, (PyObject *)handle);
+        }
+        leave_stranger(handle);
+        while ((queue = next_queue_or_closed(handle)) != NULL) {
+            /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
+            (void)lnfq_queue_destroy(queue);
+            Py_DECREF(queue);
+        }
+        if (lnfq_refusal_tell(handle) < 0) {
+            (void)lnfq_error_collect(&error, (PyObject *)handle);
+        }
     }
     Py_XDECREF(lnfq_hook_take(handle, &handle->on_held));
     Py_XDECREF(lnfq_hook_take(handle, &handle->on_verdict_error));
@@ -212,8 +266,7 @@ handle_finalize(PyObject *self)
     lnfq_handle *handle = handle_cast(self);
     PyObject *raised = lnfq_error_take();
 
-    if (!handle->closed && !lnfq_handle_forked(handle)
-        && PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
+    if (!handle->closed && PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
         PyErr_WriteUnraisable(self);
     }
     if (close_handle(handle) < 0) {
@@ -228,6 +281,8 @@ static int
 handle_traverse(PyObject *self, visitproc visit, void *arg)
 {
     lnfq_handle *handle = handle_cast(self);
+    lnfq_packet *blank = atomic_load(&handle->blank);
+    int stop;
 
     /* The list changes only while its thread has the GIL: see nfq.h. */
     Py_VISIT(Py_TYPE(self));
@@ -237,7 +292,11 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(handle->on_held);
     Py_VISIT(handle->on_close);
     Py_VISIT(handle->on_verdict_error);
-    return 0;
+    if (blank != NULL) { /* nothing is in it, and nobody else holds it */
+        Py_VISIT(Py_TYPE(blank));
+    }
+    stop = lnfq_slot_visit(atomic_load(&handle->spare_slot), visit, arg);
+    return stop != 0 ? stop : lnfq_batch_visit(handle->spare, visit, arg);
 }
 
 static void
@@ -251,6 +310,7 @@ handle_dealloc(PyObject *self)
     }
     PyObject_GC_UnTrack(self);
     close_descriptors(handle);
+    lnfq_fork_remove(handle);
     lnfq_batch_free(handle->spare);
     Py_XDECREF(atomic_load(&handle->spare_slot));
     Py_XDECREF(atomic_load(&handle->blank));
@@ -346,13 +406,15 @@ handle_unbind_pf(PyObject *self, PyObject *family)
 
 /* The optional arguments of create_queue, from `mode` on. 0, or -1 with an exception. */
 static int
-parse_queue_options(PyObject *const values[5], struct lnfq_config *config, uint32_t *verdict)
+parse_queue_options(PyObject *const values[6], struct lnfq_queue_options *options)
 {
-    int64_t mode, range = LNFQ_RANGE_DEFAULT, maxlen = 0, flags = 0;
+    struct lnfq_config *config = &options->config;
+    int64_t mode = NFQNL_COPY_PACKET, range = LNFQ_RANGE_DEFAULT, maxlen = 0, flags = 0;
+    int64_t rcvbuf = LNFQ_RCVBUF_GROWS;
 
-    config->has_mode = lnfq_given(values[0]);
+    config->has_mode = values[0] != Py_None;
     config->has_maxlen = lnfq_given(values[2]);
-    if ((config->has_mode
+    if ((lnfq_given(values[0])
          && lnfq_parse_int(values[0], "create_queue(): mode", 0, NFQNL_COPY_PACKET, &mode) < 0)
         || (values[1] != NULL
             && lnfq_parse_int(values[1], "create_queue(): range", 0, UINT32_MAX, &range) < 0)
@@ -360,11 +422,16 @@ parse_queue_options(PyObject *const values[5], struct lnfq_config *config, uint3
             && lnfq_parse_int(values[2], "create_queue(): maxlen", 0, UINT32_MAX, &maxlen) < 0)
         || (values[3] != NULL
             && lnfq_parse_int(values[3], "create_queue(): flags", 0, UINT32_MAX, &flags) < 0)
-        || (values[4] != NULL
-            && lnfq_parse_verdict(values[4], "create_queue(): default_verdict", verdict) < 0)) {
+        || (lnfq_given(values[4])
+            && lnfq_parse_int(values[4], "create_queue(): rcvbuf", 0, INT_MAX, &rcvbuf) < 0)
+        || (values[5] != NULL
+            && lnfq_parse_verdict(values[5], "create_queue(): default_verdict",
+                                  &options->default_verdict)
+                   < 0)) {
         return -1;
     }
-    config->mode = config->has_mode ? (uint8_t)mode : 0;
+    options->rcvbuf = (int)rcvbuf;
+    config->mode = (uint8_t)mode;
     config->range = (uint32_t)range;
     config->maxlen = (uint32_t)maxlen;
     config->mask = (uint32_t)flags;
@@ -372,51 +439,59 @@ parse_queue_options(PyObject *const values[5], struct lnfq_config *config, uint3
     return 0;
 }
 
-PyDoc_STRVAR(
-    create_queue_doc,
-    "create_queue($self, /, number, callback, *, mode=None, range=65535, maxlen=None,\n"
-    "             flags=0, default_verdict=0)\n"
-    "--\n"
-    "\n"
-    "Bind a queue number, 0 to 65535, and return its NetfilterQueueQueueHandle.\n"
-    "\n"
-    "callback is called with each packet, a NetfilterQueueData, by handle_packet() or\n"
-    "process(); what it returns is ignored. Nothing is queued until the queue has a\n"
-    "mode. mode and range are set_mode's, maxlen is set_maxlen's, flags are the\n"
-    "QueueFlag bits to set; what is named is configured together with the binding.\n"
-    "default_verdict is for packets that nobody gives a verdict: NF_DROP.\n"
-    "\n"
-    "May be called at any time from any thread, also from a callback; it neither waits\n"
-    "nor calls callbacks. Raises ValueError for a value out of range, ClosedError for a\n"
-    "closed handle, TypeError, RuntimeError after fork, and OSError if the kernel\n"
-    "refuses: PermissionError without CAP_NET_ADMIN and for a number that another program\n"
-    "has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP or EINVAL for a\n"
-    "flag that it does not know; nothing stays bound then. Kernel: NFQNL_CFG_CMD_BIND;\n"
-    "nfq_create_queue(3).");
+PyDoc_STRVAR(create_queue_doc,
+             "create_queue($self, /, number, callback, *, mode=2, range=65535, maxlen=None,\n"
+             "             flags=0, rcvbuf=None, default_verdict=0)\n"
+             "--\n"
+             "\n"
+             "Bind a queue number, 0 to 65535, and return its NetfilterQueueQueueHandle.\n"
+             "\n"
+             "callback is called with each packet, a NetfilterQueueData, by handle_packet() or\n"
+             "process(). What it returns is ignored, except for an awaitable: the dispatch\n"
+             "closes it and raises TypeError, as if the callback had raised that. mode and\n"
+             "range are set_mode's. The default is NFQNL_COPY_PACKET, the whole packet. With\n"
+             "None or NFQNL_COPY_NONE the kernel drops all packets until set_mode is called.\n"
+             "maxlen is set_maxlen's, and flags are the QueueFlag bits to set. All of it is\n"
+             "configured together with the binding. default_verdict is for packets that nobody\n"
+             "gives a verdict: NF_DROP.\n"
+             "\n"
+             "rcvbuf is about the socket's receive buffer, which all queues of the handle\n"
+             "share. None lets it grow, so that maxlen packets of 1500 bytes (1024 packets if\n"
+             "maxlen is None) have room beside those of the other queues. It grows up to 64\n"
+             "MiB, as far as the system allows, and never shrinks. It stays as it is if\n"
+             "somebody has set it, here or by the attribute rcvbuf. A number of bytes, up to\n"
+             "2**31-1, is set as that attribute sets it. 0 leaves the buffer alone.\n"
+             "\n"
+             "May be called at any time from any thread, also from a callback; it neither\n"
+             "waits nor calls callbacks. Raises ValueError for a value out of range,\n"
+             "ClosedError for a closed handle, TypeError for a wrong type, a coroutine function\n"
+             "and a generator function, RuntimeError after fork, and OSError if the kernel\n"
+             "refuses: PermissionError without CAP_NET_ADMIN and for a number that another\n"
+             "program has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP or\n"
+             "EINVAL for a flag that it does not know; nothing stays bound then. Kernel:\n"
+             "NFQNL_CFG_CMD_BIND; nfq_create_queue(3).");
 
 static PyObject *
 handle_create_queue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"number", "callback",        "mode", "range", "maxlen",
-                                        "flags",  "default_verdict", NULL};
-    PyObject *values[7] = {NULL};
-    struct lnfq_config config = {.command = NFQNL_CFG_CMD_BIND};
-    uint32_t verdict = NF_DROP;
+    static const char *const names[] = {"number", "callback",        "mode",
+                                        "range",  "maxlen",          "flags",
+                                        "rcvbuf", "default_verdict", NULL};
+    PyObject *values[8] = {NULL};
+    struct lnfq_queue_options options = {
+        .config = {.command = NFQNL_CFG_CMD_BIND},
+        .default_verdict = NF_DROP,
+    };
     int64_t number;
 
     if (lnfq_parse_arguments("create_queue", names, 2, 2, args, nargs, kwnames, values) < 0
-        || lnfq_parse_int(values[0], "create_queue(): number", 0, UINT16_MAX, &number) < 0) {
-        return NULL;
-    }
-    if (!PyCallable_Check(values[1])) {
-        lnfq_refuse(PyExc_TypeError, values[1], "create_queue(): callback must be callable");
-        return NULL;
-    }
-    if (parse_queue_options(&values[2], &config, &verdict) < 0
+        || lnfq_parse_int(values[0], "create_queue(): number", 0, UINT16_MAX, &number) < 0
+        || lnfq_callback_check(values[1], "create_queue(): callback") < 0
+        || parse_queue_options(&values[2], &options) < 0
         || lnfq_handle_check(handle_cast(self), "create_queue()") < 0) {
         return NULL;
     }
-    return lnfq_queue_create(handle_cast(self), (uint16_t)number, values[1], &config, verdict);
+    return lnfq_queue_create(handle_cast(self), (uint16_t)number, values[1], &options);
 }
 
 PyDoc_STRVAR(
@@ -627,9 +702,9 @@ PyDoc_STRVAR(close_doc,
              "\n"
              "Destroy the queues and close the descriptor; does nothing if that has been done.\n"
              "\n"
-             "Whoever waits in process() is woken, and gets a ClosedError. After fork it closes\n"
-             "the child's copy of the descriptor and leaves the parent's queues alone. Never\n"
-             "waits, raises nothing; may be called from any thread and from a callback. See\n"
+             "Whoever waits in process() is woken, and gets a ClosedError. A child of\n"
+             "fork has its parent's handles closed already. Never waits, raises nothing; may be "
+             "called from any thread and from a callback. See\n"
              "nfq_close(3).");
 
 static PyObject *
@@ -777,13 +852,14 @@ static PyGetSetDef handle_attributes[] = {
      (void *)(uintptr_t)&on_verdict_error},
     {"rcvbuf", lnfq_handle_get_rcvbuf, lnfq_handle_set_rcvbuf,
      "The socket's receive buffer in bytes, as the kernel counts them: an int.\n\n"
-     "Here wait the packets that nobody has read yet. The kernel charges a packet more\n"
-     "than its length, and doubles what is set: reading tells twice that. Takes 0 to\n"
-     "2**31-1. Goes past the sysctl net.core.rmem_max with CAP_NET_ADMIN in the initial\n"
-     "user namespace, else is cut to it; the kernel has a least size too. May be used from\n"
-     "any thread, and from a callback. Raises ValueError for a number out of range,\n"
-     "ClosedError for a closed handle, TypeError, OSError, RuntimeError after fork.\n"
-     "Kernel: SO_RCVBUFFORCE, SO_RCVBUF; socket(7).",
+     "Here wait the packets that nobody has read yet. The kernel charges a packet more than\n"
+     "its length, and doubles what is set: reading tells twice that. It grows with each queue\n"
+     "that is created, but not any more once it was set. Takes 0 to 2**31-1. Goes past the\n"
+     "sysctl net.core.rmem_max with CAP_NET_ADMIN in the initial user namespace, else is cut\n"
+     "to it; the kernel has a least size too. May be used from any thread, and from a\n"
+     "callback. Raises ValueError for a number out of range, ClosedError for a closed handle,\n"
+     "TypeError, OSError, RuntimeError after fork. Kernel: SO_RCVBUFFORCE, SO_RCVBUF;\n"
+     "socket(7).",
      NULL},
     {"no_enobufs", lnfq_handle_get_no_enobufs, lnfq_handle_set_no_enobufs,
      "Whether the kernel keeps quiet about messages that the receive buffer had no room for: a\n"

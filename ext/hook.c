@@ -63,11 +63,8 @@ lnfq_hook_set(PyObject *self, PyObject *value, void *closure)
         PyErr_Format(PyExc_TypeError, "%s can't be deleted", hook->name);
         return -1;
     }
-    if (value != Py_None && !PyCallable_Check(value)) {
-        lnfq_refuse(PyExc_TypeError, value, "%s must be callable or None", hook->name);
-        return -1;
-    }
-    if (lnfq_handle_check(handle, hook->name) < 0) {
+    if ((value != Py_None && lnfq_callback_check(value, hook->name) < 0)
+        || lnfq_handle_check(handle, hook->name) < 0) {
         return -1;
     }
     lnfq_handle_lock(handle);

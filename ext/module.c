@@ -2,14 +2,13 @@
 /*
  * libnetfilterqueue._ext: the module, its state, its functions, and the kernel's constants, which
  * libnetfilterqueue.constants makes enums of. The state does not change after initialisation,
- * but for the tables of enums.c, the types of tuples.c and the number of the process, which are
- * atomic. No lock.
+ * but for the tables of enums.c and the types of tuples.c, which are atomic. No lock.
  */
 #include "nfq.h"
 
 #include "checksum.h"
 
-#include <sys/mman.h>
+#include <errno.h>
 #include <unistd.h>
 
 static inline lnfq_state *
@@ -288,37 +287,15 @@ add_errors(PyObject *module, lnfq_state *state)
     return 0;
 }
 
-/* Children of fork see that they are, without a system call at each use: see lnfq_state. */
 static int
-map_process(lnfq_state *state)
+watch_forks(void)
 {
-    size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-    if (page == MAP_FAILED) {
-        PyErr_SetFromErrno(PyExc_OSError);
-        return -1;
-    }
-    state->process = page;
-    if (madvise(page, size, MADV_WIPEONFORK) < 0) {
+    errno = lnfq_fork_watch();
+    if (errno != 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
     return 0;
-}
-
-uint32_t
-lnfq_module_process(lnfq_state *state)
-{
-    uint32_t process = atomic_load(state->process);
-
-    if (process == 0) {
-        uint32_t next = atomic_fetch_add(&state->last_process, 1) + 1;
-
-        /* Another thread may be first; then `process` is its number. */
-        process = atomic_compare_exchange_strong(state->process, &process, next) ? next : process;
-    }
-    return process;
 }
 
 PyObject *
@@ -338,7 +315,7 @@ module_exec(PyObject *module)
 {
     lnfq_state *state = module_state(module);
 
-    if (map_process(state) < 0 || add_types(module, state) < 0 || add_errors(module, state) < 0) {
+    if (watch_forks() < 0 || add_types(module, state) < 0 || add_errors(module, state) < 0) {
         return -1;
     }
     return PyModule_AddStringConstant(module, "__version__", LNFQ_VERSION) < 0
@@ -397,12 +374,7 @@ module_clear(PyObject *module)
 static void
 module_free(void *module)
 {
-    lnfq_state *state = module_state(module);
-
     (void)module_clear(module);
-    if (state->process != NULL) {
-        (void)munmap((void *)(uintptr_t)state->process, (size_t)sysconf(_SC_PAGESIZE));
-    }
 }
 
 static PyModuleDef_Slot module_slots[] = {

@@ -85,12 +85,11 @@ lnfq_name_find(lnfq_handle *handle, uint32_t index, const char *call)
         return name;
     }
     error = ask(handle, &request);
-    if (error == EBADF) {
-        (void)lnfq_handle_raise_closed(handle, call);
+    if (error == EBADF && lnfq_handle_check(handle, call) < 0) {
         return NULL;
     }
     if (error != 0 && error != ENODEV) {
-        lnfq_error_raise(error, "", "%s: device %u", call, index);
+        lnfq_error_raise(error, lnfq_error_descriptor(error), "%s: device %u", call, index);
         return NULL;
     }
     name = error == 0 ? PyUnicode_DecodeFSDefault(request.ifr_name) : Py_NewRef(Py_None);

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libmnl/libmnl.h>
 #include <linux/netlink.h>
 #include <linux/sockios.h>
 #include <sched.h>
@@ -20,27 +19,26 @@
 
 struct opening {
     int netns;
-    struct mnl_socket *socket;
+    lnfq_handle *handle;
     int error;
 };
 
 /* In the namespace that the thread is in. Not by nfq_open, whose descriptor a program that another
  * thread starts at this moment would inherit, and with it the queues. */
-static struct mnl_socket *
-open_here(int *error)
+static int
+open_here(lnfq_handle *handle)
 {
-    struct mnl_socket *socket = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
+    const struct sockaddr_nl anywhere = {.nl_family = AF_NETLINK}; /* the kernel picks the port */
+    int error = 0;
 
-    if (socket == NULL) {
-        *error = errno;
-        return NULL;
+    lnfq_fork_hold_off();
+    lnfq_handle_take_fd(handle, socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
+    if (handle->fd < 0
+        || bind(handle->fd, (const struct sockaddr *)&anywhere, sizeof(anywhere)) < 0) {
+        error = errno;
     }
-    if (mnl_socket_bind(socket, 0, MNL_SOCKET_AUTOPID) < 0) {
-        *error = errno;
-        (void)mnl_socket_close(socket);
-        return NULL;
-    }
-    return socket;
+    lnfq_fork_allow();
+    return error;
 }
 
 static void *
@@ -48,39 +46,35 @@ open_there(void *argument)
 {
     struct opening *opening = argument;
 
-    if (setns(opening->netns, CLONE_NEWNET) < 0) {
-        opening->error = errno;
-        return NULL;
-    }
-    opening->socket = open_here(&opening->error);
+    opening->error = setns(opening->netns, CLONE_NEWNET) < 0 ? errno : open_here(opening->handle);
     return NULL;
 }
 
-static struct mnl_socket *
-open_elsewhere(int netns, int *error)
+static int
+open_elsewhere(lnfq_handle *handle, int netns)
 {
-    struct opening opening = {.netns = netns};
+    struct opening opening = {.netns = netns, .handle = handle};
     sigset_t all, before;
     pthread_t thread;
+    int error;
 
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are for the program's own threads */
-    *error = pthread_create(&thread, NULL, open_there, &opening);
+    error = pthread_create(&thread, NULL, open_there, &opening);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (*error != 0) {
-        return NULL;
+    if (error != 0) {
+        return error;
     }
     Py_BEGIN_ALLOW_THREADS
     pthread_join(thread, NULL);
     Py_END_ALLOW_THREADS
-    *error = opening.error;
-    return opening.socket;
+    return opening.error;
 }
 
-struct mnl_socket *
-lnfq_netns_open(int netns, int *error)
+int
+lnfq_netns_open(lnfq_handle *handle, int netns)
 {
-    return netns < 0 ? open_here(error) : open_elsewhere(netns, error);
+    return netns < 0 ? open_here(handle) : open_elsewhere(handle, netns);
 }
 
 /* Opens a path; -1 with OSError. */

@@ -23,6 +23,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <time.h>
 
 #include "backlog.h"
@@ -72,18 +73,11 @@ typedef struct {
     PyObject *verdict_error;
     _Atomic(PyObject *) enums[LNFQ_ENUMS];   /* tuples of members; NULL until one is asked for */
     _Atomic(PyObject *) tuples[LNFQ_TUPLES]; /* types; NULL until one is made */
-    /* A page that fork wipes: which process of its family this is, 0 until it opens a handle. */
-    _Atomic uint32_t *process;
-    _Atomic uint32_t last_process; /* the last number that was given away, here or in a parent */
 } lnfq_state;
 
 /* The table or type in `place`: what is there, or `made`, which it steals; NULL if that is NULL.
  * Threads may come at the same time, and all get the first one's. Borrowed. */
 PyObject *lnfq_module_share(_Atomic(PyObject *) *place, PyObject *made);
-
-/* That number, which no parent has, so that a handle tells those who opened it from their
- * children. */
-uint32_t lnfq_module_process(lnfq_state *state);
 
 /* ---- arguments.c ---- */
 
@@ -128,6 +122,15 @@ int lnfq_parse_verdict(PyObject *object, const char *what, uint32_t *verdict);
 int lnfq_parse_queue_nr(const char *call, PyObject *const *args, Py_ssize_t nargs,
                         PyObject *kwnames, uint32_t *verdict);
 
+/* ---- callback.c ---- */
+
+/* Whether an object can be called, and then does something. 0, or -1 with TypeError. */
+int lnfq_callback_check(PyObject *object, const char *what);
+
+/* Takes what a callback has returned, and returns it; NULL with TypeError for an awaitable, which
+ * is closed. */
+PyObject *lnfq_callback_result(PyObject *callback, PyObject *result);
+
 /* ---- enums.c ---- */
 
 /* The enum's member of that value, or an int where it has none. */
@@ -152,6 +155,9 @@ void lnfq_error_raise(int error, const char *remedy, const char *format, ...)
 
 /* Takes the raised exception away; NULL where there is none. */
 PyObject *lnfq_error_take(void);
+
+/* What has happened to a handle's descriptor, if its errors tell; else nothing. */
+const char *lnfq_error_descriptor(int error);
 
 /* Raises an exception that lnfq_error_take took; steals the reference. */
 void lnfq_error_restore(PyObject *exception);
@@ -190,8 +196,12 @@ lnfq_slot *lnfq_slot_borrow(lnfq_handle *handle, PyObject *buffer);
 /* Takes a slot that was borrowed; if nobody else looks into it, the buffer is released. */
 void lnfq_slot_give_back(lnfq_handle *handle, lnfq_slot *slot);
 
-/* There is a view of it: one that holds a caller's buffer is tracked from now on. */
+/* More than one object holds it from now on, or may: the garbage collector has to know it. */
 void lnfq_slot_track(lnfq_slot *slot);
+
+/* For the traversal of what holds a slot, which may be NULL, and holds it alone unless it is
+ * tracked. */
+int lnfq_slot_visit(lnfq_slot *slot, visitproc visit, void *arg);
 
 /* A read-only memoryview of a part of the slot, which it holds. */
 PyObject *lnfq_view_new(lnfq_state *state, lnfq_slot *slot, const unsigned char *start,
@@ -255,14 +265,23 @@ struct lnfq_awaited {
     int error;
 };
 
+/* Which file a descriptor is on: other code may close it, and its number become another file's. */
+struct lnfq_file {
+    dev_t device;
+    ino_t inode;
+};
+
 struct lnfq_handle {
     PyObject_HEAD
     lnfq_state *state;
-    struct mnl_socket *socket; /* NULL where the descriptor was adopted */
     int fd;
-    int wake_fd;      /* an eventfd: readable once the handle is closed */
-    uint32_t process; /* the one that opened it: see lnfq_state */
-    bool kernel;      /* a netlink socket: an answer is there when the request's send returns */
+    int wake_fd;           /* an eventfd: readable once the handle is closed */
+    struct lnfq_file file; /* what they were on when they were opened */
+    struct lnfq_file wake_file;
+    bool forked;       /* this is a child of the process that opened it, whose the queues are */
+    bool kernel;       /* a netlink socket: an answer is there when the request's send returns */
+    lnfq_handle *next; /* on the list of fork.c, which protects these two */
+    lnfq_handle **link;
     pthread_mutex_t lock;
 
     /* The rest is protected by the lock, but for what is atomic. */
@@ -290,9 +309,12 @@ struct lnfq_handle {
     bool adopted;               /* other processes may read the descriptor */
     bool exposed;               /* others know the descriptor, and may read it */
     bool foreign;               /* somebody has handed in messages that were read elsewhere */
+    bool overran;               /* messages were lost since the buffer was last found empty */
+    bool quiet;                 /* the kernel does not say when they are */
     bool watching;              /* ids may be missing: `losses` is to tell which were lost */
     struct lnfq_losses losses;
     bool drained;               /* the last receiving left nothing */
+    bool rcvbuf_set;            /* somebody has set the receive buffer */
     uint32_t seq;
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     bool marker_wanted;
@@ -312,11 +334,12 @@ extern PyType_Spec lnfq_handle_spec;
 /* A handle that is closed as yet, for open.c. */
 lnfq_handle *lnfq_handle_new(lnfq_state *state);
 
-/* Whether this is a child of the process that opened the handle: it shares the descriptor. */
+/* Whether this is a child of the process that opened the handle: there it is closed, and nobody
+ * else's thread can let go of its lock. */
 static inline bool
 lnfq_handle_forked(const lnfq_handle *handle)
 {
-    return atomic_load_explicit(handle->state->process, memory_order_relaxed) != handle->process;
+    return handle->forked;
 }
 
 /* Whether it is closed, read under the lock. */
@@ -334,11 +357,31 @@ int lnfq_handle_raise_closed(const lnfq_handle *handle, const char *call);
 /* With the lock: a queue is going to copy that much of its packets. */
 void lnfq_handle_expect(lnfq_handle *handle, const struct lnfq_config *config);
 
+/* While forks are held off: takes a descriptor that has been opened, or -1. */
+void lnfq_handle_take_fd(lnfq_handle *handle, int fd);
+void lnfq_handle_take_wake_fd(lnfq_handle *handle, int fd);
+
+/* While forks are held off: closes the descriptors. */
+void lnfq_handle_close_descriptors(lnfq_handle *handle);
+
 /* With the lock: closes the descriptors if the handle is closed and nobody waits on them. */
 void lnfq_handle_release(lnfq_handle *handle);
 
 /* With the lock: the bound queue of that number, or NULL. */
 lnfq_queue *lnfq_handle_find(lnfq_handle *handle, uint16_t number);
+
+/* ---- fork.c ---- */
+
+/* Has children of fork close the handles, from now on. 0 or an errno. */
+int lnfq_fork_watch(void);
+
+/* Other threads that fork wait in between: descriptors are opened and closed. */
+void lnfq_fork_hold_off(void);
+void lnfq_fork_allow(void);
+
+/* A handle is there, and is no more. */
+void lnfq_fork_add(lnfq_handle *handle);
+void lnfq_fork_remove(lnfq_handle *handle);
 
 /* ---- open.c ---- */
 
@@ -400,6 +443,15 @@ int lnfq_handle_flush(lnfq_handle *handle, const char *call);
 /* A verdict was given outside of a callback: sends it, or tells that it is held. 0, or -1. */
 int lnfq_handle_send_or_hold(lnfq_handle *handle, const char *call);
 
+/* With the lock: the kernel said that messages were lost. */
+static inline void
+lnfq_handle_overrun(lnfq_handle *handle)
+{
+    handle->stats.overruns += 1;
+    handle->overran = true;
+    handle->watching = true;
+}
+
 /* ---- hook.c: attributes of the handle, too ---- */
 
 /* What a handle calls: the attribute's name, and where in the handle it is. */
@@ -426,6 +478,13 @@ int lnfq_handle_set_rcvbuf(PyObject *self, PyObject *value, void *closure);
 PyObject *lnfq_handle_get_no_enobufs(PyObject *self, void *closure);
 int lnfq_handle_set_no_enobufs(PyObject *self, PyObject *value, void *closure);
 
+/* With the lock: sets the receive buffer, in bytes. 0 or an errno. */
+int lnfq_handle_set_rcvbuf_to(lnfq_handle *handle, int size);
+
+/* With the lock: grows the receive buffer, unless it was set, so that what all queues may hold, and
+ * so many packets more, has room in it. */
+void lnfq_handle_grow_rcvbuf(lnfq_handle *handle, uint32_t more);
+
 /* ---- queue.c ---- */
 
 struct lnfq_queue {
@@ -437,6 +496,8 @@ struct lnfq_queue {
     /* Protected by the handle's lock. */
     PyObject *callback; /* strong; NULL once destroyed */
     bool bound;
+    uint32_t maxlen;   /* how many packets may wait in the kernel */
+    bool grows_rcvbuf; /* the receive buffer follows maxlen */
     struct lnfq_pending pending;
     lnfq_packet *active;                 /* packets whose callback runs */
     struct lnfq_kept *kept, *kept_newest; /* packets that wait for their verdict after it */
@@ -460,8 +521,21 @@ struct lnfq_queue {
 
 extern PyType_Spec lnfq_queue_spec;
 
+/* The packets that a queue holds unless it is told another number. */
+#define LNFQ_MAXLEN_DEFAULT 1024
+
+/* Stands for a receive buffer that grows with the queues. */
+#define LNFQ_RCVBUF_GROWS (-1)
+
+/* What create_queue is told of a queue. */
+struct lnfq_queue_options {
+    struct lnfq_config config;
+    uint32_t default_verdict;
+    int rcvbuf; /* bytes to set, 0 to leave what is there, or LNFQ_RCVBUF_GROWS */
+};
+
 PyObject *lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *callback,
-                            const struct lnfq_config *config, uint32_t default_verdict);
+                            const struct lnfq_queue_options *options);
 
 /*
  * Executes the verdicts that are recorded, gives what else waits the default and unbinds. Returns 0
@@ -559,9 +633,16 @@ void lnfq_packet_default(lnfq_packet *packet);
 
 /* ---- attributes.c: what a packet says ---- */
 
-/* Makes a Python object of an attribute, whose number is the kernel's. It is called in the packet's
- * critical section, and has read what it needs before Python code runs. */
-typedef PyObject *(*lnfq_reader)(const lnfq_packet *packet, unsigned int attribute);
+/* What a reader looks into: held for it while it runs. */
+struct lnfq_content {
+    lnfq_state *state;
+    const struct lnfq_index *index;
+    lnfq_slot *slot;
+    const unsigned char *bytes; /* in the slot */
+};
+
+/* Makes a Python object of an attribute, whose number is the kernel's. */
+typedef PyObject *(*lnfq_reader)(const struct lnfq_content *content, unsigned int attribute);
 
 PyObject *lnfq_packet_read(lnfq_packet *packet, lnfq_reader read, unsigned int attribute);
 
@@ -573,20 +654,20 @@ uint32_t lnfq_packet_original_length(lnfq_packet *packet);
 /* Whether the payload is shorter than the packet. */
 bool lnfq_packet_truncated(lnfq_packet *packet);
 
-PyObject *lnfq_read_u32(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_u32_or_none(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_bytes(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_bytes_or_none(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_hw_addr(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_time(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_time_pair(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_view(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_skb_info(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_original_length(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_truncated(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_secctx(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_vlan(const lnfq_packet *packet, unsigned int attribute);
-PyObject *lnfq_read_conntrack(const lnfq_packet *packet, unsigned int attribute);
+PyObject *lnfq_read_u32(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_u32_or_none(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_bytes(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_bytes_or_none(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_hw_addr(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_time(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_time_pair(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_view(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_skb_info(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_original_length(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_truncated(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_secctx(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_vlan(const struct lnfq_content *content, unsigned int attribute);
+PyObject *lnfq_read_conntrack(const struct lnfq_content *content, unsigned int attribute);
 
 /* ---- verdict_arguments.c ---- */
 
@@ -620,9 +701,9 @@ void lnfq_name_forget(lnfq_handle *handle);
 
 /* ---- netns.c ---- */
 
-/* Opens a netfilter socket in the namespace that `netns` is a descriptor on, or with -1 in the
- * thread's own. NULL, and an errno in `error`. */
-struct mnl_socket *lnfq_netns_open(int netns, int *error);
+/* Gives the handle a netfilter socket of the namespace that `netns` is a descriptor on, or with -1
+ * of the thread's own. 0 or an errno. */
+int lnfq_netns_open(lnfq_handle *handle, int netns);
 
 /* A descriptor on the namespace that a path or a descriptor stands for; -1 with an exception. */
 int lnfq_netns_descriptor(PyObject *object);
@@ -705,5 +786,8 @@ struct lnfq_batch {
 Py_ssize_t lnfq_receive_process(lnfq_handle *handle, Py_ssize_t max_packets, double timeout);
 
 void lnfq_batch_free(lnfq_batch *batch);
+
+/* For the traversal of what holds a batch, which may be NULL. */
+int lnfq_batch_visit(const lnfq_batch *batch, visitproc visit, void *arg);
 
 #endif

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libmnl/libmnl.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 
@@ -14,9 +13,14 @@
 static PyObject *
 start_handle(lnfq_handle *handle)
 {
-    handle->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int error;
+
+    lnfq_fork_hold_off();
+    lnfq_handle_take_wake_fd(handle, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    error = errno;
+    lnfq_fork_allow();
     if (handle->wake_fd < 0) {
-        lnfq_error_raise(errno, "", "open(): eventfd");
+        lnfq_error_raise(error, "", "open(): eventfd");
         Py_DECREF(handle);
         return NULL;
     }
@@ -49,13 +53,12 @@ lnfq_handle_open(lnfq_state *state, int netns)
     if (handle == NULL) {
         return NULL;
     }
-    handle->socket = lnfq_netns_open(netns, &error);
-    if (handle->socket == NULL) {
+    error = lnfq_netns_open(handle, netns);
+    if (error != 0) {
         lnfq_error_raise(error, open_remedy(error), "open()");
         Py_DECREF(handle);
         return NULL;
     }
-    handle->fd = mnl_socket_get_fd(handle->socket);
     handle->kernel = true;
     handle->outbox.refusable = true;
     return start_handle(handle);
@@ -105,6 +108,7 @@ lnfq_handle_adopt(lnfq_state *state, int fd)
 {
     lnfq_handle *handle;
     bool kernel;
+    int error;
 
     if (check_adopted(fd, &kernel) < 0) {
         return NULL;
@@ -118,9 +122,12 @@ lnfq_handle_adopt(lnfq_state *state, int fd)
     handle->adopted = true;
     handle->exposed = true;
     atomic_store(&handle->datagram_size, LNFQ_DATAGRAM_MAX);
-    handle->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    lnfq_fork_hold_off();
+    lnfq_handle_take_fd(handle, fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    error = errno;
+    lnfq_fork_allow();
     if (handle->fd < 0) {
-        lnfq_error_raise(errno, "", "open(): fd %d", fd);
+        lnfq_error_raise(error, "", "open(): fd %d", fd);
         Py_DECREF(handle);
         return NULL;
     }

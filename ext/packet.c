@@ -155,6 +155,7 @@ lnfq_packet_copy(lnfq_packet *packet)
     PyObject_GC_Track(packet);
     slot = lnfq_slot_new(packet->queue->handle->state, size);
     if (slot == NULL) {
+        lnfq_slot_track(packet->slot); /* whose other owner lives on */
         return -1;
     }
     memcpy(slot->bytes, packet->bytes, size);
@@ -191,7 +192,7 @@ packet_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(packet_cast(self)->queue);
-    return 0;
+    return lnfq_slot_visit(packet_cast(self)->slot, visit, arg);
 }
 
 static void

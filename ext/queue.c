@@ -320,7 +320,8 @@ unbind_queue(lnfq_queue *queue)
 /* ---- creating ---- */
 
 static lnfq_queue *
-queue_new(lnfq_handle *handle, uint16_t number, PyObject *callback, uint32_t default_verdict)
+queue_new(lnfq_handle *handle, uint16_t number, PyObject *callback,
+          const struct lnfq_queue_options *options)
 {
     lnfq_queue *queue = PyObject_GC_New(lnfq_queue, handle->state->queue_type);
 
@@ -329,7 +330,9 @@ queue_new(lnfq_handle *handle, uint16_t number, PyObject *callback, uint32_t def
         queue->handle = (lnfq_handle *)Py_NewRef((PyObject *)handle);
         queue->callback = Py_NewRef(callback);
         queue->number = number;
-        atomic_init(&queue->default_verdict, default_verdict);
+        atomic_init(&queue->default_verdict, options->default_verdict);
+        queue->maxlen = options->config.has_maxlen ? options->config.maxlen : LNFQ_MAXLEN_DEFAULT;
+        queue->grows_rcvbuf = options->rcvbuf == LNFQ_RCVBUF_GROWS;
     }
     return queue;
 }
@@ -395,9 +398,21 @@ discard(lnfq_queue *queue)
     }
 }
 
+/* The receive buffer has room for a queue that is on the list, before its packets come. 0 or an
+ * errno. */
+static int
+make_room(lnfq_queue *queue, int rcvbuf)
+{
+    if (queue->grows_rcvbuf) {
+        lnfq_handle_grow_rcvbuf(queue->handle, 0);
+    }
+    return rcvbuf > 0 ? lnfq_handle_set_rcvbuf_to(queue->handle, rcvbuf) : 0;
+}
+
 /* Lists and binds in one go; 0 or an errno, with what can be done about it. */
 static int
-enlist_and_bind(lnfq_queue *queue, const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE])
+enlist_and_bind(lnfq_queue *queue, const struct lnfq_queue_options *options,
+                char remedy[LNFQ_REMEDY_SIZE])
 {
     lnfq_handle *handle = queue->handle;
     int error;
@@ -406,12 +421,19 @@ enlist_and_bind(lnfq_queue *queue, const struct lnfq_config *config, char remedy
     error = enlist(queue);
     if (error != 0) {
         lnfq_handle_unlock(handle);
-        snprintf(remedy, LNFQ_REMEDY_SIZE, "it is bound on this handle already");
+        snprintf(remedy, LNFQ_REMEDY_SIZE, "%s",
+                 error == EBUSY ? "it is bound on this handle already" : "");
     }
     else {
         PyThreadState *thread = PyEval_SaveThread();
 
-        error = bind_or_explain(queue, config, remedy);
+        error = make_room(queue, options->rcvbuf);
+        if (error != 0) {
+            snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", lnfq_error_descriptor(error));
+        }
+        else {
+            error = bind_or_explain(queue, &options->config, remedy);
+        }
         lnfq_handle_leave(handle, thread);
         if (error != 0) {
             discard(queue);
@@ -422,25 +444,22 @@ enlist_and_bind(lnfq_queue *queue, const struct lnfq_config *config, char remedy
 
 PyObject *
 lnfq_queue_create(lnfq_handle *handle, uint16_t number, PyObject *callback,
-                  const struct lnfq_config *config, uint32_t default_verdict)
+                  const struct lnfq_queue_options *options)
 {
     char remedy[LNFQ_REMEDY_SIZE];
-    lnfq_queue *queue = queue_new(handle, number, callback, default_verdict);
+    lnfq_queue *queue = queue_new(handle, number, callback, options);
     int error;
 
     if (queue == NULL) {
         return NULL;
     }
     PyObject_GC_Track(queue);
-    error = enlist_and_bind(queue, config, remedy);
+    error = enlist_and_bind(queue, options, remedy);
     if (error == 0) {
         return (PyObject *)queue;
     }
     Py_DECREF(queue);
-    if (error == EBADF) {
-        (void)lnfq_handle_raise_closed(handle, "create_queue()");
-    }
-    else {
+    if (error != EBADF || lnfq_handle_check(handle, "create_queue()") == 0) {
         lnfq_error_raise(error, remedy, "create_queue(%u)", number);
     }
     return NULL;
@@ -638,10 +657,19 @@ lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
 static int
 configure(lnfq_queue *queue, const struct lnfq_config *config)
 {
+    int error;
+
     if (queue->silent && config->has_mode && config->mode != NFQNL_COPY_NONE) {
         return open_fenced(queue, config);
     }
-    return lnfq_config_request(queue->handle, queue->number, config, NULL, 0);
+    if (config->has_maxlen && config->maxlen > queue->maxlen && queue->grows_rcvbuf) {
+        lnfq_handle_grow_rcvbuf(queue->handle, config->maxlen - queue->maxlen);
+    }
+    error = lnfq_config_request(queue->handle, queue->number, config, NULL, 0);
+    if (error == 0 && config->has_maxlen) {
+        queue->maxlen = config->maxlen;
+    }
+    return error;
 }
 
 /* Raises ClosedError; returns NULL. */
@@ -691,7 +719,7 @@ queue_bound(lnfq_queue *queue)
     bool bound;
 
     lnfq_handle_lock(queue->handle);
-    bound = queue->bound;
+    bound = queue->bound && !lnfq_handle_forked(queue->handle);
     lnfq_handle_unlock(queue->handle);
     return bound;
 }
@@ -777,7 +805,8 @@ PyDoc_STRVAR(set_maxlen_doc,
              "\n"
              "The kernel starts with 1024; what comes when so many wait is dropped, or passes\n"
              "with NFQA_CFG_F_FAIL_OPEN. A packet of 1500 bytes takes about 2300 bytes of the\n"
-             "socket's receive buffer, which may be full before.\n"
+             "socket's receive buffer, which may be full before. That grows with the number as\n"
+             "in create_queue, unless the queue was created with another rcvbuf than None.\n"
              "\n"
              "May be called at any time from any thread, also from a callback; it neither waits\n"
              "nor calls callbacks. Raises ValueError for a number out of range, ClosedError for a\n"
@@ -952,6 +981,49 @@ queue_get_destroyed(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+queue_get_callback(PyObject *self, void *Py_UNUSED(closure))
+{
+    lnfq_queue *queue = queue_cast(self);
+    PyObject *callback;
+
+    if (lnfq_handle_check_forked(queue->handle, "callback") < 0) {
+        return NULL;
+    }
+    lnfq_handle_lock(queue->handle);
+    callback = Py_XNewRef(queue->callback);
+    lnfq_handle_unlock(queue->handle);
+    return callback != NULL ? callback : raise_destroyed(queue, "callback");
+}
+
+static int
+queue_set_callback(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    lnfq_queue *queue = queue_cast(self);
+    PyObject *former;
+
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "callback can't be deleted");
+        return -1;
+    }
+    if (lnfq_callback_check(value, "callback") < 0
+        || lnfq_handle_check_forked(queue->handle, "callback") < 0) {
+        return -1;
+    }
+    lnfq_handle_lock(queue->handle);
+    former = queue->callback;
+    if (former != NULL) {
+        queue->callback = Py_NewRef(value);
+    }
+    lnfq_handle_unlock(queue->handle);
+    if (former == NULL) {
+        (void)raise_destroyed(queue, "callback");
+        return -1;
+    }
+    Py_DECREF(former);
+    return 0;
+}
+
+static PyObject *
 queue_get_default_verdict(PyObject *self, void *Py_UNUSED(closure))
 {
     lnfq_queue *queue = queue_cast(self);
@@ -1035,6 +1107,12 @@ static PyGetSetDef queue_attributes[] = {
      NULL},
     {"destroyed", queue_get_destroyed, NULL,
      "Whether it is destroyed, by itself or with its handle. A bool.", NULL},
+    {"callback", queue_get_callback, queue_set_callback,
+     "What is called with each packet: a callable. A new one is called from the next packet on.\n\n"
+     "May be used from any thread, and from a callback. Raises ClosedError for a destroyed\n"
+     "queue, RuntimeError after fork; setting it raises TypeError for what create_queue does\n"
+     "not take.",
+     NULL},
     {"default_verdict", queue_get_default_verdict, queue_set_default_verdict,
      "The Verdict of packets that nobody gives one: NF_DROP unless set.\n\n"
      "Takes what set_verdict takes; ValueError for another number, ClosedError for a\n"

@@ -36,6 +36,17 @@ lnfq_batch_free(lnfq_batch *batch)
     }
 }
 
+int
+lnfq_batch_visit(const lnfq_batch *batch, visitproc visit, void *arg)
+{
+    int stop = 0;
+
+    for (int i = 0; batch != NULL && i < LNFQ_BATCH_MAX && stop == 0; i++) {
+        stop = lnfq_slot_visit(batch->slots[i], visit, arg);
+    }
+    return stop;
+}
+
 static lnfq_batch *
 batch_new(void)
 {
@@ -133,13 +144,16 @@ any_report(const lnfq_batch *batch, int received)
  * it counts that the capability is there now, which a program seldom has back.
  */
 static void
-note_empty(lnfq_handle *handle, const lnfq_batch *batch, int received, bool overrun)
+note_empty(lnfq_handle *handle, const lnfq_batch *batch, int received)
 {
     struct lnfq_outbox *outbox = &handle->outbox;
+    bool lost = handle->overran || handle->quiet;
+
+    handle->overran = false;
 
     if (outbox->unconfirmed && !handle->foreign && !handle->adopted
         && atomic_load(&handle->readers) <= 1 && !any_report(batch, received)
-        && (!overrun || lnfq_transport_permitted())) {
+        && (!lost || lnfq_transport_permitted())) {
         lnfq_outbox_confirm(outbox);
     }
 }
@@ -150,7 +164,7 @@ note_empty(lnfq_handle *handle, const lnfq_batch *batch, int received, bool over
 static int
 receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
 {
-    bool counted, overrun = false;
+    bool counted;
     uint32_t drops;
     int received;
 
@@ -168,17 +182,18 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
         if (received != -ENOBUFS) {
             break;
         }
-        handle->stats.overruns += 1;
-        handle->watching = true;
-        overrun = true;
+        lnfq_handle_overrun(handle);
     }
     handle->stats.receives += received > 0;
     batch->epoch = handle->epoch;
     if (received < (int)count && (received > 0 || received == -EAGAIN)) {
-        note_empty(handle, batch, received, overrun);
+        note_empty(handle, batch, received);
         if (counted) {
             lnfq_queue_sample(handle, drops);
         }
+    }
+    if (received == -EAGAIN && !handle->kernel && lnfq_transport_ended(handle->fd)) {
+        received = -ECONNRESET;
     }
     return received;
 }
@@ -272,11 +287,11 @@ batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_
         batch->count = (unsigned int)received;
         return received;
     }
-    if (received == -EBADF) {
-        return lnfq_handle_raise_closed(handle, "process()");
+    if (received == -EBADF && lnfq_handle_check(handle, "process()") < 0) {
+        return -1;
     }
     if (received < 0 && received != -EAGAIN && received != -EINTR && received != -EALREADY) {
-        lnfq_error_raise(-received, "", "process()");
+        lnfq_error_raise(-received, lnfq_error_descriptor(-received), "process()");
         return -1;
     }
     return 0;

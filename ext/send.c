@@ -142,7 +142,7 @@ lnfq_handle_flush(lnfq_handle *handle, const char *call)
     handle->replaced = false;
     lnfq_handle_leave(handle, thread);
     if (error != 0) {
-        lnfq_error_raise(error, "", "%s: sending verdicts", call);
+        lnfq_error_raise(error, lnfq_error_descriptor(error), "%s: sending verdicts", call);
         return -1;
     }
     return replaced ? lnfq_refusal_tell(handle) : 0;

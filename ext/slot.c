@@ -3,8 +3,9 @@
  * A slot owns the bytes that packets and views look into: bytes of its own, or a caller's buffer
  * that it holds. Whoever looks into it holds a reference; when the last one goes, so do the bytes.
  * Not visible from Python. A slot never changes once a second user can see it, but for one thing:
- * the garbage collector tracks one that holds a caller's buffer once there is a view of it, since
- * that buffer may hold the view. The slot's critical section protects that; no other lock.
+ * the garbage collector tracks one once there is a view of it, since a caller's buffer may hold the
+ * view, and any slot its type and so the module. Before, who holds it stands for it: see
+ * lnfq_slot_visit. The slot's critical section protects that; no other lock.
  */
 #include "nfq.h"
 
@@ -55,10 +56,22 @@ void
 lnfq_slot_track(lnfq_slot *slot)
 {
     Py_BEGIN_CRITICAL_SECTION(slot);
-    if (slot->borrowed.obj != NULL && !PyObject_GC_IsTracked((PyObject *)slot)) {
+    if (!PyObject_GC_IsTracked((PyObject *)slot)) {
         PyObject_GC_Track(slot);
     }
     Py_END_CRITICAL_SECTION();
+}
+
+int
+lnfq_slot_visit(lnfq_slot *slot, visitproc visit, void *arg)
+{
+    if (slot == NULL || PyObject_GC_IsTracked((PyObject *)slot)) {
+        Py_VISIT(slot);
+        return 0;
+    }
+    Py_VISIT(Py_TYPE(slot));
+    Py_VISIT(slot->borrowed.obj);
+    return 0;
 }
 
 static int

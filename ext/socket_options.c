@@ -10,9 +10,10 @@
 #include <limits.h>
 #include <linux/netlink.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /* Reads or sets an option with the lock and without the GIL. Returns 0 or an errno. */
-typedef int (*option_call)(int fd, int *value);
+typedef int (*option_call)(lnfq_handle *handle, int *value);
 
 /* Calls it on the handle's descriptor. 0, or -1 with an exception; `remedy` may be empty. */
 static int
@@ -27,12 +28,15 @@ call_option(lnfq_handle *handle, const char *name, option_call call, int *value,
     }
     thread = lnfq_handle_enter(handle);
     closed = handle->closed;
-    error = closed ? 0 : call(handle->fd, value);
+    error = closed ? 0 : call(handle, value);
     lnfq_handle_leave(handle, thread);
     if (closed) {
         return lnfq_handle_raise_closed(handle, name);
     }
     if (error != 0) {
+        if (*remedy == '\0') {
+            remedy = lnfq_error_descriptor(error);
+        }
         lnfq_error_raise(error, remedy, "%s", name);
         return -1;
     }
@@ -55,21 +59,72 @@ set_option(int fd, int level, int option, int value)
 
 /* ---- rcvbuf ---- */
 
+/* What a packet of 1500 bytes takes of it, and how far it grows, as the kernel counts. */
+#define PACKET_COST 2304
+#define RCVBUF_MOST (64 << 20)
+
 static int
-read_rcvbuf(int fd, int *value)
+read_rcvbuf(lnfq_handle *handle, int *value)
 {
-    return get_option(fd, SOL_SOCKET, SO_RCVBUF, value);
+    return get_option(handle->fd, SOL_SOCKET, SO_RCVBUF, value);
 }
 
 /* Past rmem_max where we may go past it, else as far as it goes. */
 static int
-write_rcvbuf(int fd, int *value)
+write_rcvbuf(lnfq_handle *handle, int *value)
 {
     /* The kernel doubles it, and old ones let that overflow. */
     int size = *value < INT_MAX / 2 ? *value : INT_MAX / 2;
-    int error = set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, size);
+    int error = set_option(handle->fd, SOL_SOCKET, SO_RCVBUFFORCE, size);
 
-    return error == EPERM ? set_option(fd, SOL_SOCKET, SO_RCVBUF, size) : error;
+    if (error == EPERM) {
+        error = set_option(handle->fd, SOL_SOCKET, SO_RCVBUF, size);
+    }
+    handle->rcvbuf_set |= error == 0;
+    return error;
+}
+
+int
+lnfq_handle_set_rcvbuf_to(lnfq_handle *handle, int size)
+{
+    return write_rcvbuf(handle, &size);
+}
+
+/* What the kernel allows without privileges, as it reports it; 0 where that can't be seen. */
+static int
+allowed_rcvbuf(void)
+{
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    int size = 0;
+
+    if (fd >= 0) {
+        if (set_option(fd, SOL_SOCKET, SO_RCVBUF, INT_MAX / 2) == 0) {
+            (void)get_option(fd, SOL_SOCKET, SO_RCVBUF, &size);
+        }
+        (void)close(fd);
+    }
+    return size;
+}
+
+void
+lnfq_handle_grow_rcvbuf(lnfq_handle *handle, uint32_t more)
+{
+    uint64_t packets = more;
+    uint64_t most = RCVBUF_MOST / PACKET_COST;
+    int size, wanted;
+
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        packets += handle->queues[i]->maxlen;
+    }
+    wanted = packets < most ? (int)packets * PACKET_COST : RCVBUF_MOST;
+    if (handle->rcvbuf_set || read_rcvbuf(handle, &size) != 0 || size >= wanted) {
+        return;
+    }
+    /* The kernel doubles what is set. */
+    if (set_option(handle->fd, SOL_SOCKET, SO_RCVBUFFORCE, wanted / 2) == EPERM
+        && allowed_rcvbuf() > size) { /* else it would shrink */
+        (void)set_option(handle->fd, SOL_SOCKET, SO_RCVBUF, wanted / 2);
+    }
 }
 
 PyObject *
@@ -103,15 +158,16 @@ lnfq_handle_set_rcvbuf(PyObject *self, PyObject *value, void *Py_UNUSED(closure)
 /* ---- no_enobufs ---- */
 
 static int
-read_no_enobufs(int fd, int *value)
+read_no_enobufs(lnfq_handle *handle, int *value)
 {
-    return get_option(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, value);
+    return get_option(handle->fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, value);
 }
 
 static int
-write_no_enobufs(int fd, int *value)
+write_no_enobufs(lnfq_handle *handle, int *value)
 {
-    return set_option(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, *value);
+    handle->quiet |= *value != 0; /* from then on nobody knows */
+    return set_option(handle->fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, *value);
 }
 
 static int

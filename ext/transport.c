@@ -3,13 +3,14 @@
  * Receiving and sending on the descriptor. No state of its own: the handle's lock protects what is
  * passed in. Nothing here waits, whatever the descriptor's mode is.
  */
-#define _GNU_SOURCE /* recvmmsg */
+#define _GNU_SOURCE /* recvmmsg, POLLRDHUP */
 #include "transport.h"
 
 #include <errno.h>
 #include <linux/capability.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -100,6 +101,14 @@ size_t
 lnfq_inlets_length(const struct lnfq_inlets *inlets, unsigned int index)
 {
     return inlets->places[index].length;
+}
+
+bool
+lnfq_transport_ended(int fd)
+{
+    struct pollfd poller = {.fd = fd, .events = POLLRDHUP};
+
+    return poll(&poller, 1, 0) > 0 && (poller.revents & (POLLRDHUP | POLLHUP)) != 0;
 }
 
 int

@@ -43,6 +43,9 @@ int lnfq_inlets_receive(struct lnfq_inlets *inlets, int fd, unsigned int count);
 /* How long the datagram at `index` is; 0 if it did not come from the kernel. */
 size_t lnfq_inlets_length(const struct lnfq_inlets *inlets, unsigned int index);
 
+/* Whether nothing will ever come, since the socket or its other end is shut down. */
+bool lnfq_transport_ended(int fd);
+
 /* Sends one datagram; returns 0 or an errno. */
 int lnfq_transport_send(int fd, const void *bytes, size_t size);
 

@@ -6,11 +6,11 @@
 #include "nfq.h"
 
 /* The object itself if it is bytes, which can't change, or a copy as bytes; NULL with an exception.
- */
+ * What is derived from bytes may have attributes, and so hold the packet that holds its verdict. */
 static PyObject *
 as_bytes(PyObject *object, const char *what)
 {
-    if (PyBytes_Check(object)) {
+    if (PyBytes_CheckExact(object)) {
         return Py_NewRef(object);
     }
     if (!PyObject_CheckBuffer(object)) {

@@ -108,13 +108,14 @@ class NetfilterQueueHandle:
     def rcvbuf(self) -> int:
         """The socket's receive buffer in bytes, as the kernel counts them: an int.
 
-        Here wait the packets that nobody has read yet. The kernel charges a packet more
-        than its length, and doubles what is set: reading tells twice that. Takes 0 to
-        2**31-1. Goes past the sysctl net.core.rmem_max with CAP_NET_ADMIN in the initial
-        user namespace, else is cut to it; the kernel has a least size too. May be used from
-        any thread, and from a callback. Raises ValueError for a number out of range,
-        ClosedError for a closed handle, TypeError, OSError, RuntimeError after fork.
-        Kernel: SO_RCVBUFFORCE, SO_RCVBUF; socket(7).
+        Here wait the packets that nobody has read yet. The kernel charges a packet more than
+        its length, and doubles what is set: reading tells twice that. It grows with each queue
+        that is created, but not any more once it was set. Takes 0 to 2**31-1. Goes past the
+        sysctl net.core.rmem_max with CAP_NET_ADMIN in the initial user namespace, else is cut
+        to it; the kernel has a least size too. May be used from any thread, and from a
+        callback. Raises ValueError for a number out of range, ClosedError for a closed handle,
+        TypeError, OSError, RuntimeError after fork. Kernel: SO_RCVBUFFORCE, SO_RCVBUF;
+        socket(7).
         """
     @rcvbuf.setter
     def rcvbuf(self, size: SupportsIndex) -> None: ...
@@ -151,29 +152,41 @@ class NetfilterQueueHandle:
     def create_queue(
         self,
         number: SupportsIndex,
-        callback: Callable[[NetfilterQueueData], object],
+        callback: Callable[[NetfilterQueueData], None],
         *,
-        mode: SupportsIndex | None = None,
+        mode: SupportsIndex | None = 2,
         range: SupportsIndex = 65535,
         maxlen: SupportsIndex | None = None,
         flags: SupportsIndex = 0,
+        rcvbuf: SupportsIndex | None = None,
         default_verdict: SupportsIndex = 0,
     ) -> NetfilterQueueQueueHandle:
         """Bind a queue number, 0 to 65535, and return its NetfilterQueueQueueHandle.
 
         callback is called with each packet, a NetfilterQueueData, by handle_packet() or
-        process(); what it returns is ignored. Nothing is queued until the queue has a
-        mode. mode and range are set_mode's, maxlen is set_maxlen's, flags are the
-        QueueFlag bits to set; what is named is configured together with the binding.
-        default_verdict is for packets that nobody gives a verdict: NF_DROP.
+        process(). What it returns is ignored, except for an awaitable: the dispatch
+        closes it and raises TypeError, as if the callback had raised that. mode and
+        range are set_mode's. The default is NFQNL_COPY_PACKET, the whole packet. With
+        None or NFQNL_COPY_NONE the kernel drops all packets until set_mode is called.
+        maxlen is set_maxlen's, and flags are the QueueFlag bits to set. All of it is
+        configured together with the binding. default_verdict is for packets that nobody
+        gives a verdict: NF_DROP.
 
-        May be called at any time from any thread, also from a callback; it neither waits
-        nor calls callbacks. Raises ValueError for a value out of range, ClosedError for a
-        closed handle, TypeError, RuntimeError after fork, and OSError if the kernel
-        refuses: PermissionError without CAP_NET_ADMIN and for a number that another program
-        has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP or EINVAL for a
-        flag that it does not know; nothing stays bound then. Kernel: NFQNL_CFG_CMD_BIND;
-        nfq_create_queue(3).
+        rcvbuf is about the socket's receive buffer, which all queues of the handle
+        share. None lets it grow, so that maxlen packets of 1500 bytes (1024 packets if
+        maxlen is None) have room beside those of the other queues. It grows up to 64
+        MiB, as far as the system allows, and never shrinks. It stays as it is if
+        somebody has set it, here or by the attribute rcvbuf. A number of bytes, up to
+        2**31-1, is set as that attribute sets it. 0 leaves the buffer alone.
+
+        May be called at any time from any thread, also from a callback; it neither
+        waits nor calls callbacks. Raises ValueError for a value out of range,
+        ClosedError for a closed handle, TypeError for a wrong type, a coroutine function
+        and a generator function, RuntimeError after fork, and OSError if the kernel
+        refuses: PermissionError without CAP_NET_ADMIN and for a number that another
+        program has bound, EBUSY for one that is bound on this handle, EOPNOTSUPP or
+        EINVAL for a flag that it does not know; nothing stays bound then. Kernel:
+        NFQNL_CFG_CMD_BIND; nfq_create_queue(3).
         """
     def handle_packet(self, buffer: ReadableBuffer, /) -> int:
         """Dispatch what a loop of your own received, and return the number of packets.
@@ -231,9 +244,8 @@ class NetfilterQueueHandle:
     def close(self) -> None:
         """Destroy the queues and close the descriptor; does nothing if that has been done.
 
-        Whoever waits in process() is woken, and gets a ClosedError. After fork it closes
-        the child's copy of the descriptor and leaves the parent's queues alone. Never
-        waits, raises nothing; may be called from any thread and from a callback. See
+        Whoever waits in process() is woken, and gets a ClosedError. A child of
+        fork has its parent's handles closed already. Never waits, raises nothing; may be called from any thread and from a callback. See
         nfq_close(3).
         """
     def __enter__(self) -> NetfilterQueueHandle:
@@ -247,6 +259,16 @@ class NetfilterQueueQueueHandle:
 
     A context manager that destroys it. May be used from any thread.
     """
+    @property
+    def callback(self) -> Callable[[NetfilterQueueData], None]:
+        """What is called with each packet: a callable. A new one is called from the next packet on.
+
+        May be used from any thread, and from a callback. Raises ClosedError for a destroyed
+        queue, RuntimeError after fork; setting it raises TypeError for what create_queue does
+        not take.
+        """
+    @callback.setter
+    def callback(self, function: Callable[[NetfilterQueueData], None]) -> None: ...
     @property
     def default_verdict(self) -> Verdict | int:
         """The Verdict of packets that nobody gives one: NF_DROP unless set.
@@ -295,7 +317,8 @@ class NetfilterQueueQueueHandle:
 
         The kernel starts with 1024; what comes when so many wait is dropped, or passes
         with NFQA_CFG_F_FAIL_OPEN. A packet of 1500 bytes takes about 2300 bytes of the
-        socket's receive buffer, which may be full before.
+        socket's receive buffer, which may be full before. That grows with the number as
+        in create_queue, unless the queue was created with another rcvbuf than None.
 
         May be called at any time from any thread, also from a callback; it neither waits
         nor calls callbacks. Raises ValueError for a number out of range, ClosedError for a

@@ -33,6 +33,11 @@ class Owed:
         self()
 
 
+def _is_raised_here(error: BaseException) -> bool:
+    """Whether the function that has caught it called what raised it, and no callback did."""
+    return error.__traceback__ is not None and error.__traceback__.tb_next is None
+
+
 class Feed(ABC):
     """A handle that a loop feeds. `fed` is called after each batch, and when the feed has ended."""
 
@@ -100,6 +105,8 @@ class Feed(ABC):
                 self.detach()  # the packets are the parent's
             elif not self._is_closing(error):
                 self._fail(error)
+                if isinstance(error, ConnectionError) and _is_raised_here(error):
+                    self.detach()  # nothing will come any more
         finally:
             self._fed()
 
@@ -109,8 +116,7 @@ class Feed(ABC):
 
     def _is_closing(self, error: BaseException) -> bool:
         """Whether it says no more than that somebody has closed the handle."""
-        raised_here = error.__traceback__ is not None and error.__traceback__.tb_next is None
-        return self._handle.closed and isinstance(error, nfq.ClosedError) and raised_here
+        return self._handle.closed and isinstance(error, nfq.ClosedError) and _is_raised_here(error)
 
     def _flush(self) -> None:
         try:

@@ -12,13 +12,10 @@ from collections.abc import Callable
 from typing import Generic, Self, TypeVar
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue._arguments import check_count, check_int
+from libnetfilterqueue._arguments import check_count
 from libnetfilterqueue._feed import BATCH, Feed
 
 Netns = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int | None
-
-MAXLEN = 1024  # the kernel's, unless a queue has its own
-PACKET_COST = 2304  # what a packet of 1500 bytes takes of the receive buffer
 
 
 def settle(packet: nfq.NetfilterQueueData, *_: object) -> None:
@@ -49,7 +46,6 @@ class Stream(ABC, Generic[FeedT]):
         netns: Netns = None,
     ) -> None:
         self._limit = check_count("open_queue(): limit", limit)
-        self._maxlen = MAXLEN if maxlen is None else check_int("open_queue(): maxlen", maxlen)
         self._packets: deque[nfq.NetfilterQueueData] = deque()
 
         def bind(handle: nfq.NetfilterQueueHandle) -> nfq.NetfilterQueueQueueHandle:
@@ -60,11 +56,11 @@ class Stream(ABC, Generic[FeedT]):
                 range=range,
                 maxlen=maxlen,
                 flags=flags,
+                rcvbuf=rcvbuf,
                 default_verdict=default_verdict,
             )
 
         self._bind = bind
-        self._rcvbuf = rcvbuf
         self._netns = netns
         self._taken = 0  # in a row, without a look at the loop
         self._full = False
@@ -89,19 +85,12 @@ class Stream(ABC, Generic[FeedT]):
             raise ValueError("a stream can be opened once")
         self._handle = nfq.open(netns=self._netns)
         try:
-            self._size_buffer(self._handle)
             self._feed = self._attach(self._handle, self._fed)
             self._queue = self._bind(self._handle)
         except BaseException:
             self.close()
             raise
         return self
-
-    def _size_buffer(self, handle: nfq.NetfilterQueueHandle) -> None:
-        if self._rcvbuf is not None:
-            handle.rcvbuf = self._rcvbuf
-        elif handle.rcvbuf < (wanted := min(self._maxlen * PACKET_COST, 2**31 - 1)):
-            handle.rcvbuf = wanted // 2  # the kernel doubles it
 
     def _fed(self) -> None:
         """A batch has come, or the handle was closed."""

@@ -29,7 +29,7 @@ STATUS = 3  # of a child that says so
 
 
 def create_queue(
-    handle: Handle, callback: Callable[[Packet], object], default: nfq.Verdict = nfq.NF_DROP
+    handle: Handle, callback: Callable[[Packet], None], default: nfq.Verdict = nfq.NF_DROP
 ) -> Queue:
     return handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET, default_verdict=default)
 

@@ -119,7 +119,7 @@ def right(packets: list[Packet], views: list[memoryview], size: int) -> bool:
     ) and all(view[28:] == data(number, size) for number, view in enumerate(views))
 
 
-def create_queue(handle: Handle, number: int, callback: Callable[[Packet], object]) -> None:
+def create_queue(handle: Handle, number: int, callback: Callable[[Packet], None]) -> None:
     """Creates the queue that all further datagrams pass through."""
     iptables("-t raw -F")
     queue_rule(number, chain="PREROUTING")

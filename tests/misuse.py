@@ -92,16 +92,16 @@ GETTERS = {member.name for member in CORE if member.name.startswith("get_")}
 def due_closed(member: Member) -> Due:
     """A closed handle tells what it was, and nothing else works; its queues are destroyed."""
     if member.kind == "read":
-        return ValueError if member.name in SOCKET else None
+        return nfq.ClosedError if member.name in SOCKET | {"callback"} else None
     harmless = {"", "close", "destroy", "stats", "__exit__"} | GETTERS
-    return None if member.name in harmless or not member.owner else ValueError
+    return None if member.name in harmless or not member.owner else nfq.ClosedError
 
 
 def due_destroyed(member: Member) -> Due:
     """So does a destroyed queue, and its packets; its handle is as it was."""
     if member.owner == "NetfilterQueueQueueHandle":
         return due_closed(member)
-    return ValueError if member.name in GIVING else None
+    return nfq.ClosedError if member.name in GIVING else None
 
 
 def due_judged(member: Member) -> Due:
@@ -112,7 +112,7 @@ def due_judged(member: Member) -> Due:
 def due_forked(member: Member) -> Due:
     """In a child a handle can be closed, and what is known without it be read."""
     if member.kind == "read":
-        return RuntimeError if member.name in SOCKET | {"verdict"} else None
+        return RuntimeError if member.name in SOCKET | {"callback", "verdict"} else None
     closing = member.owner == "NetfilterQueueHandle" and member.name in ("close", "__exit__")
     return None if closing or member.name in GETTERS or not member.owner else RuntimeError
 

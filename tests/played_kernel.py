@@ -179,7 +179,7 @@ class PlayedKernel:
         for _ in range(sent):
             self.socket.recv(1)
 
-    def create_queue(self, number: int, callback: Callable[[Packet], object]) -> Queue:
+    def create_queue(self, number: int, callback: Callable[[Packet], None]) -> Queue:
         """Has the handle create a queue."""
         with self.answering():
             queue = self.handle.create_queue(number, callback, mode=nfq.NFQNL_COPY_PACKET)

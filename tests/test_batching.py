@@ -37,7 +37,7 @@ import libnetfilterqueue as nfq
 COPY = nfq.NFQNL_COPY_PACKET
 OTHER_PORT = 9997  # where datagrams come from that pass through queue 2
 
-Callback = Callable[[Packet], object]
+Callback = Callable[[Packet], None]
 
 
 # What is sent

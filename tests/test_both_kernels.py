@@ -149,7 +149,7 @@ def test_no_mode(network: Network, handle: Handle) -> None:
     """A queue without a copy mode drops what comes, whatever the rule's bypass."""
     network.rule(bypass=True)
     packets: list[Packet] = []
-    queue = handle.create_queue(1, packets.append)
+    queue = handle.create_queue(1, packets.append, mode=None)
     network.send(b"1")
     queue.set_mode(COPY, 0xFFFF)
     network.send(b"2")
@@ -325,7 +325,7 @@ def test_receive_buffer(network: Network, handle: Handle, fail_open: bool) -> No
 
 # Verdicts
 
-GIVEN: dict[str, tuple[Callable[[Packet], object], list[Outcome]]] = {
+GIVEN: dict[str, tuple[Callable[[Packet], None], list[Outcome]]] = {
     "accept": (nfq.NetfilterQueueData.accept, passed(b"data", mark=5)),
     "mark": (lambda packet: packet.accept(mark=7), passed(b"data", mark=7)),
     "no mark": (lambda packet: packet.accept(mark=0), passed(b"data")),
@@ -352,7 +352,7 @@ GIVEN: dict[str, tuple[Callable[[Packet], object], list[Outcome]]] = {
 def test_verdict(network: Network, handle: Handle, name: str) -> None:
     """Each verdict does the same to a packet."""
     give, expected = GIVEN[name]
-    handle.create_queue(1, lambda packet: give(packet) and None, mode=COPY)
+    handle.create_queue(1, give, mode=COPY)
     network.send(b"data", mark=5)
     assert handle.process() == 1
     assert network.outcomes() == expected

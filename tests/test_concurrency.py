@@ -32,7 +32,7 @@ def turns() -> Iterator[None]:
         yield
 
 
-def create_queue(handle: Handle, callback: Callable[[Packet], object], number: int = 1) -> Queue:
+def create_queue(handle: Handle, callback: Callable[[Packet], None], number: int = 1) -> Queue:
     return handle.create_queue(
         number,
         callback,

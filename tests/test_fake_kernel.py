@@ -309,7 +309,7 @@ def test_queues(nfqueue: FakeKernel, handle: Handle) -> None:
     keeping(handle, 5, range=100, maxlen=2, flags=flags)
     keeping(handle, 4, mode=nfq.NFQNL_COPY_META, maxlen=0)
     with nfq.open() as other:
-        other.create_queue(6, accept)
+        other.create_queue(6, accept, mode=None)
         nfqueue.enqueue(b"", 4)
         nfqueue.enqueue_all([b""] * 3, 5)
         none, meta, full = nfq.NFQNL_COPY_NONE, nfq.NFQNL_COPY_META, nfq.NFQNL_COPY_PACKET
@@ -392,7 +392,7 @@ def test_wait(nfqueue: FakeKernel, handle: Handle) -> None:
         listening = pool.submit(nfqueue.listening(1).wait)
         with pytest.raises(TimeoutError, match="listens on queue 1"):
             nfqueue.listening().wait(0.01)
-        queue = handle.create_queue(1, accept)
+        queue = handle.create_queue(1, accept, mode=None)
         time.sleep(0.01)
         assert not listening.done()
         queue.set_mode(COPY, 0)

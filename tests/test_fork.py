@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""After fork the child can only close, and the parent's queues are unharmed."""
+"""A child of fork has its parent's handles closed, and the parent's queues are unharmed."""
 
 import ctypes
 import errno
@@ -73,6 +73,8 @@ def test_every_call_in_the_child(handle: Handle, udp: UdpPair) -> None:
                 getattr(handle, name)
             with pytest.raises(RuntimeError, match=rf"^{name}: .*after fork"):
                 setattr(handle, name, 1)
+        assert (handle.closed, queue.destroyed) == (True, True)
+        assert (queue.number, packet.queue is queue, queue.handle is handle) == (1, True, True)
         handle.close()
         assert handle.closed
 

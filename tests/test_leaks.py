@@ -205,7 +205,7 @@ def test_member(members: list[Member]) -> None:
 
 
 @contextlib.contextmanager
-def bound(callback: Callable[[Packet], object] = accept) -> Iterator[tuple[Handle, Queue]]:
+def bound(callback: Callable[[Packet], None] = accept) -> Iterator[tuple[Handle, Queue]]:
     """A handle with a queue of this callback."""
     with nfq.open() as handle:
         yield handle, handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET)

@@ -317,7 +317,7 @@ def test_views_of_processed_packets_stay(handle: Handle, udp: UdpPair) -> None:
 
 
 def three_packets(
-    handle: Handle, udp: UdpPair, callback: Callable[[Packet], object], default: nfq.Verdict
+    handle: Handle, udp: UdpPair, callback: Callable[[Packet], None], default: nfq.Verdict
 ) -> Queue:
     """Queue 1 with three packets waiting."""
     queue = handle.create_queue(1, callback, mode=COPY, default_verdict=default)

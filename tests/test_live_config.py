@@ -215,15 +215,8 @@ def traffic(tmp_path: Path) -> Iterator[Traffic]:
 def live(request: pytest.FixtureRequest, handle: Handle) -> Handle:
     """A handle whose descriptor blocks, or doesn't."""
     os.set_blocking(handle.fd(), request.param)
-    resize(handle, LARGE)
+    handle.rcvbuf = LARGE
     return handle
-
-
-def resize(handle: Handle, size: int) -> None:
-    """Gives the handle's receive buffer this size."""
-    descriptor = os.dup(handle.fd())
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, fileno=descriptor) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
 
 def settings(queue: Queue) -> Iterator[Callable[[], object]]:
@@ -292,7 +285,7 @@ def test_settings(live: Handle, traffic: Traffic) -> None:
 def test_settings_without_reading(live: Handle, traffic: Traffic) -> None:
     """Settings while packets stream in and nobody reads: the receive buffer is always full."""
     recorder = Recorder()
-    resize(live, FULL)
+    live.rcvbuf = FULL
     queue = recorder.create(live)
     with traffic.stream():
         while traffic.sent < ENOUGH:
@@ -341,7 +334,7 @@ SIZED = pytest.mark.parametrize("size", [FULL, LARGE], ids=["full", "large"])
 def test_other_queues(live: Handle, traffic: Traffic, size: int) -> None:
     """Other queues are created and destroyed while packets stream in for one."""
     recorder = Recorder()
-    resize(live, size)
+    live.rcvbuf = size
     recorder.create(live)
     with traffic.stream():
         for number in range(2, 22):
@@ -386,7 +379,7 @@ def last_generation(handle: Handle, traffic: Traffic) -> Recorder:
 @SIZED
 def test_create_and_destroy(live: Handle, traffic: Traffic, size: int) -> None:
     """Each generation's packets reach its own callback or get its default verdict."""
-    resize(live, size)
+    live.rcvbuf = size
 
     def process(generation: int, recorder: Recorder) -> None:
         for most in range(1, generation % 4 + 1):
@@ -403,7 +396,7 @@ def test_create_and_destroy(live: Handle, traffic: Traffic, size: int) -> None:
 @SIZED
 def test_create_and_destroy_beside_a_reader(live: Handle, traffic: Traffic, size: int) -> None:
     """The same while another thread reads the descriptor and hands over what it read."""
-    resize(live, size)
+    live.rcvbuf = size
     reader = Reader(live)
 
     def wait(generation: int, recorder: Recorder) -> None:
@@ -510,7 +503,7 @@ def test_set_aside_for_a_loop_of_ones_own(live: Handle, traffic: Traffic) -> Non
 def test_settings_with_a_full_buffer(live: Handle, traffic: Traffic) -> None:
     """Settings when packets have filled the receive buffer: no room for the kernel's answer."""
     recorder = Recorder()
-    resize(live, FULL)
+    live.rcvbuf = FULL
     queue = recorder.create(live)
     for call in settings(queue):
         traffic.send(20)
@@ -522,7 +515,7 @@ def test_settings_with_a_full_buffer(live: Handle, traffic: Traffic) -> None:
 
 def test_create_and_destroy_with_a_full_buffer(live: Handle, traffic: Traffic) -> None:
     """Destroying and creating then."""
-    resize(live, FULL)
+    live.rcvbuf = FULL
     recorders = []
     for generation in range(1, 21):
         recorder = Recorder(generation)

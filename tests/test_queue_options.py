@@ -196,13 +196,13 @@ def test_socket_options_while_closing() -> None:
 Create = Callable[..., Queue]
 
 
-def create_with(handle: Handle, callback: Callable[[Packet], object], **options: int) -> Queue:
+def create_with(handle: Handle, callback: Callable[[Packet], None], **options: int) -> Queue:
     """Queue 1 with these options from the beginning."""
     return handle.create_queue(1, callback, mode=COPY, **options)
 
 
 def create_then_set(
-    handle: Handle, callback: Callable[[Packet], object], flags: int, **options: int
+    handle: Handle, callback: Callable[[Packet], None], flags: int, **options: int
 ) -> Queue:
     """Queue 1 with flags that it gets later."""
     queue = handle.create_queue(1, callback, mode=COPY, **options)
@@ -663,7 +663,7 @@ def test_nobody_listens(handle: Handle, family: int, bypass: bool) -> None:
     with UdpPair(family) as udp:
         udp.send(b"alone")
         assert udp.arrivals() == alone
-        queue = handle.create_queue(1, accept)
+        queue = handle.create_queue(1, accept, mode=None)
         udp.send(b"silent")
         assert udp.arrivals() == []
         queue.set_mode(COPY, 0xFFFF)

@@ -33,7 +33,7 @@ SENT = [b"1", b"2", b"3"]
 Act = Callable[[Packet], object]
 
 
-def create_queue(handle: Handle, callback: Callable[[Packet], object], number: int = 1) -> Queue:
+def create_queue(handle: Handle, callback: Callable[[Packet], None], number: int = 1) -> Queue:
     return handle.create_queue(number, callback, mode=COPY, default_verdict=nfq.NF_ACCEPT)
 
 

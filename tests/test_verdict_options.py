@@ -43,7 +43,7 @@ def kernel() -> Iterator[PlayedKernel]:
         yield kernel
 
 
-def sent(kernel: PlayedKernel, callback: Callable[[Packet], object]) -> dict[int, bytes]:
+def sent(kernel: PlayedKernel, callback: Callable[[Packet], None]) -> dict[int, bytes]:
     """The attributes of the verdict that the callback gives a packet."""
     kernel.create_queue(1, callback)
     kernel.handle.handle_packet(MESSAGE)

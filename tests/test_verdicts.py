@@ -15,7 +15,7 @@ import libnetfilterqueue as nfq
 
 def queue_with(
     handle: Handle,
-    callback: Callable[[Packet], object],
+    callback: Callable[[Packet], None],
     default_verdict: int = nfq.NF_DROP,
     number: int = 1,
 ) -> Queue:
@@ -478,7 +478,7 @@ class Acceptor:
     ],
     ids=["function", "lambda", "object", "method", "partial", "descriptor"],
 )
-def test_callback(handle: Handle, udp: UdpPair, callback: Callable[[Packet], object]) -> None:
+def test_callback(handle: Handle, udp: UdpPair, callback: Callable[[Packet], None]) -> None:
     """Whatever can be called with a packet is a callback; what it returns doesn't matter."""
     queue_with(handle, callback)
     udp.send(b"data")

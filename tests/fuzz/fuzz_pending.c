@@ -369,7 +369,8 @@ post(unsigned int at, const struct lnfq_verdict *verdict)
     return error;
 }
 
-/* Gives a packet a verdict; its default, or none, if there is no memory. */
+/* Gives a packet a verdict; its default, or none, if there is no memory. One that is kept waits for
+ * another try. */
 static void
 answer_packet(unsigned int at, unsigned int kind)
 {
@@ -389,8 +390,8 @@ answer_packet(unsigned int at, unsigned int kind)
         return;
     }
     packet->given_up = true;
-    if (post(at, &standard) != 0) {
-        *packet = before; /* it waits, for as long as its queue lives */
+    if (kind % 4 == 0 || post(at, &standard) != 0) {
+        *packet = before;
     }
 }
 
