@@ -510,7 +510,8 @@ PyDoc_STRVAR(
     "Never reads the descriptor and never waits. May be called from any thread, and from\n"
     "a callback. Raises MalformedMessageError for bytes that are no valid netlink\n"
     "message, after what stands before them was dispatched; the first exception of a\n"
-    "callback, after the rest was dispatched; ClosedError for a closed handle; TypeError,\n"
+    "callback, after the rest was dispatched, or at once if it is no Exception (then the\n"
+    "rest is set aside for the next dispatch); ClosedError for a closed handle; TypeError,\n"
     "BufferError; OSError if verdicts can't be sent; RuntimeError after fork. See\n"
     "nfq_handle_packet(3).");
 
@@ -572,7 +573,8 @@ PyDoc_STRVAR(process_doc,
              "the reading goes on. Waiting releases the GIL; signal handlers run, and what they\n"
              "raise ends it. May be called from any thread, and from a callback.\n"
              "\n"
-             "Raises the first exception of a callback, after the rest of the batch was\n"
+             "If a callback closes the handle, the packets that were dispatched until then are\n"
+             "returned. Raises the first exception of a callback, after the rest of the batch was\n"
              "dispatched; ValueError for a number out of range, ClosedError for a closed handle,\n"
              "also if it is closed while this call waits; TypeError; OSError if receiving or\n"
              "sending fails; RuntimeError after fork.");
@@ -696,16 +698,17 @@ handle_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
     return lnfq_tuple_make(handle->state, LNFQ_TUPLE_HANDLE_STATS, values, Py_ARRAY_LENGTH(values));
 }
 
-PyDoc_STRVAR(close_doc,
-             "close($self, /)\n"
-             "--\n"
-             "\n"
-             "Destroy the queues and close the descriptor; does nothing if that has been done.\n"
-             "\n"
-             "Whoever waits in process() is woken, and gets a ClosedError. A child of\n"
-             "fork has its parent's handles closed already. Never waits, raises nothing; may be "
-             "called from any thread and from a callback. See\n"
-             "nfq_close(3).");
+PyDoc_STRVAR(
+    close_doc,
+    "close($self, /)\n"
+    "--\n"
+    "\n"
+    "Destroy the queues and close the descriptor; does nothing if that has been done.\n"
+    "\n"
+    "Whoever waits in process() is woken, and gets a ClosedError. A child of fork has its\n"
+    "parent's handles closed already. Never waits; may be called from any thread and from\n"
+    "a callback. Raises nothing of its own: only what an adapter's or on_verdict_error's\n"
+    "call raises that is no Exception, once the handle is closed. See nfq_close(3).");
 
 static PyObject *
 handle_close(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -839,14 +842,19 @@ static PyGetSetDef handle_attributes[] = {
      "what can't be called, ClosedError for a closed handle, RuntimeError after fork.",
      (void *)(uintptr_t)&on_close},
     {"on_verdict_error", lnfq_hook_get, lnfq_hook_set,
-     "Called with (queue number, packet id, OSError) for each verdict that the kernel refused:\n"
-     "a callable or None.\n\n"
-     "It is called by process(), handle_packet() or close(), whichever reads the report. ENOENT\n"
-     "is the most frequent reason: the kernel has dropped the packet meanwhile, for example\n"
-     "with its device, or another verdict released it. EPERM: CAP_NET_ADMIN is gone, and the\n"
-     "packet waits; the kernel tells of the first only of the verdicts that were sent together.\n"
-     "For a batch verdict the id is the last that it is about. The number is None on an adopted\n"
-     "socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.\n\n"
+     "Called with (queue number, packet id, OSError) for each verdict that the kernel refused,\n"
+     "or that could not be sent: a callable or None.\n\n"
+     "It is called by process(), handle_packet() or close(), whichever reads the kernel's\n"
+     "report. ENOENT is the most frequent reason: the kernel has dropped the packet meanwhile,\n"
+     "for example with its device, or another verdict released it. EPERM: CAP_NET_ADMIN is\n"
+     "gone, and the packet waits; the kernel reports only the first of the verdicts that were\n"
+     "sent together. For a batch verdict the id is the last that it is about. The number is\n"
+     "None on an adopted socket with NETLINK_CAP_ACK.\n\n"
+     "EMSGSIZE: the verdict has a payload that does not fit in the send buffer (SO_SNDBUF). The\n"
+     "packet has had its queue's default verdict instead. This is reported as soon as it is\n"
+     "found out, by whichever call sends verdicts.\n\n"
+     "What it raises goes to sys.unraisablehook, unless it is no Exception: KeyboardInterrupt\n"
+     "and SystemExit come out of the call that reports.\n\n"
      "Setting it raises TypeError for what can't be called, ClosedError for a closed\n"
      "handle, RuntimeError after fork. Kernel: NLMSG_ERROR; netlink(7).",
      (void *)(uintptr_t)&on_verdict_error},

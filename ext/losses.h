@@ -35,12 +35,12 @@ void lnfq_losses_answer(struct lnfq_losses *losses);
  * read from now on have at least that epoch, others a smaller one. */
 void lnfq_losses_sample(struct lnfq_losses *losses, uint32_t drops, uint64_t epoch);
 
-/* All queues have had a packet that was read after the sample, which is used up by that. If it shows
- * that every missing id was lost, counting starts again, and true is returned. */
+/* All queues have had a packet that was read after the sample, which is used up by that. If it
+ * shows that every missing id was lost, counting starts again, and true is returned. */
 bool lnfq_losses_explain(struct lnfq_losses *losses);
 
-/* A queue is gone, and with it the holes that it had or would have shown; `missing` are left, of the
- * other queues, and `drops` counted. */
+/* A queue is gone, and with it the holes that it had or would have shown; `missing` are left, of
+ * the other queues, and `drops` counted. */
 void lnfq_losses_restart(struct lnfq_losses *losses, uint64_t missing, uint32_t drops);
 
 #endif

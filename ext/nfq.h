@@ -162,7 +162,8 @@ const char *lnfq_error_descriptor(int error);
 /* Raises an exception that lnfq_error_take took; steals the reference. */
 void lnfq_error_restore(PyObject *exception);
 
-/* Whether it is no Exception (KeyboardInterrupt, SystemExit, GreenletExit): it ends what it meets. */
+/* Whether it is no Exception (KeyboardInterrupt, SystemExit, GreenletExit): it ends what it meets.
+ */
 bool lnfq_error_leaves(PyObject *exception);
 
 /* Tells the unraisable hook of the raised exception, and returns 0; -1 if it leaves: then it stays
@@ -301,7 +302,7 @@ struct lnfq_handle {
     PyObject *on_close;
     PyObject *on_verdict_error;
     struct lnfq_name names[LNFQ_NAMES]; /* a device's place is its index modulo their number */
-    struct lnfq_backlog backlog; /* messages that were set aside */
+    struct lnfq_backlog backlog;        /* messages that were set aside */
     struct lnfq_awaited *awaited;
     unsigned char *scratch;     /* one datagram, while an answer is awaited */
     struct lnfq_inlets *inlets; /* for that one */
@@ -313,8 +314,8 @@ struct lnfq_handle {
     bool quiet;                 /* the kernel does not say when they are */
     bool watching;              /* ids may be missing: `losses` is to tell which were lost */
     struct lnfq_losses losses;
-    bool drained;               /* the last receiving left nothing */
-    bool rcvbuf_set;            /* somebody has set the receive buffer */
+    bool drained;    /* the last receiving left nothing */
+    bool rcvbuf_set; /* somebody has set the receive buffer */
     uint32_t seq;
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     bool marker_wanted;
@@ -499,10 +500,10 @@ struct lnfq_queue {
     uint32_t maxlen;   /* how many packets may wait in the kernel */
     bool grows_rcvbuf; /* the receive buffer follows maxlen */
     struct lnfq_pending pending;
-    lnfq_packet *active;                 /* packets whose callback runs */
+    lnfq_packet *active;                  /* packets whose callback runs */
     struct lnfq_kept *kept, *kept_newest; /* packets that wait for their verdict after it */
-    struct lnfq_batches *batches;        /* that other readers may hold packets of; see there */
-    bool fresh;                          /* it had a packet that was read after losses.sample */
+    struct lnfq_batches *batches;         /* that other readers may hold packets of; see there */
+    bool fresh;                           /* it had a packet that was read after losses.sample */
 
     /* A number that is bound anew: see queue.c. Protected by the handle's lock. */
     uint64_t born;       /* the handle's epoch from which on messages are this queue's */

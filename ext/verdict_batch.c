@@ -3,9 +3,9 @@
  * The batch verdicts that users ask for, by set_verdict_batch (those that stand for several equal
  * verdicts are pending.c's). The kernel gives the verdict to all packets of the queue up to an id;
  * here they are marked as executed: kept ones, those whose callbacks run, and, when they are
- * dispatched, those that another reader held meanwhile. Where the kernel may keep a packet whose own
- * verdict it has refused, a batch verdict would release that too: then each gets a verdict of its
- * own. Everything here runs with the handle's lock.
+ * dispatched, those that another reader held meanwhile. Where the kernel may keep a packet whose
+ * own verdict it has refused, a batch verdict would release that too: then each gets a verdict of
+ * its own. Everything here runs with the handle's lock.
  */
 #include "nfq.h"
 
@@ -32,7 +32,8 @@ static void
 forget_oldest(struct lnfq_batches *batches, size_t count)
 {
     batches->count -= count;
-    memmove(batches->entries, batches->entries + count, batches->count * sizeof(batches->entries[0]));
+    memmove(batches->entries, batches->entries + count,
+            batches->count * sizeof(batches->entries[0]));
 }
 
 /* Forgets those that nobody can hold packets of any more. */

@@ -87,15 +87,22 @@ class NetfilterQueueHandle:
     def on_close(self, function: Callable[[], object] | None) -> None: ...
     @property
     def on_verdict_error(self) -> Callable[[int | None, int, OSError], object] | None:
-        """Called with (queue number, packet id, OSError) for each verdict that the kernel refused:
-        a callable or None.
+        """Called with (queue number, packet id, OSError) for each verdict that the kernel refused,
+        or that could not be sent: a callable or None.
 
-        It is called by process(), handle_packet() or close(), whichever reads the report. ENOENT
-        is the most frequent reason: the kernel has dropped the packet meanwhile, for example
-        with its device, or another verdict released it. EPERM: CAP_NET_ADMIN is gone, and the
-        packet waits; the kernel tells of the first only of the verdicts that were sent together.
-        For a batch verdict the id is the last that it is about. The number is None on an adopted
-        socket with NETLINK_CAP_ACK. What it raises goes to sys.unraisablehook.
+        It is called by process(), handle_packet() or close(), whichever reads the kernel's
+        report. ENOENT is the most frequent reason: the kernel has dropped the packet meanwhile,
+        for example with its device, or another verdict released it. EPERM: CAP_NET_ADMIN is
+        gone, and the packet waits; the kernel reports only the first of the verdicts that were
+        sent together. For a batch verdict the id is the last that it is about. The number is
+        None on an adopted socket with NETLINK_CAP_ACK.
+
+        EMSGSIZE: the verdict has a payload that does not fit in the send buffer (SO_SNDBUF). The
+        packet has had its queue's default verdict instead. This is reported as soon as it is
+        found out, by whichever call sends verdicts.
+
+        What it raises goes to sys.unraisablehook, unless it is no Exception: KeyboardInterrupt
+        and SystemExit come out of the call that reports.
 
         Setting it raises TypeError for what can't be called, ClosedError for a closed
         handle, RuntimeError after fork. Kernel: NLMSG_ERROR; netlink(7).
@@ -200,7 +207,8 @@ class NetfilterQueueHandle:
         Never reads the descriptor and never waits. May be called from any thread, and from
         a callback. Raises MalformedMessageError for bytes that are no valid netlink
         message, after what stands before them was dispatched; the first exception of a
-        callback, after the rest was dispatched; ClosedError for a closed handle; TypeError,
+        callback, after the rest was dispatched, or at once if it is no Exception (then the
+        rest is set aside for the next dispatch); ClosedError for a closed handle; TypeError,
         BufferError; OSError if verdicts can't be sent; RuntimeError after fork. See
         nfq_handle_packet(3).
         """
@@ -217,7 +225,8 @@ class NetfilterQueueHandle:
         the reading goes on. Waiting releases the GIL; signal handlers run, and what they
         raise ends it. May be called from any thread, and from a callback.
 
-        Raises the first exception of a callback, after the rest of the batch was
+        If a callback closes the handle, the packets that were dispatched until then are
+        returned. Raises the first exception of a callback, after the rest of the batch was
         dispatched; ValueError for a number out of range, ClosedError for a closed handle,
         also if it is closed while this call waits; TypeError; OSError if receiving or
         sending fails; RuntimeError after fork.
@@ -244,9 +253,10 @@ class NetfilterQueueHandle:
     def close(self) -> None:
         """Destroy the queues and close the descriptor; does nothing if that has been done.
 
-        Whoever waits in process() is woken, and gets a ClosedError. A child of
-        fork has its parent's handles closed already. Never waits, raises nothing; may be called from any thread and from a callback. See
-        nfq_close(3).
+        Whoever waits in process() is woken, and gets a ClosedError. A child of fork has its
+        parent's handles closed already. Never waits; may be called from any thread and from
+        a callback. Raises nothing of its own: only what an adapter's or on_verdict_error's
+        call raises that is no Exception, once the handle is closed. See nfq_close(3).
         """
     def __enter__(self) -> NetfilterQueueHandle:
         """Return the handle itself. Raises ClosedError if it is closed."""
@@ -355,8 +365,16 @@ class NetfilterQueueQueueHandle:
 
         Verdicts that were given are executed first, those recorded by running callbacks
         included. Everything else that waits, kept or not yet read, gets the queue's
-        default_verdict; a verdict on such a packet is then a ClosedError. The number may be
-        bound anew at once.
+        default_verdict; a verdict on such a packet is then a ClosedError. Verdicts that can't
+        be sent become the default too, and on_verdict_error is told.
+
+        The number may be bound anew at once. If several loops of your own read the descriptor
+        and pass what they read to handle_packet(), stop them before that, or bind the number on
+        another handle: a message of the old binding that one of them still holds can't be told
+        from the new binding's packet of the same id once another loop has overtaken it. One
+        such loop, and any number of threads in process(), need no care. A packet that may be
+        the old binding's is not passed to the new one's callback; if it was the new one's, it
+        gets the default verdict.
 
         May be called at any time from any thread, also from a callback; it neither
         waits nor calls callbacks. Raises OSError if the kernel refuses (the queue

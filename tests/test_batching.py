@@ -6,6 +6,8 @@ verdict yet, that packet would arrive too early: that it doesn't is what the tes
 kernel show. What the messages look like a test sees that plays the kernel.
 """
 
+import asyncio
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -33,6 +35,7 @@ from played_kernel import (
 from queues import Handle, Packet, accept, data_of, netlink_socket, process_until
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue import aio
 
 COPY = nfq.NFQNL_COPY_PACKET
 OTHER_PORT = 9997  # where datagrams come from that pass through queue 2
@@ -356,7 +359,7 @@ def test_in_an_outer_dispatchs_hands(handle: Handle, udp: UdpPair) -> None:
     Holding(handle, udp, meanwhile)
     handle.process()
     check_holding(handle, udp, early)
-    assert refusals(handle, udp, 10) == 1  # there are batches again
+    assert batches_return(handle, udp, 10)
 
 
 def test_in_another_threads_hands(handle: Handle, udp: UdpPair) -> None:
@@ -626,6 +629,80 @@ def test_kept_among_losses(handle: Handle, incoming: UdpPair) -> None:
     assert incoming.arrivals() == DATA
     keeper.kept[b"kept"].accept()
     assert incoming.arrivals() == [b"kept"]
+
+
+def wait_in_select(handle: Handle) -> None:
+    select.select([handle], [], [], 0)
+
+
+def ask_for_the_descriptor(handle: Handle) -> None:
+    handle.fd()
+
+
+def read_by_asyncio(handle: Handle) -> None:
+    async def body() -> None:
+        with aio.attach(handle):
+            await asyncio.sleep(0)
+
+    asyncio.run(body())
+
+
+EXPOSING = [wait_in_select, ask_for_the_descriptor, read_by_asyncio]
+
+
+def batches_return(handle: Handle, udp: UdpPair, most: int) -> bool:
+    """Whether runs of verdicts are batches again, after a few packets more."""
+    for _ in range(10):
+        if refusals(handle, udp, most) == 1:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("expose", EXPOSING)
+@pytest.mark.parametrize("most", [10, 64])
+def test_losses_on_a_descriptor_that_others_know(
+    handle: Handle, incoming: UdpPair, expose: Callable[[Handle], None], most: int
+) -> None:
+    """Batches come back after an overrun though the descriptor was asked for."""
+    expose(handle)
+    handle.create_queue(1, accept)
+    assert refusals(handle, incoming, most) == 1
+    for _ in range(2):
+        assert 0 < len(overflow(handle, incoming)) < 100
+        assert batches_return(handle, incoming, most)
+
+
+def test_losses_of_two_queues(handle: Handle, incoming: UdpPair) -> None:
+    """With several queues it takes a packet of each: a hole shows only with what comes behind."""
+    queue_rule(2, match=f"-p udp --sport {OTHER_PORT}", chain="PREROUTING")
+    wait_in_select(handle)
+    for number in (1, 2):
+        handle.create_queue(number, accept, rcvbuf=100_000)
+    assert 0 < len(overflow(handle, incoming)) < 100
+    assert not batches_return(handle, incoming, 10)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind(("127.0.0.1", OTHER_PORT))
+        sender.connect(("127.0.0.1", PORT))
+        sender.send(b"other")
+    assert handle.process() == 1
+    assert batches_return(handle, incoming, 10)
+
+
+def test_taken_before_losses(handle: Handle, incoming: UdpPair) -> None:
+    """A packet that another reader took is not mistaken for one of those that were lost."""
+    wait_in_select(handle)
+    handle.create_queue(1, accept)
+    with netlink_socket(handle) as sock:
+        incoming.send(b"taken")
+        taken = sock.recv(4096)
+        for _ in range(3):
+            assert 0 < len(overflow(handle, incoming)) < 100
+        for _ in range(3):
+            incoming.send(*DATA)
+            handle.process()
+            assert incoming.arrivals() == DATA
+        assert handle.handle_packet(taken) == 1
+        assert incoming.arrivals() == [b"taken"]
 
 
 # What differs

@@ -435,3 +435,52 @@ def test_overruns_do_not_end_a_wait(handle: Handle) -> None:
             assert handle.stats().overruns == overruns
             assert len(udp.arrivals()) == count
             assert handle.process() == 0
+
+
+# Short waits
+
+
+@pytest.mark.parametrize("timeout", [5e-324, 1e-12, 1e-10, 1e-9, 1e-8, 1e-7])
+def test_timeout_below_the_clocks_grain(handle: Handle, udp: UdpPair, timeout: float) -> None:
+    """However short it is, what is there already is read."""
+    handle.create_queue(1, accept)
+    assert handle.process(timeout=0.001) == 0  # so that the next one would wait first
+    udp.send(b"1", b"2")
+    assert handle.process(timeout=timeout) == 2
+    assert udp.arrivals() == [b"1", b"2"]
+
+
+# Handles that are closed meanwhile
+
+
+@pytest.mark.parametrize("count", [1, 2, 64, 65, 130])
+@pytest.mark.parametrize("most", [1, 64, 1000])
+def test_callback_that_closes(count: int, most: int) -> None:
+    """The call returns how many packets were dispatched, whatever else waited."""
+    queue_rule(1, chain="PREROUTING")
+    with nfq.open() as handle, UdpPair() as udp:
+
+        def callback(packet: Packet) -> None:
+            packet.accept()
+            handle.close()
+
+        handle.create_queue(1, callback)
+        udp.send(*[b"data"] * count)
+        assert handle.process(most) == 1
+        with pytest.raises(nfq.ClosedError):
+            handle.process()
+
+
+def test_callback_that_closes_what_was_set_aside(udp: UdpPair) -> None:
+    """So it does where packets had been set aside before."""
+    with nfq.open() as handle:
+
+        def callback(packet: Packet) -> None:
+            packet.accept()
+            handle.close()
+
+        queue = handle.create_queue(1, callback)
+        udp.send(b"1", b"2")
+        queue.set_maxlen(100)
+        udp.send(b"3")
+        assert handle.process() == 1

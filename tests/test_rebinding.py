@@ -75,8 +75,8 @@ def test_old_message_while_another_queue_fills_the_buffer(handle: Handle, udp: U
 
     flooding = background(flood)
     handle.create_queue(2, accept, mode=COPY)
+    handle.rcvbuf = 16384
     with netlink_socket(handle) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
         for number in range(20):
             queue = handle.create_queue(1, accept, mode=COPY, flags=nfq.NFQA_CFG_F_FAIL_OPEN)
             udp.send(b"%d" % number)
@@ -84,6 +84,7 @@ def test_old_message_while_another_queue_fills_the_buffer(handle: Handle, udp: U
             udp.send(b"left")
             queue.destroy()
     stop.set()
+    handle.close()  # what waits goes on, and makes room for what the flood still sends
     flooding.result(TIMEOUT)
 
 
@@ -147,3 +148,118 @@ def test_unsent_verdict_of_a_destroyed_queue() -> None:
         kernel.create_queue(1, Packet.drop)
         kernel.handle.handle_packet(packet_message(1))
         assert [verdict.packet_id for verdict in kernel.verdicts()] == [1]
+
+
+# Several loops of the user's own
+
+
+def read_all(sock: socket.socket) -> list[bytes]:
+    """What waits in the socket, message by message."""
+    messages: list[bytes] = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            messages.append(sock.recv(1 << 17, socket.MSG_DONTWAIT))
+    return messages
+
+
+def leave_all(queue: nfq.NetfilterQueueQueueHandle) -> None:
+    """The packets wait when the queue is destroyed."""
+
+
+def answer_all(queue: nfq.NetfilterQueueQueueHandle) -> None:
+    """Nothing waits any more, though a reader still holds a message."""
+    queue.set_verdict_batch(nfq.NF_ACCEPT, 3)
+
+
+@pytest.mark.parametrize("finish", [leave_all, answer_all])
+@pytest.mark.parametrize("late", [0, 1])
+def test_old_message_that_was_overtaken(
+    handle: Handle, udp: UdpPair, finish: Callable[[object], None], late: int
+) -> None:
+    """A message of the old binding that another reader overtook is not the new binding's packet."""
+    kept: list[Packet] = []
+    new: list[bytes] = []
+    queue = handle.create_queue(1, kept.append)
+    with netlink_socket(handle) as sock:
+        udp.send(b"old 1", b"old 2", b"old 3")
+        messages = read_all(sock)
+        held = messages.pop(late)
+        for data in messages:
+            assert handle.handle_packet(data) == 1
+        finish(queue)
+        queue.destroy()
+        udp.arrivals()
+        handle.create_queue(1, accepting(new))
+        udp.send(b"new 1", b"new 2", b"new 3")
+        assert handle.handle_packet(held) == 0
+        assert udp.arrivals() == []
+        for data in read_all(sock):
+            handle.handle_packet(data)
+    assert new == [b"new 1", b"new 2", b"new 3"]
+    assert udp.arrivals() == new
+
+
+def test_new_messages_that_overtake_the_marker(handle: Handle, udp: UdpPair) -> None:
+    """A packet that can't be told from the old binding's has no callback, and does not wait on.
+
+    It gets the default once a newer one shows that its id is the new binding's.
+    """
+    new: list[bytes] = []
+    queue = handle.create_queue(1, accept)
+    with netlink_socket(handle) as sock:
+        udp.send(b"old 1")
+        sock.recv(1 << 17)  # by a reader that never hands it in
+        queue.destroy()
+        handle.create_queue(1, accepting(new), default_verdict=nfq.NF_ACCEPT)
+        udp.send(b"new 1", b"new 2", b"new 3")
+        marker, *messages = read_all(sock)
+        for data in messages:
+            assert handle.handle_packet(data) == 0
+        assert udp.arrivals() == []
+        handle.handle_packet(marker)
+        udp.send(b"new 4")
+        assert handle.process(timeout=TIMEOUT) == 1
+    assert new == [b"new 4"]
+    assert sorted(udp.arrivals()) == [b"new 1", b"new 2", b"new 3", b"new 4"]
+    assert handle.stats().defaulted == 3
+
+
+def test_what_the_old_binding_had_is_new(handle: Handle, udp: UdpPair) -> None:
+    """Ids that the old binding had received are the new one's, whatever overtakes the marker."""
+    old: list[bytes] = []
+    new: list[bytes] = []
+    queue = handle.create_queue(1, accepting(old))
+    with netlink_socket(handle) as sock:
+        udp.send(b"old 1", b"old 2", b"old 3", b"left")
+        messages = read_all(sock)
+        for data in messages[:3]:
+            handle.handle_packet(data)
+        queue.destroy()
+        udp.arrivals()
+        handle.create_queue(1, accepting(new))
+        udp.send(b"new 1", b"new 2", b"new 3")
+        marker, *messages = read_all(sock)
+        for data in (*reversed(messages), marker):
+            handle.handle_packet(data)
+    assert old == [b"old 1", b"old 2", b"old 3"]
+    assert new == [b"new 3", b"new 2", b"new 1"]
+    assert sorted(udp.arrivals()) == sorted(new)
+
+
+def test_old_message_after_its_namesake(handle: Handle, udp: UdpPair) -> None:
+    """Once the new binding has had a packet, an old one's message with its id decides nothing."""
+    new: list[Packet] = []
+    queue = handle.create_queue(1, accept)
+    with netlink_socket(handle) as sock:
+        udp.send(b"old 1")
+        held = sock.recv(1 << 17)
+        queue.destroy()
+        handle.create_queue(1, new.append)
+        udp.send(b"new 1")
+        for data in read_all(sock):
+            handle.handle_packet(data)
+        assert [packet.id for packet in new] == [1]
+        assert handle.handle_packet(held) == 0
+        assert len(new) == 1
+        new[0].accept()
+    assert udp.arrivals() == [b"new 1"]

@@ -53,9 +53,7 @@ def by_content(packet: Packet) -> None:
 @pytest.mark.usefixtures("small_sends")
 @pytest.mark.parametrize("at", [0, 1, 2, 3])
 @pytest.mark.parametrize("default", [nfq.NF_DROP, nfq.NF_ACCEPT])
-def test_too_large(
-    handle: Handle, udp: UdpPair, told: Told, at: int, default: nfq.Verdict
-) -> None:
+def test_too_large(handle: Handle, udp: UdpPair, told: Told, at: int, default: nfq.Verdict) -> None:
     """Only the packet whose verdict is too large gets the default; batches that follow spare it."""
     sent = [b"one", b"drop", b"two"]
     sent.insert(at, LARGE)

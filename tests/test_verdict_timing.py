@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """When verdicts leave: together at a dispatch's end, or sooner where callbacks take their time."""
 
+import socket
 import time
 from collections.abc import Callable
 
 import pytest
-from netns import UdpPair
+from netns import PORT, UdpPair, queue_rule
 from played_kernel import PlayedKernel, aligned, packet_message
-from queues import Handle, Packet, data_of, netlink_socket
+from queues import Handle, Packet, data_of, netlink_socket, process_until
 
 import libnetfilterqueue as nfq
 
@@ -164,3 +165,94 @@ def test_messages_of_slow_callbacks() -> None:
         sent = [(verdict.packet_id, verdict.batch) for verdict in kernel.verdicts()]
         assert sent == [(1, False), (2, False), (3, False)]
         assert kernel.handle.stats().sends == 3
+
+
+# Queues that have been slow
+
+
+def note_arrivals(
+    udp: UdpPair, arrived: list[list[bytes]], *slow: bytes
+) -> Callable[[Packet], None]:
+    """A callback that accepts packets and then spins at some, noting what had arrived before."""
+
+    def callback(packet: Packet) -> None:
+        data = data_of(packet)
+        packet.accept()
+        if data in slow:
+            arrived.append(udp.arrivals())
+            spin(3 * DELAY)
+
+    return callback
+
+
+def test_slow_queue_sends_before_each_callback(handle: Handle, udp: UdpPair) -> None:
+    """A verdict waits for its neighbour's slow callback once, and then no more."""
+    arrived: list[list[bytes]] = []
+    handle.create_queue(1, note_arrivals(udp, arrived, b"slow"))
+    for _ in range(3):
+        udp.send(b"fast", b"slow")
+        assert handle.process() == 2
+    # The first time both arrive after the slow callback.
+    assert arrived == [[], [b"fast", b"slow", b"fast"], [b"slow", b"fast"]]
+
+
+def test_held_verdicts_leave_before_the_first_callback(handle: Handle, udp: UdpPair) -> None:
+    """On such a queue what is held leaves before the first callback of a dispatch too."""
+    arrived: list[list[bytes]] = []
+    kept: list[Packet] = []
+    slow = note_arrivals(udp, arrived, b"slow")
+    queue = handle.create_queue(1, slow)
+    udp.send(b"fast", b"slow")
+    handle.process()
+    queue.callback = kept.append
+    udp.send(b"kept")
+    process_until(handle, lambda: kept)
+    queue.callback = slow
+    handle.autoflush = False
+    kept[0].accept()
+    udp.arrivals()
+    udp.send(b"slow")
+    handle.process()
+    assert arrived[-1] == [b"kept"]
+
+
+def test_other_queues_are_not_slow(handle: Handle, udp: UdpPair) -> None:
+    """A queue is not slow because another one on the handle is: its verdicts travel together."""
+    arrived: list[list[bytes]] = []
+    queue_rule(2, match="-p udp --sport 9997")
+    handle.create_queue(1, note_arrivals(udp, arrived, b"slow"))
+    seen: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(handle.stats().sends)
+        packet.accept()
+
+    handle.create_queue(2, callback)
+    udp.send(b"fast", b"slow")
+    handle.process()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.bind(("127.0.0.1", 9997))
+        sender.connect(("127.0.0.1", PORT))
+        for number in range(4):
+            sender.send(b"%d" % number)
+        before = handle.stats().sends
+        assert handle.process() == 4
+    assert seen[0] == before
+
+
+def test_queue_is_fast_again(handle: Handle, udp: UdpPair) -> None:
+    """After many quick callbacks verdicts travel together again."""
+    arrived: list[list[bytes]] = []
+    handle.create_queue(1, note_arrivals(udp, arrived, b"slow"))
+    udp.send(b"fast", b"slow")
+    handle.process()
+    sends: list[int] = []
+    for _ in range(200):
+        udp.send(*numbered(4))
+        before = handle.stats().sends
+        assert handle.process() == 4
+        sends.append(handle.stats().sends - before)
+        if sends[-1] == 1:
+            break
+    assert sends[0] >= 4
+    assert sends[-1] == 1

@@ -21,8 +21,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /*
- * What the linker puts in the place of some functions (--wrap), so that a target can have them fail;
- * here is what it gets that defines none of its own.
+ * What the linker puts in the place of some functions (--wrap), so that a target can have them
+ * fail; here is what it gets that defines none of its own.
  */
 void *__real_malloc(size_t size);
 void *__real_realloc(void *bytes, size_t size);

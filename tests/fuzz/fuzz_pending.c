@@ -443,8 +443,8 @@ answer_batch(unsigned int up_to, unsigned int kind)
         packet->unanswered = 0;
     }
     if (singly || count == 0
-        || lnfq_pending_post_batch(&model.pending, &model.outbox, QUEUE, count,
-                                   model.base + up_to, &verdict)
+        || lnfq_pending_post_batch(&model.pending, &model.outbox, QUEUE, count, model.base + up_to,
+                                   &verdict)
                != 0) {
         if (!singly) {
             memcpy(model.packets, before, sizeof(before));
