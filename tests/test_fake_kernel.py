@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import trio
@@ -49,6 +50,7 @@ from libnetfilterqueue.testing import (
     SentVerdict,
 )
 from libnetfilterqueue.testing import _kernel as fake_kernel
+from libnetfilterqueue.testing import _waiting as waiting
 
 COPY = nfq.NFQNL_COPY_PACKET
 ALL_FLAGS = (
@@ -218,27 +220,84 @@ def test_payloads(nfqueue: FakeKernel, handle: Handle) -> None:
     assert sent[4].payload == bytes(ipv6)
 
 
-WRONG: dict[str, tuple[type[Exception], dict[str, object]]] = {
-    "mark": (ValueError, {"mark": 1 << 32}),
-    "negative": (ValueError, {"uid": -1}),
-    "hook": (ValueError, {"hook": 256}),
-    "number": (ValueError, {"number": 0x10000}),
-    "hw_addr": (ValueError, {"hw_addr": bytes(9)}),
-    "labels": (ValueError, {"conntrack": {"labels": b"1"}}),
-    "vlan": (ValueError, {"vlan": (0x8100, 0x10000)}),
-    "unknown": (TypeError, {"colour": 1}),
-    "payload": (TypeError, {"payload": 5}),
-    "text": (TypeError, {"payload": "5"}),
+WRONG: dict[str, tuple[type[Exception], str, dict[str, object]]] = {
+    "mark": (ValueError, "mark must be from 0 to 0xffffffff", {"mark": 1 << 32}),
+    "negative": (ValueError, "uid must be from 0 to 0xffffffff, not -1", {"uid": -1}),
+    "hook": (ValueError, "hook must be from 0 to 0xff, not 256", {"hook": 256}),
+    "number": (ValueError, "number must be from 0 to 0xffff, not 65536", {"number": 0x10000}),
+    "hw_addr": (ValueError, "hw_addr must have 8 bytes at most, not 9", {"hw_addr": bytes(9)}),
+    "long header": (ValueError, "l2_header must have 65531", {"l2_header": bytes(1 << 16)}),
+    "labels": (ValueError, "conntrack: labels must have 16 bytes", {"conntrack": {"labels": b"1"}}),
+    "vlan": (ValueError, "vlan: tci must be from 0 to 0xffff", {"vlan": (0x8100, 0x10000)}),
+    "time": (ValueError, "timestamp must not be negative", {"timestamp": -1.0}),
+    "no time": (ValueError, "timestamp must be a number of seconds", {"timestamp": float("nan")}),
+    "rule": (ValueError, "match_mark must be from 0 to 0xffffffff", {"match_mark": -1}),
+    "payload": (TypeError, "not 'int'", {"payload": 5}),
+    "text": (TypeError, "not 'str'", {"payload": "5"}),
+    # Another type than the one that is meant
+    "device": (TypeError, "indev must be an int, the index of an interface", {"indev": "eth0"}),
+    "index": (TypeError, r"socket\.if_nametoindex\('lo'\) returns 1", {"physindev": "lo"}),
+    "user": (TypeError, "uid must be an int, not str: 'root'", {"uid": "root"}),
+    "address": (TypeError, "hw_addr must be bytes, not str", {"hw_addr": "02:00:00:00:00:01"}),
+    "date": (TypeError, "timestamp must be a number of seconds, not str", {"timestamp": "now"}),
+    "tag": (TypeError, r"vlan must be a pair \(proto, tci\), not int: 5", {"vlan": 5}),
+    "half a tag": (TypeError, r"vlan must be a pair \(proto, tci\), not tuple", {"vlan": (5,)}),
+    "tags": (TypeError, "vlan: proto must be an int, not str", {"vlan": ("802.1Q", 1)}),
+    "connection": (TypeError, "conntrack must be a dict, not int: 1", {"conntrack": 1}),
+    "queue's number": (TypeError, "number must be an int, not str: '1'", {"number": "1"}),
+    "mark of a rule": (TypeError, "match_mark must be an int, not str", {"match_mark": "1"}),
+    # Another name than the one that is meant
+    "unknown": (
+        TypeError,
+        "no attribute of a packet is named 'colour': they are cgroup_classid, conn",
+        {"colour": 1},
+    ),
+    "queue": (TypeError, "'queue': do you mean 'number'", {"queue": 2}),
+    "queue_num": (TypeError, "'queue_num': do you mean 'number'", {"queue_num": 2}),
+    "nfmark": (TypeError, "'nfmark': do you mean 'mark'", {"nfmark": 1}),
+    "in_dev": (TypeError, "'in_dev': do you mean 'indev'", {"in_dev": 1}),
+    "length": (TypeError, "'length': do you mean 'original_length'", {"length": 1}),
+    "queue_bypass": (TypeError, "'queue_bypass': do you mean 'bypass'", {"queue_bypass": True}),
+    "entry": (TypeError, "conntrack: .* 'marc': do you mean 'mark'", {"conntrack": {"marc": 1}}),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_attributes(nfqueue: FakeKernel, name: str) -> None:
-    """What no packet can have is refused at once."""
-    error, arguments = WRONG[name]
+    """What no packet can have is refused at once, and the error says what is meant."""
+    error, message, arguments = WRONG[name]
     enqueue: Callable[..., object] = nfqueue.enqueue
-    with pytest.raises(error):
+    with pytest.raises(error, match=message):
         enqueue(**{"payload": b"", **arguments})
+
+
+def test_wrong_arguments(nfqueue: FakeKernel) -> None:
+    """So it is for the other calls; none waits for what can't come true."""
+    calls: list[tuple[type[Exception], str, Callable[..., object], tuple[object, ...]]] = [
+        (TypeError, "listening\\(\\): number must be an int", nfqueue.listening, ("1",)),
+        (ValueError, "listening\\(\\): number must be from 0", nfqueue.listening, (0x10000,)),
+        (TypeError, "flush\\(\\) takes packets, one by one, not list", nfqueue.flush, ([],)),
+        (
+            TypeError,
+            "'queue': do you mean 'number'",
+            lambda: nfqueue.enqueue_all([b""], queue=2),
+            (),
+        ),
+        (TypeError, "timeout must be a number of seconds", nfqueue.listening().wait, ("5",)),
+    ]
+    for error, message, call, arguments in calls:
+        with pytest.raises(error, match=message):
+            call(*arguments)
+
+
+def test_left_out(nfqueue: FakeKernel, handle: Handle) -> None:
+    """An attribute that is None is left out, as a packet has it without."""
+    packets = keeping(handle, flags=ALL_FLAGS)
+    nothing: Any = dict.fromkeys(Attributes.__optional_keys__)
+    nfqueue.enqueue(b"", **nothing)
+    handle.process()
+    expected = ATTRIBUTES["none"][1]
+    assert {name: getattr(packets[0], name) for name in expected} == expected
 
 
 # What a test sees
@@ -453,6 +512,98 @@ async def test_asyncio(nfqueue: FakeKernel) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert nfqueue.queues == {}
+
+
+# Programs that die
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits are shorter, for tests whose waits are in vain."""
+    monkeypatch.setattr(waiting, "TIMEOUT", 0.05)
+
+
+async def test_nobody(nfqueue: FakeKernel, short: None) -> None:
+    """A task waits as long as a thread does, for a queue and for a packet's fate."""
+    with pytest.raises(TimeoutError, match="listens on queue 1: not within 0.05 seconds$"):
+        await nfqueue.listening()
+    with nfq.open() as handle:
+        keeping(handle)
+        with pytest.raises(TimeoutError, match="a verdict on a packet of queue 1: not within"):
+            await nfqueue.enqueue(b"data")
+
+
+def program_that_dies() -> None:
+    raise ZeroDivisionError("at its start")
+
+
+async def test_dead_task(nfqueue: FakeKernel, short: None) -> None:
+    """The error names the task that has failed, and is caused by its exception."""
+
+    async def program() -> None:
+        program_that_dies()
+
+    async def other() -> None:
+        await asyncio.sleep(TIMEOUT)
+
+    running, dying = (asyncio.create_task(task()) for task in (other, program))
+    with pytest.raises(
+        TimeoutError, match=r"task .*\(.*program\) failed: ZeroDivisionError\('at its start'\)$"
+    ) as raised:
+        await nfqueue.listening()
+    assert raised.value.__cause__ is dying.exception()
+    running.cancel()
+    with pytest.raises(TimeoutError, match="seconds; task [^;]*$"):
+        await nfqueue.listening()  # a task that was cancelled has not failed
+
+
+def test_dead_thread(nfqueue: FakeKernel) -> None:
+    """So it names a thread, whose exception goes where it went without."""
+    told: list[threading.ExceptHookArgs] = []
+    with patch.object(threading, "excepthook", told.append), FakeKernel() as kernel:
+        with kernel.patched():
+            hook = threading.excepthook
+            thread = threading.Thread(target=program_that_dies, name="the program")
+            thread.start()
+            with pytest.raises(
+                TimeoutError,
+                match=r"thread the program failed: ZeroDivisionError\('at its start'\)$",
+            ):
+                kernel.listening().wait(0.05)
+            assert threading.excepthook == hook
+        assert threading.excepthook == told.append
+    thread.join()
+    assert [arguments.exc_type for arguments in told] == [ZeroDivisionError]
+
+
+def test_thread_without_patching() -> None:
+    """A thread that fails while somebody waits is named, wherever it has its handle from."""
+    with FakeKernel() as kernel, patch.object(threading, "excepthook", lambda arguments: None):
+        timer = threading.Timer(0.02, program_that_dies)
+        timer.start()
+        with pytest.raises(TimeoutError, match="ZeroDivisionError"):
+            kernel.listening().wait(0.2)
+        timer.join()
+
+
+@pytest.mark.gevent
+def test_dead_greenlet(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
+    """So it names a greenlet."""
+    import gevent  # noqa: PLC0415 (not every Python has it)
+
+    dying = gevent.spawn(program_that_dies)
+    with pytest.raises(
+        TimeoutError, match=r"Greenlet at .*program_that_dies.* failed: ZeroDivisionError"
+    ) as raised:
+        nfqueue.listening().wait(0.05)
+    assert raised.value.__cause__ is dying.exception
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+async def test_wait_in_a_loop(nfqueue: FakeKernel) -> None:
+    """wait() in a loop's own thread says why nothing can come true."""
+    with pytest.raises(TimeoutError, match="stood still meanwhile: await it instead"):
+        nfqueue.listening().wait(0.01)
 
 
 @pytest.mark.gevent

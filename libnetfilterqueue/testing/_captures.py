@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from libnetfilterqueue.testing._packets import Attributes
+from libnetfilterqueue.testing._attributes import Attributes
 
 
 class Captured(NamedTuple):

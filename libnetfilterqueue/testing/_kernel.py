@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any, Self, SupportsBytes, Unpack
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import _ext
+from libnetfilterqueue._arguments import check_type
 from libnetfilterqueue.testing import _messages as nl
+from libnetfilterqueue.testing._attributes import Attributes, Rule, check_attributes, check_bits
 from libnetfilterqueue.testing._captures import read_capture
-from libnetfilterqueue.testing._packets import Attributes, KernelPacket, Rule
+from libnetfilterqueue.testing._failures import Failures
+from libnetfilterqueue.testing._original import original
+from libnetfilterqueue.testing._packets import KernelPacket
 from libnetfilterqueue.testing._queues import KernelQueue, Queues, Refusal, Refused
-from libnetfilterqueue.testing._waiting import Waitable, Waiters, original
+from libnetfilterqueue.testing._waiting import Waitable, Waiters
 from libnetfilterqueue.tuples import QueueStatus
 
 if TYPE_CHECKING:
@@ -126,6 +130,7 @@ class FakeKernel:
         """Set to False, all that programs ask is refused with EPERM, as without CAP_NET_ADMIN."""
         self._lock: Any = original("_thread", "allocate_lock")()
         self._waiters = Waiters()
+        self._failures = Failures()
         self._queues = Queues(self._send_packet, first_id)
         self._peers: dict[int, Peer] = {}
         self._closed = False
@@ -183,7 +188,8 @@ class FakeKernel:
         before = nfq.open, nfq.queue_status
         nfq.open, nfq.queue_status = self.open, self.queue_status
         try:
-            yield self
+            with self._failures.watching():
+                yield self
         finally:
             nfq.open, nfq.queue_status = before
 
@@ -204,13 +210,14 @@ class FakeKernel:
         scapy's packets. bypass is the rule's --queue-bypass: the packet passes if nobody has bound
         the queue. match_mark is the rule's `-m mark --mark`: packets with another mark pass, also
         when NF_REPEAT brings them back to the rule; None matches all. The keywords of Attributes
-        say what the packet comes with.
+        say what the packet comes with; one that is None is left out.
 
         A queue that is full or that nobody listens on drops the packet, at once. Raises ValueError
-        for a number out of range and when the kernel is closed, TypeError for an unknown attribute.
+        for what is out of range and when the kernel is closed, TypeError for an attribute that no
+        packet has and for one of another type; the message says what is meant.
         """
-        rule = Rule(number, bypass, match_mark)
-        packet = KernelPacket(self, as_bytes(payload), rule, attributes)
+        rule = Rule.checked(number, bypass, match_mark)
+        packet = KernelPacket(self, as_bytes(payload), rule, check_attributes(attributes))
         with self._locked("enqueue()"):
             self._drain()
             self._queues.apply_rule(packet)
@@ -260,6 +267,10 @@ class FakeKernel:
 
         A verdict that comes later is refused with ENOENT. Does nothing to others.
         """
+        for packet in packets:
+            check_type(
+                isinstance(packet, KernelPacket), "flush() takes packets, one by one", packet
+            )
         with self._locked("flush()"):
             self._drain()
             for packet in packets:
@@ -268,6 +279,7 @@ class FakeKernel:
 
     def listening(self, number: int = 1) -> Waitable:
         """When a program has bound a queue and set its copy mode: `.wait()` or `await` it."""
+        check_bits("listening(): number", number, 16)
         return Waitable(
             self,
             lambda: number in self._queues.bound and self._queues.bound[number].copy_mode,
