@@ -34,10 +34,6 @@ from played_kernel import (
 from queues import Handle, Packet, accept
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import ARP, CookedLinux, Dot1Q, Ether
-from scapy.packet import Packet as ScapyPacket
-from scapy.packet import Raw
-from scapy.utils import PcapNgWriter, PcapWriter
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import aio
@@ -727,81 +723,6 @@ def test_nothing_left() -> None:
     while len(list(tasks.iterdir())) > before[1]:  # the system takes a moment to end them
         assert time.monotonic() < end
     assert len(list(descriptors.iterdir())) == before[0]
-
-
-# Files
-
-
-ETHERNET = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
-IPV4 = IP(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=53) / Raw(b"short")
-IPV6 = IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP() / Raw(b"data")
-FRAMES: dict[str, tuple[int, list[ScapyPacket]]] = {
-    "ethernet": (1, [ETHERNET / IPV4, ETHERNET / ARP(), ETHERNET / Dot1Q(vlan=5) / IPV6]),
-    "raw": (101, [IPV4, IPV6]),
-    "cooked": (113, [CookedLinux(proto=0x800) / IPV4, CookedLinux(proto=0x86DD) / IPV6]),
-}
-
-
-def write(path: Path, kind: str, *, pcapng: bool) -> None:
-    """Writes a file, with a second from packet to packet."""
-    linktype, packets = FRAMES[kind]
-    for number, packet in enumerate(packets):
-        packet.time = 1000.5 + number
-    if pcapng:
-        with PcapNgWriter(str(path)) as file:
-            file.linktype = linktype
-            file.write(packets)
-    else:
-        with PcapWriter(str(path), linktype=linktype) as file:
-            file.write(packets)
-
-
-@pytest.mark.parametrize("pcapng", [False, True])
-@pytest.mark.parametrize("kind", FRAMES)
-def test_capture(
-    nfqueue: FakeKernel, handle: Handle, tmp_path: Path, kind: str, pcapng: bool
-) -> None:
-    """The IP packets of a file come without their headers and padding, at their times."""
-    path = tmp_path / "capture"
-    write(path, kind, pcapng=pcapng)
-    packets = keeping(handle)
-    sent = nfqueue.enqueue_capture(path, mark=7)
-    handle.process()
-    expected = [bytes(IPV4), bytes(IPV6)]
-    assert [packet.get_payload() for packet in packets] == expected
-    assert [packet.payload for packet in sent] == expected
-    arp = kind == "ethernet"
-    assert [packet.timestamp for packet in packets] == [1000.5, 1002.5 if arp else 1001.5]
-    assert [(packet.mark, packet.truncated) for packet in packets] == [(7, False)] * 2
-    assert [packet.family for packet in packets] == [2, 10]
-
-
-def test_short_capture(nfqueue: FakeKernel, handle: Handle, tmp_path: Path) -> None:
-    """What a capture has cut off counts in the original length; padding doesn't."""
-    path = str(tmp_path / "capture.pcap")
-    frame = bytes(ETHERNET / IPV4)
-    with PcapWriter(path, linktype=1) as file:
-        file.write_header(None)
-        file.write_packet(frame[:40], wirelen=len(frame))
-        file.write_packet(frame + bytes(20))
-    packets = keeping(handle)
-    nfqueue.enqueue_capture(path)
-    handle.process()
-    assert [packet.get_payload() for packet in packets] == [frame[14:40], frame[14:]]
-    assert [packet.original_length for packet in packets] == [len(frame) - 14] * 2
-
-
-def test_no_capture(nfqueue: FakeKernel, tmp_path: Path) -> None:
-    """A file that isn't there is an OSError."""
-    with pytest.raises(FileNotFoundError):
-        nfqueue.enqueue_capture(tmp_path / "missing")
-
-
-def test_without_scapy(nfqueue: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without scapy only files can't be read, and it says what to install."""
-    monkeypatch.setitem(sys.modules, "scapy.layers.inet", None)
-    with pytest.raises(ImportError, match=r"pip install 'libnetfilterqueue\[testing\]'"):
-        nfqueue.enqueue_capture("capture.pcap")
 
 
 def test_verdict_on_the_wire(nfqueue: FakeKernel, handle: Handle) -> None:

@@ -251,8 +251,10 @@ class FakeKernel:
         """Send the IP packets of a pcap or pcapng file; as enqueue().
 
         They begin at their network header and have the file's timestamps; what the capture cut off
-        counts in the original length. All else in the file is skipped. Raises ImportError without
-        scapy (the extra `testing`), OSError, and scapy's Scapy_Exception for what is no such file.
+        counts in the original length. Frames with something else are skipped. Raises ValueError for
+        a link type that is not known to carry IP packets and for frames none of which has one,
+        ImportError without scapy (the extra `testing`), OSError, and scapy's Scapy_Exception for
+        what is no such file; then nothing was sent.
         """
         packets = []
         for captured in read_capture(path):
