@@ -108,6 +108,9 @@ drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
         else if (received < 0) {
             return received == -EAGAIN ? 0 : -received;
         }
+        else if (lnfq_peer_ended(handle, handle->inlets)) {
+            return ECONNRESET;
+        }
         else {
             size_t length = lnfq_inlets_length(handle->inlets, 0);
 
@@ -161,7 +164,7 @@ awaited_remove(lnfq_handle *handle, const struct lnfq_awaited *awaited)
 static int
 attempt(lnfq_handle *handle, struct lnfq_awaited *awaited, const unsigned char *bytes, size_t size)
 {
-    int error = lnfq_transport_send(handle->fd, bytes, size);
+    int error = lnfq_peer_send(handle, bytes, size);
 
     if (error == 0) {
         error = drain(handle, awaited);
@@ -232,7 +235,7 @@ lnfq_config_mark(lnfq_handle *handle)
 
     handle->marker_wanted = false;
     /* Without it the packets are still dispatched with the next one that comes. */
-    (void)lnfq_transport_send(handle->fd, bytes, lnfq_request_put_marker(bytes, seq));
+    (void)lnfq_peer_send(handle, bytes, lnfq_request_put_marker(bytes, seq));
     return seq;
 }
 

@@ -259,6 +259,9 @@ struct lnfq_handle {
     int wake_fd;      /* an eventfd: readable once the handle is closed */
     uint32_t process; /* the one that opened it: see lnfq_state */
     bool kernel;      /* a netlink socket: an answer is there when the request's send returns */
+    bool patient;     /* behind the descriptor is a program that reads all: see peer.c */
+    int rcvbuf;       /* then: the receive buffer's size, which that program counts */
+    bool more;        /* then: it has more for us than the pair has room for */
     pthread_mutex_t lock;
 
     /* The rest is protected by the lock, but for what is atomic. */
@@ -370,6 +373,26 @@ int lnfq_handle_flush(lnfq_handle *handle, const char *call);
 
 /* A verdict was given outside of a callback: sends it, or tells that it is held. 0, or -1. */
 int lnfq_handle_send_or_hold(lnfq_handle *handle, const char *call);
+
+/* ---- peer.c: with the lock; the GIL is given up while it waits ---- */
+
+/* The receive buffer's size until another one is set: Linux's, whatever this system's is. */
+#define LNFQ_PEER_RCVBUF 212992
+
+/* After EAGAIN: waits for room in a pair whose other end is read. Whether there is some now. */
+bool lnfq_peer_await_room(lnfq_handle *handle);
+
+/* Sends a message of its own, and waits for room. Returns 0 or an errno. */
+int lnfq_peer_send(lnfq_handle *handle, const void *bytes, size_t size);
+
+/* Whether what was just received is the end: the other end is closed. */
+bool lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets);
+
+/* Until when to wait instead, where nothing is there and the other end has more. */
+int64_t lnfq_peer_deadline(lnfq_handle *handle, int64_t deadline);
+
+/* Whether a datagram that was received says that there is more. */
+bool lnfq_peer_has_more(const lnfq_handle *handle, const unsigned char *bytes, size_t length);
 
 /* ---- hook.c: attributes of the handle, too ---- */
 

@@ -125,6 +125,15 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
         received = lnfq_inlets_receive(batch->inlets, handle->fd, count);
         handle->stats.overruns += received == -ENOBUFS;
     } while (received == -ENOBUFS);
+    if (received > 0 && lnfq_peer_ended(handle, batch->inlets)) {
+        return -ECONNRESET;
+    }
+    if (received > 0) {
+        const unsigned char *last = batch->slots[received - 1]->bytes;
+
+        handle->more = lnfq_peer_has_more(
+            handle, last, lnfq_inlets_length(batch->inlets, (unsigned int)received - 1));
+    }
     handle->stats.receives += received > 0;
     batch->epoch = handle->epoch;
     return received;
@@ -170,6 +179,9 @@ receive_or_await(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int
     if (deadline == 0 || !handle->drained) {
         received = receive(handle, batch, count);
     }
+    if (received == -EAGAIN) {
+        deadline = lnfq_peer_deadline(handle, deadline);
+    }
     if (received == -EAGAIN && deadline != 0) {
         received = await(handle, deadline);
         if (received == 0 && !handle->closed) {
@@ -197,6 +209,12 @@ batch_try(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t de
     return received;
 }
 
+static const char *
+receive_remedy(int received)
+{
+    return received == -ECONNRESET ? "the other end of the socket pair is closed" : "";
+}
+
 /* Receives up to `count` datagrams. Returns how many; 0 after the time or a signal, or if something
  * was set aside; or -1. */
 static int
@@ -219,7 +237,7 @@ batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_
         return lnfq_handle_raise_closed("process()");
     }
     if (received < 0 && received != -EAGAIN && received != -EINTR && received != -EALREADY) {
-        lnfq_error_raise(-received, "", "process()");
+        lnfq_error_raise(-received, receive_remedy(received), "process()");
         return -1;
     }
     return 0;
@@ -240,7 +258,7 @@ process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, int64_t de
     }
     count = most < LNFQ_BATCH_MAX ? (unsigned int)most : LNFQ_BATCH_MAX;
     received = batch_receive(handle, batch, count, deadline);
-    *more = received == (int)count || lnfq_dispatch_waiting(handle) > 0;
+    *more = received == (int)count || handle->more || lnfq_dispatch_waiting(handle) > 0;
     if (received <= 0) {
         return received;
     }

@@ -4,6 +4,8 @@
  */
 #include "nfq.h"
 
+#include <errno.h>
+
 int
 lnfq_handle_post(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
                  const struct lnfq_verdict *verdict)
@@ -40,8 +42,16 @@ lnfq_handle_post_batch(lnfq_handle *handle, const lnfq_queue *queue, uint32_t up
 int
 lnfq_handle_send(lnfq_handle *handle)
 {
+    int error;
+
     handle->held = false;
-    return handle->closed ? 0 : lnfq_outbox_send(&handle->outbox, handle->fd, &handle->stats.sends);
+    if (handle->closed) {
+        return 0;
+    }
+    do {
+        error = lnfq_outbox_send(&handle->outbox, handle->fd, &handle->stats.sends);
+    } while (error == EAGAIN && lnfq_peer_await_room(handle));
+    return error;
 }
 
 int

@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 
 /* Reads or sets an option with the lock and without the GIL. Returns 0 or an errno. */
-typedef int (*option_call)(int fd, int *value);
+typedef int (*option_call)(lnfq_handle *handle, int *value);
 
 /* Calls it on the handle's descriptor. 0, or -1 with an exception; `remedy` may be empty. */
 static int
@@ -27,7 +27,7 @@ call_option(lnfq_handle *handle, const char *name, option_call call, int *value,
     }
     thread = lnfq_handle_enter(handle);
     closed = handle->closed;
-    error = closed ? 0 : call(handle->fd, value);
+    error = closed ? 0 : call(handle, value);
     lnfq_handle_leave(handle, thread);
     if (closed) {
         return lnfq_handle_raise_closed(name);
@@ -55,21 +55,43 @@ set_option(int fd, int level, int option, int value)
 
 /* ---- rcvbuf ---- */
 
+#define RCVBUF_MIN 2304 /* SOCK_MIN_RCVBUF */
+
 static int
-read_rcvbuf(int fd, int *value)
+read_rcvbuf(lnfq_handle *handle, int *value)
 {
-    return get_option(fd, SOL_SOCKET, SO_RCVBUF, value);
+    if (handle->patient) {
+        *value = handle->rcvbuf;
+        return 0;
+    }
+    return get_option(handle->fd, SOL_SOCKET, SO_RCVBUF, value);
+}
+
+/* The same for one who plays the kernel: the size as the kernel would report it. */
+static int
+tell_rcvbuf(lnfq_handle *handle, int size)
+{
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_REQUEST_SIZE_MAX];
+
+    handle->rcvbuf = 2 * size > RCVBUF_MIN ? 2 * size : RCVBUF_MIN;
+    handle->seq += 1;
+    return lnfq_peer_send(handle, bytes,
+                          lnfq_request_put_rcvbuf(bytes, handle->seq, handle->rcvbuf));
 }
 
 /* Past rmem_max where we may go past it, else as far as it goes. */
 static int
-write_rcvbuf(int fd, int *value)
+write_rcvbuf(lnfq_handle *handle, int *value)
 {
     /* The kernel doubles it, and old ones let that overflow. */
     int size = *value < INT_MAX / 2 ? *value : INT_MAX / 2;
-    int error = set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, size);
+    int error;
 
-    return error == EPERM ? set_option(fd, SOL_SOCKET, SO_RCVBUF, size) : error;
+    if (handle->patient) {
+        return tell_rcvbuf(handle, size);
+    }
+    error = set_option(handle->fd, SOL_SOCKET, SO_RCVBUFFORCE, size);
+    return error == EPERM ? set_option(handle->fd, SOL_SOCKET, SO_RCVBUF, size) : error;
 }
 
 PyObject *
@@ -103,15 +125,15 @@ lnfq_handle_set_rcvbuf(PyObject *self, PyObject *value, void *Py_UNUSED(closure)
 /* ---- no_enobufs ---- */
 
 static int
-read_no_enobufs(int fd, int *value)
+read_no_enobufs(lnfq_handle *handle, int *value)
 {
-    return get_option(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, value);
+    return get_option(handle->fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, value);
 }
 
 static int
-write_no_enobufs(int fd, int *value)
+write_no_enobufs(lnfq_handle *handle, int *value)
 {
-    return set_option(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, *value);
+    return set_option(handle->fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, *value);
 }
 
 static int

@@ -4,8 +4,10 @@
 import array
 import asyncio
 import errno
+import os
 import pydoc
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -23,7 +25,9 @@ import trio
 from kernels import udp_packet
 from netns import TIMEOUT, background
 from played_kernel import (
+    MSG_CONFIG,
     MSG_VERDICT,
+    NFQA_CFG_CMD,
     NFQA_L2HDR,
     NFQA_VERDICT_HDR,
     NFQA_VLAN,
@@ -45,7 +49,7 @@ from libnetfilterqueue.testing import (
     Refusal,
     SentVerdict,
 )
-from libnetfilterqueue.testing import _kernel as fake_kernel
+from libnetfilterqueue.testing import _peer as peers
 from libnetfilterqueue.testing import _waiting as waiting
 
 COPY = nfq.NFQNL_COPY_PACKET
@@ -408,14 +412,53 @@ def test_full_buffer(nfqueue: FakeKernel, handle: Handle) -> None:
     assert len(packets) == packets_before.waiting
 
 
-def test_full_socket_pair(monkeypatch: pytest.MonkeyPatch, nfqueue: FakeKernel) -> None:
-    """So it does where the socket pair has less room than the buffer, and answers have to wait."""
-    monkeypatch.setattr(fake_kernel, "SNDBUF", 4608)
+# Who runs it
+
+
+@pytest.fixture(params=["root", "nobody", "nearly nothing"])
+def anybody(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Socket pairs have as much room as for one with privileges, for one without, or even less."""
+    if request.param != "root":
+        monkeypatch.setattr(peers, "SO_SNDBUFFORCE", socket.SO_SNDBUF)
+        size = 106_496 if request.param == "nobody" else 2304
+        monkeypatch.setattr(peers, "SNDBUF", size)  # the system doubles it
+
+
+def test_untouched_buffer(anybody: None, nfqueue: FakeKernel) -> None:
+    """The receive buffer has room for as many packets whoever runs the test, and so has a set one."""
+    with nfq.open() as handle:
+        assert handle.rcvbuf == 212_992
+        packets = keeping(handle)
+        nfqueue.enqueue_all([bytes(1500)] * 200)
+        assert nfqueue.queues[1].user_dropped == 200 - 92
+        assert handle.process(max_packets=200) == 92
+        handle.rcvbuf = 1152
+        assert handle.rcvbuf == 2304
+        nfqueue.enqueue_all([bytes(1500)] * 2)
+        assert handle.process(max_packets=200) == 1
+        assert [packet.id for packet in packets] == [*range(1, 93), 201]
+
+
+def test_large_buffer(anybody: None, nfqueue: FakeKernel) -> None:
+    """Nothing is lost where the buffer has room, and process() finds all, though it never waits."""
+    with nfq.open() as handle:
+        handle.rcvbuf = 1 << 25
+        assert handle.rcvbuf == 1 << 26
+        packets = keeping(handle, maxlen=5000)
+        sent = nfqueue.enqueue_all([bytes(1000)] * 2000)
+        while handle.process():
+            pass
+        assert [packet.id for packet in packets] == [packet.id for packet in sent]
+        assert handle.process() == 0
+
+
+def test_full_socket_pair(anybody: None, nfqueue: FakeKernel) -> None:
+    """Configuration works while packets wait for room, and answers come behind them."""
     with nfq.open() as handle:
         packets = keeping(handle)
         sent = nfqueue.enqueue_all([bytes(1000)] * 100)
         waiting = nfqueue.queues[1].waiting
-        assert nfqueue.queues[1].user_dropped == 100 - waiting > 0
+        assert nfqueue.queues[1].user_dropped == 100 - waiting == 8
         keeping(handle, 2)
         assert list(nfqueue.queues) == [1, 2]
         assert handle.process(max_packets=100) == waiting
@@ -424,18 +467,89 @@ def test_full_socket_pair(monkeypatch: pytest.MonkeyPatch, nfqueue: FakeKernel) 
         assert sum(packet.passed is True for packet in sent) == waiting
 
 
-def test_many_verdicts(monkeypatch: pytest.MonkeyPatch, nfqueue: FakeKernel) -> None:
-    """Hundreds of verdicts, one by one, have room where nobody may have a large send buffer."""
-    monkeypatch.setattr(fake_kernel, "SO_SNDBUFFORCE", socket.SO_SNDBUF)
-    monkeypatch.setattr(fake_kernel, "SNDBUF", 212_992)  # net.core.wmem_max unless it was changed
+GIVE: dict[str, Callable[[list[Packet]], object]] = {
+    "one by one": lambda packets: [packet.accept() for packet in packets],
+    "payloads": lambda packets: [packet.accept(payload=bytes(2000)) for packet in packets],
+    "nobody's": lambda packets: packets.clear(),
+}
+
+
+@pytest.mark.parametrize("give", GIVE)
+def test_many_verdicts(anybody: None, nfqueue: FakeKernel, give: str) -> None:
+    """Thousands of verdicts without a pause all arrive: the kernel takes them at once."""
     with nfq.open() as handle:
-        packets = keeping(handle)
-        sent = nfqueue.enqueue_all([b"data"] * 160)
-        while len(packets) < 160:
-            handle.process()
+        handle.rcvbuf = 1 << 25
+        packets: list[Packet] = []
+        handle.create_queue(
+            1, packets.append, mode=COPY, maxlen=5000, default_verdict=nfq.NF_ACCEPT
+        )
+        sent = nfqueue.enqueue_all([b"data"] * 2000)
+        while handle.process():
+            pass
+        GIVE[give](packets)
+        assert [packet.id for packet in sent if not packet.passed] == []
+        assert nfqueue.refusals == []
+
+
+@pytest.mark.parametrize("read", [0, 1, 500])
+def test_close_under_load(anybody: None, nfqueue: FakeKernel, read: int) -> None:
+    """A handle that closes is unbound, whatever waits in either direction."""
+    with nfq.open() as handle:
+        handle.rcvbuf = 1 << 25
+        packets = keeping(handle, maxlen=5000)
+        sent = nfqueue.enqueue_all([bytes(1000)] * 1000)
+        while len(packets) < read:
+            handle.process(max_packets=read - len(packets))
         for packet in packets:
-            packet.accept()
-        assert all(packet.passed for packet in sent)
+            packet.accept(payload=bytes(1000))
+    assert nfqueue.queues == {}
+    assert [packet.passed for packet in sent] == [True] * read + [False] * (1000 - read)
+    with nfq.open() as handle:
+        keeping(handle)
+        assert nfqueue.queues[1].portid == 2
+
+
+def test_last_copy(nfqueue: FakeKernel, handle: Handle) -> None:
+    """A queue that nobody unbinds ends with the last copy of its descriptor, as in the kernel."""
+    command = attribute(NFQA_CFG_CMD, struct.pack("!BBH", 1, 0, 0))  # bind
+    body = struct.pack("!BBH", 0, 0, 5) + command
+    with socket.fromfd(handle.fd(), socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.send(message(MSG_CONFIG, body, 1, NLM_F_REQUEST))
+        handle.close()
+        assert list(nfqueue.queues) == [5]
+    assert nfqueue.queues == {}
+
+
+def test_end_is_noticed(nfqueue: FakeKernel) -> None:
+    """Whoever waits for a packet learns of the end of its handle, without looking."""
+    handle = nfq.open()
+    keeping(handle)
+    packet = nfqueue.enqueue(b"data")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(packet.wait)
+        handle.close()
+        assert waiting.result(TIMEOUT).passed is False
+
+
+def test_fork(nfqueue: FakeKernel, handle: Handle) -> None:
+    """A child of fork has no kernel, and says so instead of waiting for it, or taking its messages."""
+    keeping(handle)
+    packet = nfqueue.enqueue(b"data")
+
+    def refused() -> bool:
+        for call in (nfqueue.open, nfqueue.listening().wait, lambda: packet.passed):
+            with pytest.raises(RuntimeError, match="child of fork"):
+                call()
+        nfqueue.close()
+        return True
+
+    child = os.fork()
+    if child == 0:
+        signal.alarm(10)
+        os._exit(0 if refused() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    handle.process()
+    assert packet.passed is False
 
 
 # Loops
