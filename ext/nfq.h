@@ -389,10 +389,10 @@ int lnfq_peer_send(lnfq_handle *handle, const void *bytes, size_t size);
 bool lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets);
 
 /* Until when to wait instead, where nothing is there and the other end has more. */
-int64_t lnfq_peer_deadline(lnfq_handle *handle, int64_t deadline);
+int64_t lnfq_peer_deadline(const lnfq_handle *handle, int64_t deadline);
 
-/* Whether a datagram that was received says that there is more. */
-bool lnfq_peer_has_more(const lnfq_handle *handle, const unsigned char *bytes, size_t length);
+/* Notes what a datagram that was received says of there being more. */
+void lnfq_peer_note(lnfq_handle *handle, const unsigned char *bytes, size_t length);
 
 /* ---- hook.c: attributes of the handle, too ---- */
 

@@ -4,9 +4,10 @@
  *
  * It reads all that comes, as soon as its thread runs, where the kernel takes it within the send:
  * so a full pair is waited for. How much room a pair has depends on who runs the program; so does
- * how large a receive buffer may be, which is therefore counted there, and only told from here. What
- * is in that buffer and has no room in the pair is announced by an NLMSG_NOOP, and waited for. On
- * pairs of datagram sockets, whose other end may be read by nobody, nothing of that is done.
+ * how large a receive buffer may be, which is therefore counted there, and only told from here.
+ * What is in that buffer and has no room in the pair is waited for, from an NLMSG_NOOP to an
+ * NLMSG_DONE. On pairs of datagram sockets, whose other end may be read by nobody, nothing of that
+ * is done.
  *
  * With the handle's lock, which a thread that waits keeps.
  */
@@ -59,13 +60,9 @@ lnfq_peer_await_room(lnfq_handle *handle)
 }
 
 int64_t
-lnfq_peer_deadline(lnfq_handle *handle, int64_t deadline)
+lnfq_peer_deadline(const lnfq_handle *handle, int64_t deadline)
 {
-    if (deadline != 0 || !handle->more) {
-        return deadline;
-    }
-    handle->more = false;
-    return lnfq_now() + PATIENCE_NS;
+    return deadline == 0 && handle->more ? lnfq_now() + PATIENCE_NS : deadline;
 }
 
 int
@@ -85,14 +82,16 @@ lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets)
     return handle->patient && lnfq_inlets_length(inlets, 0) == 0;
 }
 
-bool
-lnfq_peer_has_more(const lnfq_handle *handle, const unsigned char *bytes, size_t length)
+void
+lnfq_peer_note(lnfq_handle *handle, const unsigned char *bytes, size_t length)
 {
     struct nlmsghdr header;
 
     if (!handle->patient || length < sizeof(header)) {
-        return false;
+        return;
     }
     memcpy(&header, bytes, sizeof(header));
-    return header.nlmsg_type == NLMSG_NOOP;
+    if (header.nlmsg_type == NLMSG_NOOP || header.nlmsg_type == NLMSG_DONE) {
+        handle->more = header.nlmsg_type == NLMSG_NOOP;
+    }
 }

@@ -128,11 +128,9 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
     if (received > 0 && lnfq_peer_ended(handle, batch->inlets)) {
         return -ECONNRESET;
     }
-    if (received > 0) {
-        const unsigned char *last = batch->slots[received - 1]->bytes;
-
-        handle->more = lnfq_peer_has_more(
-            handle, last, lnfq_inlets_length(batch->inlets, (unsigned int)received - 1));
+    for (int i = 0; handle->patient && i < received; i++) {
+        lnfq_peer_note(handle, batch->slots[i]->bytes,
+                       lnfq_inlets_length(batch->inlets, (unsigned int)i));
     }
     handle->stats.receives += received > 0;
     batch->epoch = handle->epoch;
@@ -258,7 +256,8 @@ process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, int64_t de
     }
     count = most < LNFQ_BATCH_MAX ? (unsigned int)most : LNFQ_BATCH_MAX;
     received = batch_receive(handle, batch, count, deadline);
-    *more = received == (int)count || handle->more || lnfq_dispatch_waiting(handle) > 0;
+    *more = received == (int)count || (received > 0 && handle->more)
+            || lnfq_dispatch_waiting(handle) > 0;
     if (received <= 0) {
         return received;
     }

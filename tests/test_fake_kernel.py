@@ -27,7 +27,6 @@ from netns import TIMEOUT, background
 from played_kernel import (
     MSG_CONFIG,
     MSG_VERDICT,
-    NFQA_CFG_CMD,
     NFQA_L2HDR,
     NFQA_VERDICT_HDR,
     NFQA_VLAN,
@@ -445,7 +444,7 @@ def test_large_buffer(anybody: None, nfqueue: FakeKernel) -> None:
         handle.rcvbuf = 1 << 25
         assert handle.rcvbuf == 1 << 26
         packets = keeping(handle, maxlen=5000)
-        sent = nfqueue.enqueue_all([bytes(1000)] * 2000)
+        sent = nfqueue.enqueue_all([bytes(1000)] * 1000)
         while handle.process():
             pass
         assert [packet.id for packet in packets] == [packet.id for packet in sent]
@@ -483,7 +482,7 @@ def test_many_verdicts(anybody: None, nfqueue: FakeKernel, give: str) -> None:
         handle.create_queue(
             1, packets.append, mode=COPY, maxlen=5000, default_verdict=nfq.NF_ACCEPT
         )
-        sent = nfqueue.enqueue_all([b"data"] * 2000)
+        sent = nfqueue.enqueue_all([b"data"] * 1000)
         while handle.process():
             pass
         GIVE[give](packets)
@@ -511,13 +510,39 @@ def test_close_under_load(anybody: None, nfqueue: FakeKernel, read: int) -> None
 
 def test_last_copy(nfqueue: FakeKernel, handle: Handle) -> None:
     """A queue that nobody unbinds ends with the last copy of its descriptor, as in the kernel."""
-    command = attribute(NFQA_CFG_CMD, struct.pack("!BBH", 1, 0, 0))  # bind
+    command = attribute(1, struct.pack("!BBH", 1, 0, 0))  # NFQA_CFG_CMD: bind
     body = struct.pack("!BBH", 0, 0, 5) + command
     with socket.fromfd(handle.fd(), socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.send(message(MSG_CONFIG, body, 1, NLM_F_REQUEST))
         handle.close()
         assert list(nfqueue.queues) == [5]
     assert nfqueue.queues == {}
+
+
+def test_socket(nfqueue: FakeKernel, handle: Handle) -> None:
+    """What the handle's socket does not have of a netlink socket, as the page says."""
+    keeping(handle)
+    nfqueue.enqueue(b"data")
+    with socket.fromfd(handle.fd(), socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        data, address = sock.recvfrom(66000)
+        assert handle.handle_packet(data) == 1
+        assert address is None
+        assert sock.getsockname() == ""
+    with pytest.raises(OSError, match="no netlink socket"):
+        handle.no_enobufs = True
+
+
+def test_kernel_ends_first(nfqueue: FakeKernel) -> None:
+    """A handle whose kernel is closed is told so, and does not wait for ever."""
+    with FakeKernel() as kernel:
+        handle = kernel.open()
+        keeping(handle)
+        waiting = background(lambda: handle.process(timeout=None))
+    with pytest.raises(ConnectionResetError, match="the other end of the socket pair is closed"):
+        waiting.result(TIMEOUT)
+    with pytest.raises(ConnectionResetError):
+        handle.process()
+    handle.close()
 
 
 def test_end_is_noticed(nfqueue: FakeKernel) -> None:
@@ -533,7 +558,7 @@ def test_end_is_noticed(nfqueue: FakeKernel) -> None:
 
 def test_fork(nfqueue: FakeKernel, handle: Handle) -> None:
     """A child of fork has no kernel, and says so instead of waiting for it, or taking its messages."""
-    keeping(handle)
+    handle.create_queue(1, accept, mode=COPY)
     packet = nfqueue.enqueue(b"data")
 
     def refused() -> bool:
@@ -549,7 +574,7 @@ def test_fork(nfqueue: FakeKernel, handle: Handle) -> None:
         os._exit(0 if refused() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     handle.process()
-    assert packet.passed is False
+    assert packet.passed
 
 
 # Loops

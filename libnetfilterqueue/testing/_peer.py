@@ -21,17 +21,19 @@ from libnetfilterqueue.testing._original import original
 SNDBUF = 1 << 24  # bytes; where less is allowed, the handle waits for us, and we for it
 SO_SNDBUFFORCE = 32
 RCVBUF = 212_992  # bytes of an untouched receive buffer: Linux's rmem_default
-SKB, SKB_TAIL, PAGE = 256, 320, 4096  # struct sk_buff, struct skb_shared_info
+SKB, SKB_TAIL = 256, 320  # struct sk_buff, struct skb_shared_info
+SPARE = 64  # room for attributes that a packet does not have
+LINEAR_MAX = 1 << 14  # bytes of a message that are copied; of longer ones pages are shared
 PEEK = socket.MSG_PEEK | socket.MSG_TRUNC | socket.MSG_DONTWAIT  # tells a datagram's length
 SIOCINQ = termios.FIONREAD
 EPOLLIN, EPOLLOUT = 1, 4
-MORE = nl.message(nl.NLMSG_NOOP)  # shorter than any other message
+MORE, ALL = nl.message(nl.NLMSG_NOOP), nl.message(nl.NLMSG_DONE)  # shorter than other messages
 
 
 def cost(size: int) -> int:
     """What a message of that size takes of the kernel's receive buffers: its skb's truesize."""
-    data = size + SKB_TAIL
-    return SKB + (1 << (data - 1).bit_length() if data <= PAGE else -(-data // PAGE) * PAGE)
+    data = size + SPARE + SKB_TAIL
+    return SKB + (1 << (data - 1).bit_length() if size <= LINEAR_MAX else data)
 
 
 def pair() -> tuple[_socket.socket, _socket.socket]:
@@ -80,7 +82,7 @@ class Peer:
         self._taken = 0  # what they take of it
         self._outgoing: deque[bytes] = deque()  # the messages behind them
         self._cost = 0  # what all of them take of the receive buffer
-        self._announced = False  # the last message in the pair says that there is more
+        self._announced = False  # the handle knows that there is more
         self._congested = False
 
     def open(self) -> nfq.NetfilterQueueHandle:
@@ -151,18 +153,17 @@ class Peer:
         self.pay()
 
     def pay(self) -> None:
-        """Puts into the pair what it has room for now, and says so if that is not all."""
+        """Puts into the pair what it has room for now; says where there is more, and where no more."""
         with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             while self._outgoing and self._has_room(len(self._outgoing[0])):
                 self._put(self._outgoing[0])
                 self._outgoing.popleft()
-                self._announced = False
-            if self._outgoing and not self._announced:
-                self._put(MORE)
-                self._announced = True
+            if bool(self._outgoing) is not self._announced:
+                self._put(ALL if self._announced else MORE)
+                self._announced = not self._announced
 
     def _has_room(self, size: int) -> bool:
-        """For a message of that size, and for one that says that there is more."""
+        """For a message of that size, and behind it for one that says whether there is more."""
         waiting = in_pair(self._ours)
         return not waiting or waiting + taken(size) + taken(len(MORE)) <= self._room
 
