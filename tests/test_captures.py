@@ -267,7 +267,7 @@ def test_link(nfqueue: FakeKernel, tmp_path: Path, name: str) -> None:
 
 
 def test_all_links() -> None:
-    """Each link type that is known is tried, but for those that are another one by another number."""
+    """Each link type that is known is tried, but for other numbers of those and rare ones."""
     tried = {link & 0xFFFF for link, _ in LINKS.values()}
     assert set(KNOWN_LINKS) - tried == {
         7,

@@ -54,12 +54,13 @@ def ip_length(packet: bytes) -> int:
 
 def read_capture(path: str | Path) -> list[Captured]:
     """The IP packets of a file without their link-layer headers and padding."""
-    captured = []
+    captured: list[Captured] = []
     frames = 0
     for frame in read_frames(path):
         if frame.link not in LINKS:
             raise ValueError(
-                f"enqueue_capture(): {path}: link type {frame.link} is not known to carry IP packets"
+                f"enqueue_capture(): {path}: "
+                f"link type {frame.link} is not known to carry IP packets"
             )
         captured += frame.packets()
         frames += 1

@@ -144,7 +144,6 @@ ETHERTYPES: dict[int, Reader] = {
     0x8847: mpls,
     0x8848: mpls,
     0x8864: pppoe,
-    0x880B: lambda data: ppp_protocol(data),
     0x88E5: macsec,
     0x88E7: behind(4, ethernet),  # provider backbone bridges
     0x893F: behind(6, typed),  # IEEE 802.1BR
@@ -190,6 +189,9 @@ PPP_PROTOCOLS: dict[int, Reader] = {
     0x0281: mpls,
     0x0283: mpls,
 }
+
+
+ETHERTYPES[0x880B] = ppp_protocol
 
 
 def cisco_hdlc(data: bytes) -> Packets:

@@ -153,7 +153,7 @@ class Peer:
         self.pay()
 
     def pay(self) -> None:
-        """Puts into the pair what it has room for now; says where there is more, and where no more."""
+        """Puts into the pair what it has room for; says where there is more, and where no more."""
         with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             while self._outgoing and self._has_room(len(self._outgoing[0])):
                 self._put(self._outgoing[0])

@@ -95,7 +95,7 @@ class Waitable:
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
-        """In an asyncio task: as wait(), with its timeout; asyncio.timeout() can make it shorter."""
+        """As wait(), in an asyncio task: its timeout can be made shorter by asyncio.timeout()."""
         import asyncio  # noqa: PLC0415 (others do without)
 
         loop = asyncio.get_running_loop()
