@@ -175,7 +175,7 @@ class Peer:
     @property
     def events(self) -> int:
         """What to wait for."""
-        return EPOLLIN | EPOLLOUT if self._outgoing else EPOLLIN
+        return EPOLLIN | EPOLLOUT if self._outgoing or self._announced else EPOLLIN
 
     def close(self) -> None:
         """The handle can't be configured any more."""
