@@ -239,9 +239,9 @@ LINKS: dict[str, tuple[int, bytes]] = {
     "exported": (252, frame("000c 0004 69700000 0000 0000", V4)),
     "a switch of Broadcom's": (281, frame(ADDRESSES + "00000000 0800", V4)),
     "a switch of Broadcom's, in front": (282, frame("00000000" + ADDRESSES + "0800", V4)),
-    "a switch of Marvell's": (283, frame(ADDRESSES + "00000000 0800", V4)),
+    "a switch of Marvell's": (284, frame(ADDRESSES + "00000000 0800", V4)),
     "a switch of Marvell's, with an EtherType": (
-        284,
+        285,
         frame(ADDRESSES + "dada 0000 00000000 0800", V4),
     ),
 }

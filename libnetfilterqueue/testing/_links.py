@@ -484,8 +484,8 @@ LINKS: dict[int, Reader] = {
     276: sll2,
     281: behind(16, typed),  # tags of Ethernet switches: Broadcom's
     282: behind(4, ethernet),
-    283: behind(16, typed),  # and Marvell's
-    284: behind(20, typed),
+    284: behind(16, typed),  # and Marvell's
+    285: behind(20, typed),
 }
 
 
