@@ -93,6 +93,9 @@ drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
         else if (received < 0) {
             return received == -EAGAIN ? 0 : -received;
         }
+        else if (lnfq_peer_ended(handle, handle->inlets)) {
+            return ECONNRESET;
+        }
         else {
             size_t length = lnfq_inlets_length(handle->inlets, 0);
 
@@ -146,7 +149,7 @@ awaited_remove(lnfq_handle *handle, const struct lnfq_awaited *awaited)
 static int
 attempt(lnfq_handle *handle, struct lnfq_awaited *awaited, const unsigned char *bytes, size_t size)
 {
-    int error = lnfq_transport_send(handle->fd, bytes, size);
+    int error = lnfq_peer_send(handle, bytes, size);
 
     lnfq_losses_ask(&handle->losses);
     if (error == 0) {
@@ -172,6 +175,16 @@ confirm(int error, bool repeated, const struct lnfq_config *config)
         return 0;
     }
     return error;
+}
+
+/* So that select sees that something was set aside, or is to be told. */
+static void
+mark_if_wanted(lnfq_handle *handle)
+{
+    if (handle->backlog.count > 0 || handle->marker_wanted
+        || atomic_load(&handle->refusals) != NULL) {
+        (void)lnfq_config_mark(handle);
+    }
 }
 
 int
@@ -203,10 +216,7 @@ lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_confi
         repeated = true;
     }
     awaited_remove(handle, &awaited);
-    if (handle->backlog.count > 0 || handle->marker_wanted
-        || atomic_load(&handle->refusals) != NULL) {
-        (void)lnfq_config_mark(handle);
-    }
+    mark_if_wanted(handle);
     return error == EAGAIN ? ENOBUFS : error;
 }
 
@@ -219,8 +229,20 @@ lnfq_config_mark(lnfq_handle *handle)
     handle->marker_wanted = false;
     lnfq_losses_ask(&handle->losses);
     /* Without it the packets are still dispatched with the next one that comes. */
-    (void)lnfq_transport_send(handle->fd, bytes, lnfq_request_put_marker(bytes, seq));
+    (void)lnfq_peer_send(handle, bytes, lnfq_request_put_marker(bytes, seq));
     return seq;
+}
+
+void
+lnfq_config_catch_up(lnfq_handle *handle)
+{
+    const struct lnfq_awaited nothing = {0};
+    int error = drain(handle, &nothing);
+
+    if (error == 0 && !handle->overran && !handle->quiet) {
+        lnfq_outbox_confirm(&handle->outbox);
+    }
+    mark_if_wanted(handle);
 }
 
 static void

@@ -281,6 +281,9 @@ struct lnfq_handle {
     struct lnfq_file wake_file;
     bool forked;       /* this is a child of the process that opened it, whose the queues are */
     bool kernel;       /* a netlink socket: an answer is there when the request's send returns */
+    bool patient;      /* behind the descriptor is a program that reads all: see peer.c */
+    int rcvbuf;        /* then: the receive buffer's size, which that program counts */
+    bool more;         /* then: it has more for us than the pair has room for */
     lnfq_handle *next; /* on the list of fork.c, which protects these two */
     lnfq_handle **link;
     pthread_mutex_t lock;
@@ -452,6 +455,26 @@ lnfq_handle_overrun(lnfq_handle *handle)
     handle->overran = true;
     handle->watching = true;
 }
+
+/* ---- peer.c: with the lock; the GIL is given up while it waits ---- */
+
+/* The receive buffer's size until another one is set: Linux's, whatever this system's is. */
+#define LNFQ_PEER_RCVBUF 212992
+
+/* After EAGAIN: waits for room in a pair whose other end is read. Whether there is some now. */
+bool lnfq_peer_await_room(lnfq_handle *handle);
+
+/* Sends a message of its own, and waits for room. Returns 0 or an errno. */
+int lnfq_peer_send(lnfq_handle *handle, const void *bytes, size_t size);
+
+/* Whether what was just received is the end: the other end is closed. */
+bool lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets);
+
+/* Until when to wait instead, where nothing is there and the other end has more. */
+int64_t lnfq_peer_deadline(const lnfq_handle *handle, int64_t deadline);
+
+/* Notes what a datagram that was received says of there being more. */
+void lnfq_peer_note(lnfq_handle *handle, const unsigned char *bytes, size_t length);
 
 /* ---- hook.c: attributes of the handle, too ---- */
 
@@ -725,6 +748,10 @@ int lnfq_config_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_c
 /* With the lock: takes an answer from whichever reader. `read` says that this is the stream's
  * reader, for whom markers are. */
 void lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool read);
+
+/* With the lock, and while nobody else reads the descriptor: reads what waits, and so what the
+ * kernel has said of the verdicts that were sent; packets are set aside. */
+void lnfq_config_catch_up(lnfq_handle *handle);
 
 /* With the lock: sends a marker; returns its sequence number. */
 uint32_t lnfq_config_mark(lnfq_handle *handle);

@@ -78,9 +78,10 @@ socket_option(int fd, int option)
     return value;
 }
 
-/* Whether the descriptor is one that we can use, and `kernel` whether netlink is behind it. */
+/* Whether the descriptor is one that we can use; `kernel` says whether netlink is behind it, and
+ * `patient` whether a program is that reads all. */
 static int
-check_adopted(int fd, bool *kernel)
+check_adopted(int fd, bool *kernel, bool *patient)
 {
     int domain = socket_option(fd, SO_DOMAIN);
     int type = domain < 0 ? -1 : socket_option(fd, SO_TYPE);
@@ -90,13 +91,14 @@ check_adopted(int fd, bool *kernel)
         return -1;
     }
     *kernel = domain == AF_NETLINK;
+    *patient = type == SOCK_SEQPACKET;
     if (*kernel && protocol != NETLINK_NETFILTER) {
         PyErr_Format(PyExc_ValueError,
                      "open(): fd %d is a netlink socket of protocol %d, not NETLINK_NETFILTER", fd,
                      protocol);
         return -1;
     }
-    if (type != SOCK_DGRAM && type != SOCK_RAW) {
+    if (type != SOCK_DGRAM && type != SOCK_RAW && type != SOCK_SEQPACKET) {
         PyErr_Format(PyExc_ValueError, "open(): fd %d is no datagram socket", fd);
         return -1;
     }
@@ -107,10 +109,10 @@ PyObject *
 lnfq_handle_adopt(lnfq_state *state, int fd)
 {
     lnfq_handle *handle;
-    bool kernel;
+    bool kernel, patient;
     int error;
 
-    if (check_adopted(fd, &kernel) < 0) {
+    if (check_adopted(fd, &kernel, &patient) < 0) {
         return NULL;
     }
     handle = lnfq_handle_new(state);
@@ -120,6 +122,8 @@ lnfq_handle_adopt(lnfq_state *state, int fd)
     handle->kernel = kernel;
     handle->outbox.refusable = kernel;
     handle->adopted = true;
+    handle->patient = patient;
+    handle->rcvbuf = LNFQ_PEER_RCVBUF;
     handle->exposed = true;
     atomic_store(&handle->datagram_size, LNFQ_DATAGRAM_MAX);
     lnfq_fork_hold_off();

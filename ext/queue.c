@@ -831,6 +831,24 @@ queue_set_maxlen(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     return queue_configure(queue_cast(self), &config, call);
 }
 
+/* Verdicts that were sent may have been refused, and nobody knows yet. Who gives a batch verdict
+ * has to know; where that can't be found out, it is given to each packet by itself. */
+static void
+catch_up(lnfq_handle *handle)
+{
+    PyThreadState *thread;
+
+    lnfq_handle_lock(handle);
+    if (!handle->outbox.unconfirmed || handle->closed || handle->foreign || handle->adopted
+        || atomic_load(&handle->readers) > 0) {
+        lnfq_handle_unlock(handle);
+        return;
+    }
+    thread = PyEval_SaveThread();
+    lnfq_config_catch_up(handle);
+    lnfq_handle_leave(handle, thread);
+}
+
 PyDoc_STRVAR(set_verdict_batch_doc,
              "set_verdict_batch($self, /, verdict, up_to_id, mark=None, *, priority=None)\n"
              "--\n"
@@ -872,6 +890,7 @@ queue_set_verdict_batch(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         || lnfq_handle_check_forked(queue->handle, call) < 0) {
         return NULL;
     }
+    catch_up(queue->handle);
     lnfq_handle_lock(queue->handle);
     bound = queue->bound;
     if (bound) {

@@ -184,6 +184,13 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
         }
         lnfq_handle_overrun(handle);
     }
+    if (received > 0 && lnfq_peer_ended(handle, batch->inlets)) {
+        return -ECONNRESET;
+    }
+    for (int i = 0; handle->patient && i < received; i++) {
+        lnfq_peer_note(handle, batch->slots[i]->bytes,
+                       lnfq_inlets_length(batch->inlets, (unsigned int)i));
+    }
     handle->stats.receives += received > 0;
     batch->epoch = handle->epoch;
     if (received < (int)count && (received > 0 || received == -EAGAIN)) {
@@ -241,6 +248,7 @@ receive_or_await(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int
     }
     if (received == -EAGAIN) {
         lnfq_handle_resend(handle);
+        deadline = lnfq_peer_deadline(handle, deadline);
     }
     if (received == -EAGAIN && deadline != 0) {
         received = await(handle, deadline);
@@ -312,7 +320,8 @@ process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, int64_t de
     }
     count = most < LNFQ_BATCH_MAX ? (unsigned int)most : LNFQ_BATCH_MAX;
     received = batch_receive(handle, batch, count, deadline);
-    *more = received == (int)count || lnfq_dispatch_waiting(handle) > 0;
+    *more = received == (int)count || (received > 0 && handle->more)
+            || lnfq_dispatch_waiting(handle) > 0;
     if (received <= 0) {
         return received;
     }

@@ -10,6 +10,7 @@
 #include <linux/netlink.h>
 #include <libmnl/libmnl.h>
 #include <libnetfilter_queue/libnetfilter_queue.h>
+#include <string.h>
 
 size_t
 lnfq_request_put_config(unsigned char *buffer, uint16_t queue, uint32_t seq, bool acknowledge,
@@ -45,5 +46,17 @@ lnfq_request_put_marker(unsigned char *buffer, uint32_t seq)
     message->nlmsg_type = NLMSG_NOOP;
     message->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
     message->nlmsg_seq = seq;
+    return message->nlmsg_len;
+}
+
+size_t
+lnfq_request_put_rcvbuf(unsigned char *buffer, uint32_t seq, int32_t size)
+{
+    struct nlmsghdr *message = mnl_nlmsg_put_header(buffer);
+
+    message->nlmsg_type = NLMSG_NOOP;
+    message->nlmsg_flags = NLM_F_REQUEST;
+    message->nlmsg_seq = seq;
+    memcpy(mnl_nlmsg_put_extra_header(message, sizeof(size)), &size, sizeof(size));
     return message->nlmsg_len;
 }

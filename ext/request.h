@@ -35,4 +35,8 @@ size_t lnfq_request_put_config(unsigned char *buffer, uint16_t queue, uint32_t s
  */
 size_t lnfq_request_put_marker(unsigned char *buffer, uint32_t seq);
 
+/* Builds an NLMSG_NOOP that tells a program which plays the kernel how large the receive buffer is
+ * that it has to count, as a host's int. Returns its size. */
+size_t lnfq_request_put_rcvbuf(unsigned char *buffer, uint32_t seq, int32_t size);
+
 #endif

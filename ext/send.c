@@ -46,7 +46,7 @@ send_past(lnfq_handle *handle, lnfq_queue *queue, uint32_t id, const struct lnfq
 {
     _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_VERDICT_SIZE_MAX];
     size_t size = lnfq_verdict_put(bytes, queue->number, id, verdict);
-    int error = lnfq_transport_send(handle->fd, bytes, size);
+    int error = lnfq_peer_send(handle, bytes, size);
 
     if (error == 0) {
         lnfq_pending_answer(&queue->pending, id);
@@ -113,7 +113,8 @@ lnfq_handle_send(lnfq_handle *handle)
     outbox->ask = atomic_load(&handle->readers) > 1;
     do {
         error = lnfq_outbox_send(outbox, handle->fd, &handle->stats.sends);
-    } while (error == EMSGSIZE && replace_first(handle));
+    } while ((error == EMSGSIZE && replace_first(handle))
+             || (error == EAGAIN && lnfq_peer_await_room(handle)));
     handle->unsent = error != 0;
     return error;
 }

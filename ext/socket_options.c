@@ -63,10 +63,28 @@ set_option(int fd, int level, int option, int value)
 #define PACKET_COST 2304
 #define RCVBUF_MOST (64 << 20)
 
+#define RCVBUF_MIN 2304 /* SOCK_MIN_RCVBUF */
+
 static int
 read_rcvbuf(lnfq_handle *handle, int *value)
 {
+    if (handle->patient) {
+        *value = handle->rcvbuf;
+        return 0;
+    }
     return get_option(handle->fd, SOL_SOCKET, SO_RCVBUF, value);
+}
+
+/* The same for one who plays the kernel: the size as the kernel would report it. */
+static int
+tell_rcvbuf(lnfq_handle *handle, int size)
+{
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_REQUEST_SIZE_MAX];
+
+    handle->rcvbuf = 2 * size > RCVBUF_MIN ? 2 * size : RCVBUF_MIN;
+    handle->seq += 1;
+    return lnfq_peer_send(handle, bytes,
+                          lnfq_request_put_rcvbuf(bytes, handle->seq, handle->rcvbuf));
 }
 
 /* Past rmem_max where we may go past it, else as far as it goes. */
@@ -75,7 +93,8 @@ write_rcvbuf(lnfq_handle *handle, int *value)
 {
     /* The kernel doubles it, and old ones let that overflow. */
     int size = *value < INT_MAX / 2 ? *value : INT_MAX / 2;
-    int error = set_option(handle->fd, SOL_SOCKET, SO_RCVBUFFORCE, size);
+    int error = handle->patient ? tell_rcvbuf(handle, size)
+                                : set_option(handle->fd, SOL_SOCKET, SO_RCVBUFFORCE, size);
 
     if (error == EPERM) {
         error = set_option(handle->fd, SOL_SOCKET, SO_RCVBUF, size);
@@ -121,8 +140,11 @@ lnfq_handle_grow_rcvbuf(lnfq_handle *handle, uint32_t more)
         return;
     }
     /* The kernel doubles what is set. */
-    if (set_option(handle->fd, SOL_SOCKET, SO_RCVBUFFORCE, wanted / 2) == EPERM
-        && allowed_rcvbuf() > size) { /* else it would shrink */
+    if (handle->patient) {
+        (void)tell_rcvbuf(handle, wanted / 2);
+    }
+    else if (set_option(handle->fd, SOL_SOCKET, SO_RCVBUFFORCE, wanted / 2) == EPERM
+             && allowed_rcvbuf() > size) { /* else it would shrink */
         (void)set_option(handle->fd, SOL_SOCKET, SO_RCVBUF, wanted / 2);
     }
 }

@@ -719,7 +719,10 @@ def open(
 
     With fd, the handle uses a copy of that descriptor instead: a NETLINK_NETFILTER
     socket that was opened elsewhere, or one end of a datagram socket pair behind
-    which a test plays the kernel. The descriptor is not inherited by child programs.
+    which a test plays the kernel. On a pair of SOCK_SEQPACKET sockets the other end
+    must read all: a full pair is waited for, 2 seconds at most, rcvbuf is only told
+    to it, and its end is a ConnectionError. The descriptor is not inherited by child
+    programs.
 
     Needs no capability, but for netns CAP_SYS_ADMIN; binding queues does. Never
     waits. Raises OSError if the socket can't be opened, netns is no network

@@ -323,6 +323,20 @@ def test_receive_buffer(network: Network, handle: Handle, fail_open: bool) -> No
     ]
 
 
+@pytest.mark.parametrize(
+    ("size", "room"),
+    [(100, 390), (600, 217), (1472, 217), (1600, 114), (4000, 59), (8000, 30), (30_000, 16)],
+)
+def test_room(network: Network, handle: Handle, size: int, room: int) -> None:
+    """A receive buffer has room for as many packets."""
+    packets = keeping(handle)
+    handle.rcvbuf = 250_000
+    network.send(*[bytes(size)] * (room + 40))
+    while handle.process():
+        pass
+    assert 0.9 * room <= len(packets) <= 1.1 * room + 1
+
+
 # Verdicts
 
 GIVEN: dict[str, tuple[Callable[[Packet], None], list[Outcome]]] = {

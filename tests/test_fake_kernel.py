@@ -4,8 +4,10 @@
 import array
 import asyncio
 import errno
+import os
 import pydoc
 import re
+import signal
 import socket
 import struct
 import subprocess
@@ -16,12 +18,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import trio
 from kernels import udp_packet
 from netns import TIMEOUT, background
 from played_kernel import (
+    MSG_CONFIG,
     MSG_VERDICT,
     NFQA_L2HDR,
     NFQA_VERDICT_HDR,
@@ -31,12 +35,8 @@ from played_kernel import (
     message,
 )
 from queues import Handle, Packet, accept
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import ARP, CookedLinux, Dot1Q, Ether
-from scapy.packet import Packet as ScapyPacket
-from scapy.packet import Raw
-from scapy.utils import PcapNgWriter, PcapWriter
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import aio
@@ -48,7 +48,8 @@ from libnetfilterqueue.testing import (
     Refusal,
     SentVerdict,
 )
-from libnetfilterqueue.testing import _kernel as fake_kernel
+from libnetfilterqueue.testing import _peer as peers
+from libnetfilterqueue.testing import _waiting as waiting
 
 COPY = nfq.NFQNL_COPY_PACKET
 ALL_FLAGS = (
@@ -218,27 +219,85 @@ def test_payloads(nfqueue: FakeKernel, handle: Handle) -> None:
     assert sent[4].payload == bytes(ipv6)
 
 
-WRONG: dict[str, tuple[type[Exception], dict[str, object]]] = {
-    "mark": (ValueError, {"mark": 1 << 32}),
-    "negative": (ValueError, {"uid": -1}),
-    "hook": (ValueError, {"hook": 256}),
-    "number": (ValueError, {"number": 0x10000}),
-    "hw_addr": (ValueError, {"hw_addr": bytes(9)}),
-    "labels": (ValueError, {"conntrack": {"labels": b"1"}}),
-    "vlan": (ValueError, {"vlan": (0x8100, 0x10000)}),
-    "unknown": (TypeError, {"colour": 1}),
-    "payload": (TypeError, {"payload": 5}),
-    "text": (TypeError, {"payload": "5"}),
+WRONG: dict[str, tuple[type[Exception], str, dict[str, object]]] = {
+    "mark": (ValueError, "mark must be from 0 to 0xffffffff", {"mark": 1 << 32}),
+    "negative": (ValueError, "uid must be from 0 to 0xffffffff, not -1", {"uid": -1}),
+    "hook": (ValueError, "hook must be from 0 to 0xff, not 256", {"hook": 256}),
+    "number": (ValueError, "number must be from 0 to 0xffff, not 65536", {"number": 0x10000}),
+    "hw_addr": (ValueError, "hw_addr must have 8 bytes at most, not 9", {"hw_addr": bytes(9)}),
+    "long header": (ValueError, "l2_header must have 65531", {"l2_header": bytes(1 << 16)}),
+    "labels": (ValueError, "conntrack: labels must have 16 bytes", {"conntrack": {"labels": b"1"}}),
+    "vlan": (ValueError, "vlan: tci must be from 0 to 0xffff", {"vlan": (0x8100, 0x10000)}),
+    "time": (ValueError, "timestamp must not be negative", {"timestamp": -1.0}),
+    "no time": (ValueError, "timestamp must be a number of seconds", {"timestamp": float("nan")}),
+    "rule": (ValueError, "match_mark must be from 0 to 0xffffffff", {"match_mark": -1}),
+    "payload": (TypeError, "not 'int'", {"payload": 5}),
+    "text": (TypeError, "not 'str'", {"payload": "5"}),
+    # Another type than the one that is meant
+    "device": (TypeError, "indev must be an int, the index of an interface", {"indev": "eth0"}),
+    "index": (TypeError, r"socket\.if_nametoindex\('lo'\) returns 1", {"physindev": "lo"}),
+    "user": (TypeError, "uid must be an int, not str: 'root'", {"uid": "root"}),
+    "address": (TypeError, "hw_addr must be bytes, not str", {"hw_addr": "02:00:00:00:00:01"}),
+    "date": (TypeError, "timestamp must be a number of seconds, not str", {"timestamp": "now"}),
+    "tag": (TypeError, r"vlan must be a pair \(proto, tci\), not int: 5", {"vlan": 5}),
+    "half a tag": (TypeError, r"vlan must be a pair \(proto, tci\), not tuple", {"vlan": (5,)}),
+    "tags": (TypeError, "vlan: proto must be an int, not str", {"vlan": ("802.1Q", 1)}),
+    "connection": (TypeError, "conntrack must be a dict, not int: 1", {"conntrack": 1}),
+    "queue's number": (TypeError, "number must be an int, not str: '1'", {"number": "1"}),
+    "mark of a rule": (TypeError, "match_mark must be an int, not str", {"match_mark": "1"}),
+    # Another name than the one that is meant
+    "unknown": (
+        TypeError,
+        "no attribute of a packet is named 'colour': they are cgroup_classid, conn",
+        {"colour": 1},
+    ),
+    "queue": (TypeError, "'queue': do you mean 'number'", {"queue": 2}),
+    "queue_num": (TypeError, "'queue_num': do you mean 'number'", {"queue_num": 2}),
+    "nfmark": (TypeError, "'nfmark': do you mean 'mark'", {"nfmark": 1}),
+    "in_dev": (TypeError, "'in_dev': do you mean 'indev'", {"in_dev": 1}),
+    "length": (TypeError, "'length': do you mean 'original_length'", {"length": 1}),
+    "queue_bypass": (TypeError, "'queue_bypass': do you mean 'bypass'", {"queue_bypass": True}),
+    "entry": (TypeError, "conntrack: .* 'marc': do you mean 'mark'", {"conntrack": {"marc": 1}}),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_attributes(nfqueue: FakeKernel, name: str) -> None:
-    """What no packet can have is refused at once."""
-    error, arguments = WRONG[name]
+    """What no packet can have is refused at once, and the error says what is meant."""
+    error, message, arguments = WRONG[name]
     enqueue: Callable[..., object] = nfqueue.enqueue
-    with pytest.raises(error):
+    with pytest.raises(error, match=message):
         enqueue(**{"payload": b"", **arguments})
+
+
+def test_wrong_arguments(nfqueue: FakeKernel) -> None:
+    """So it is for the other calls; none waits for what can't come true."""
+    enqueue_all: Callable[..., object] = nfqueue.enqueue_all
+    calls: list[tuple[type[Exception], str, Callable[..., object], tuple[object, ...]]] = [
+        (TypeError, "listening\\(\\): number must be an int", nfqueue.listening, ("1",)),
+        (ValueError, "listening\\(\\): number must be from 0", nfqueue.listening, (0x10000,)),
+        (TypeError, "flush\\(\\) takes packets, one by one, not list", nfqueue.flush, ([],)),
+        (
+            TypeError,
+            "'queue': do you mean 'number'",
+            lambda: enqueue_all([b""], queue=2),
+            (),
+        ),
+        (TypeError, "timeout must be a number of seconds", nfqueue.listening().wait, ("5",)),
+    ]
+    for error, what, call, arguments in calls:
+        with pytest.raises(error, match=what):
+            call(*arguments)
+
+
+def test_left_out(nfqueue: FakeKernel, handle: Handle) -> None:
+    """An attribute that is None is left out, as a packet has it without."""
+    packets = keeping(handle, flags=ALL_FLAGS)
+    nothing: Any = dict.fromkeys(Attributes.__optional_keys__)
+    nfqueue.enqueue(b"", **nothing)
+    handle.process()
+    expected = ATTRIBUTES["none"][1]
+    assert {name: getattr(packets[0], name) for name in expected} == expected
 
 
 # What a test sees
@@ -353,14 +412,53 @@ def test_full_buffer(nfqueue: FakeKernel, handle: Handle) -> None:
     assert len(packets) == packets_before.waiting
 
 
-def test_full_socket_pair(monkeypatch: pytest.MonkeyPatch, nfqueue: FakeKernel) -> None:
-    """So it does where the socket pair has less room than the buffer, and answers have to wait."""
-    monkeypatch.setattr(fake_kernel, "SNDBUF", 4608)
+# Who runs it
+
+
+@pytest.fixture(params=["root", "nobody", "nearly nothing"])
+def anybody(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Socket pairs have as much room as for one with privileges, for one without, or even less."""
+    if request.param != "root":
+        monkeypatch.setattr(peers, "SO_SNDBUFFORCE", socket.SO_SNDBUF)
+        size = 106_496 if request.param == "nobody" else 2304
+        monkeypatch.setattr(peers, "SNDBUF", size)  # the system doubles it
+
+
+def test_untouched_buffer(anybody: None, nfqueue: FakeKernel) -> None:
+    """The receive buffer has room for as many packets whoever runs the test."""
     with nfq.open() as handle:
-        packets = keeping(handle)
+        assert handle.rcvbuf == 212_992
+        packets = keeping(handle, rcvbuf=0)
+        nfqueue.enqueue_all([bytes(1500)] * 200)
+        assert nfqueue.queues[1].user_dropped == 200 - 92
+        assert handle.process(max_packets=200) == 92
+        handle.rcvbuf = 1152
+        assert handle.rcvbuf == 2304
+        nfqueue.enqueue_all([bytes(1500)] * 2)
+        assert handle.process(max_packets=200) == 1
+        assert [packet.id for packet in packets] == [*range(1, 93), 201]
+
+
+def test_large_buffer(anybody: None, nfqueue: FakeKernel) -> None:
+    """Nothing is lost where the buffer has room, and process() finds all, though it never waits."""
+    with nfq.open() as handle:
+        handle.rcvbuf = 1 << 25
+        assert handle.rcvbuf == 1 << 26
+        packets = keeping(handle, maxlen=5000)
+        sent = nfqueue.enqueue_all([bytes(1000)] * 1000)
+        while handle.process():
+            pass
+        assert [packet.id for packet in packets] == [packet.id for packet in sent]
+        assert handle.process() == 0
+
+
+def test_full_socket_pair(anybody: None, nfqueue: FakeKernel) -> None:
+    """Configuration works while packets wait for room, and answers come behind them."""
+    with nfq.open() as handle:
+        packets = keeping(handle, rcvbuf=0)
         sent = nfqueue.enqueue_all([bytes(1000)] * 100)
         waiting = nfqueue.queues[1].waiting
-        assert nfqueue.queues[1].user_dropped == 100 - waiting > 0
+        assert nfqueue.queues[1].user_dropped == 100 - waiting == 8
         keeping(handle, 2)
         assert list(nfqueue.queues) == [1, 2]
         assert handle.process(max_packets=100) == waiting
@@ -369,18 +467,110 @@ def test_full_socket_pair(monkeypatch: pytest.MonkeyPatch, nfqueue: FakeKernel) 
         assert sum(packet.passed is True for packet in sent) == waiting
 
 
-def test_many_verdicts(monkeypatch: pytest.MonkeyPatch, nfqueue: FakeKernel) -> None:
-    """Hundreds of verdicts, one by one, have room where nobody may have a large send buffer."""
-    monkeypatch.setattr(fake_kernel, "SO_SNDBUFFORCE", socket.SO_SNDBUF)
-    monkeypatch.setattr(fake_kernel, "SNDBUF", 212_992)  # net.core.wmem_max unless it was changed
+@pytest.mark.parametrize("payload", [None, bytes(2000)])
+def test_many_verdicts(anybody: None, nfqueue: FakeKernel, payload: bytes | None) -> None:
+    """Thousands of verdicts without a pause all arrive: the kernel takes them at once."""
     with nfq.open() as handle:
-        packets = keeping(handle)
-        sent = nfqueue.enqueue_all([b"data"] * 160)
-        while len(packets) < 160:
-            handle.process()
+        handle.rcvbuf = 1 << 25
+        packets: list[Packet] = []
+        handle.create_queue(
+            1, packets.append, mode=COPY, maxlen=5000, default_verdict=nfq.NF_ACCEPT
+        )
+        sent = nfqueue.enqueue_all([b"data"] * 1000)
+        while handle.process():
+            pass
+        for packet in packets[:500]:
+            packet.accept(payload=payload)
+        packets.clear()  # the others get the queue's default, one by one
+        assert [packet.id for packet in sent if not packet.passed] == []
+        assert nfqueue.refusals == []
+
+
+@pytest.mark.parametrize("read", [0, 1, 500])
+def test_close_under_load(anybody: None, nfqueue: FakeKernel, read: int) -> None:
+    """A handle that closes is unbound, whatever waits in either direction."""
+    with nfq.open() as handle:
+        handle.rcvbuf = 1 << 25
+        packets = keeping(handle, maxlen=5000)
+        sent = nfqueue.enqueue_all([bytes(1000)] * 1000)
+        while len(packets) < read:
+            handle.process(max_packets=read - len(packets))
         for packet in packets:
-            packet.accept()
-        assert all(packet.passed for packet in sent)
+            packet.accept(payload=bytes(1000))
+    assert nfqueue.queues == {}
+    assert [packet.passed for packet in sent] == [True] * read + [False] * (1000 - read)
+    with nfq.open() as handle:
+        keeping(handle)
+        assert nfqueue.queues[1].portid == 2
+
+
+def test_last_copy(nfqueue: FakeKernel, handle: Handle) -> None:
+    """A queue that nobody unbinds ends with the last copy of its descriptor, as in the kernel."""
+    command = attribute(1, struct.pack("!BBH", 1, 0, 0))  # NFQA_CFG_CMD: bind
+    body = struct.pack("!BBH", 0, 0, 5) + command
+    with socket.fromfd(handle.fd(), socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        sock.send(message(MSG_CONFIG, body, 1, NLM_F_REQUEST))
+        handle.close()
+        assert list(nfqueue.queues) == [5]
+    assert nfqueue.queues == {}
+
+
+def test_socket(nfqueue: FakeKernel, handle: Handle) -> None:
+    """What the handle's socket does not have of a netlink socket, as the page says."""
+    keeping(handle)
+    nfqueue.enqueue(b"data")
+    with socket.fromfd(handle.fd(), socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        data, address = sock.recvfrom(66000)
+        assert handle.handle_packet(data) == 1
+        assert address is None
+        assert sock.getsockname() == ""
+    with pytest.raises(OSError, match="no netlink socket"):
+        handle.no_enobufs = True
+
+
+def test_kernel_ends_first(nfqueue: FakeKernel) -> None:
+    """A handle whose kernel is closed is told so, and does not wait for ever."""
+    with FakeKernel() as kernel:
+        handle = kernel.open()
+        keeping(handle)
+        waiting = background(lambda: handle.process(timeout=None))
+    with pytest.raises(ConnectionResetError, match="the other end of the descriptor is closed"):
+        waiting.result(TIMEOUT)
+    with pytest.raises(ConnectionResetError):
+        handle.process()
+    handle.close()
+
+
+def test_end_is_noticed(nfqueue: FakeKernel) -> None:
+    """Whoever waits for a packet learns of the end of its handle, without looking."""
+    handle = nfq.open()
+    keeping(handle)
+    packet = nfqueue.enqueue(b"data")
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(packet.wait)
+        handle.close()
+        assert waiting.result(TIMEOUT).passed is False
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_fork(nfqueue: FakeKernel, handle: Handle) -> None:
+    """A child of fork has no kernel: it neither waits for it nor takes its messages."""
+    handle.create_queue(1, accept, mode=COPY)
+    packet = nfqueue.enqueue(b"data")
+    child = os.fork()
+    if child == 0:
+        signal.alarm(int(TIMEOUT))
+        try:
+            for call in (nfqueue.open, nfqueue.listening().wait, lambda: packet.passed):
+                with pytest.raises(RuntimeError, match="child of fork"):
+                    call()
+            nfqueue.close()
+        except BaseException:  # noqa: BLE001 (the child must not go on as a second pytest)
+            os._exit(1)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    handle.process()
+    assert packet.passed
 
 
 # Loops
@@ -453,6 +643,98 @@ async def test_asyncio(nfqueue: FakeKernel) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert nfqueue.queues == {}
+
+
+# Programs that die
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits are shorter, for tests whose waits are in vain."""
+    monkeypatch.setattr(waiting, "TIMEOUT", 0.05)
+
+
+async def test_nobody(nfqueue: FakeKernel, short: None) -> None:
+    """A task waits as long as a thread does, for a queue and for a packet's fate."""
+    with pytest.raises(TimeoutError, match=r"listens on queue 1: not within 0\.05 seconds$"):
+        await nfqueue.listening()
+    with nfq.open() as handle:
+        keeping(handle)
+        with pytest.raises(TimeoutError, match="a verdict on a packet of queue 1: not within"):
+            await nfqueue.enqueue(b"data")
+
+
+def program_that_dies() -> None:
+    raise ZeroDivisionError("at its start")
+
+
+async def test_dead_task(nfqueue: FakeKernel, short: None) -> None:
+    """The error names the task that has failed, and is caused by its exception."""
+
+    async def program() -> None:
+        program_that_dies()
+
+    async def other() -> None:
+        await asyncio.sleep(TIMEOUT)
+
+    running, dying = (asyncio.create_task(task()) for task in (other, program))
+    with pytest.raises(
+        TimeoutError, match=r"task .*\(.*program\) failed: ZeroDivisionError\('at its start'\)$"
+    ) as raised:
+        await nfqueue.listening()
+    assert raised.value.__cause__ is dying.exception()
+    running.cancel()
+    with pytest.raises(TimeoutError, match=r"seconds; task [^;]*$"):
+        await nfqueue.listening()  # a task that was cancelled has not failed
+
+
+def test_dead_thread(nfqueue: FakeKernel) -> None:
+    """So it names a thread, whose exception goes where it went without."""
+    told: list[threading.ExceptHookArgs] = []
+    with patch.object(threading, "excepthook", told.append), FakeKernel() as kernel:
+        with kernel.patched():
+            hook = threading.excepthook
+            thread = threading.Thread(target=program_that_dies, name="the program")
+            thread.start()
+            with pytest.raises(
+                TimeoutError,
+                match=r"thread the program failed: ZeroDivisionError\('at its start'\)$",
+            ):
+                kernel.listening().wait(0.05)
+            assert threading.excepthook == hook
+        assert threading.excepthook == told.append
+    thread.join()
+    assert [arguments.exc_type for arguments in told] == [ZeroDivisionError]
+
+
+def test_thread_without_patching() -> None:
+    """A thread that fails while somebody waits is named, wherever it has its handle from."""
+    with FakeKernel() as kernel, patch.object(threading, "excepthook", lambda arguments: None):
+        timer = threading.Timer(0.02, program_that_dies)
+        timer.start()
+        with pytest.raises(TimeoutError, match="ZeroDivisionError"):
+            kernel.listening().wait(0.2)
+        timer.join()
+
+
+@pytest.mark.gevent
+def test_dead_greenlet(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
+    """So it names a greenlet."""
+    import gevent  # noqa: PLC0415 (not every Python has it)
+
+    dying = gevent.spawn(program_that_dies)
+    with pytest.raises(
+        TimeoutError, match=r"Greenlet at .*program_that_dies.* failed: ZeroDivisionError"
+    ) as raised:
+        nfqueue.listening().wait(0.05)
+    assert raised.value.__cause__ is dying.exception
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+async def test_wait_in_a_loop(nfqueue: FakeKernel) -> None:
+    """wait() in a loop's own thread says why nothing can come true."""
+    with pytest.raises(TimeoutError, match="stood still meanwhile: await it instead"):
+        nfqueue.listening().wait(0.01)
 
 
 @pytest.mark.gevent
@@ -576,81 +858,6 @@ def test_nothing_left() -> None:
     while len(list(tasks.iterdir())) > before[1]:  # the system takes a moment to end them
         assert time.monotonic() < end
     assert len(list(descriptors.iterdir())) == before[0]
-
-
-# Files
-
-
-ETHERNET = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
-IPV4 = IP(src="192.0.2.1", dst="192.0.2.2") / UDP(dport=53) / Raw(b"short")
-IPV6 = IPv6(src="2001:db8::1", dst="2001:db8::2") / UDP() / Raw(b"data")
-FRAMES: dict[str, tuple[int, list[ScapyPacket]]] = {
-    "ethernet": (1, [ETHERNET / IPV4, ETHERNET / ARP(), ETHERNET / Dot1Q(vlan=5) / IPV6]),
-    "raw": (101, [IPV4, IPV6]),
-    "cooked": (113, [CookedLinux(proto=0x800) / IPV4, CookedLinux(proto=0x86DD) / IPV6]),
-}
-
-
-def write(path: Path, kind: str, *, pcapng: bool) -> None:
-    """Writes a file, with a second from packet to packet."""
-    linktype, packets = FRAMES[kind]
-    for number, packet in enumerate(packets):
-        packet.time = 1000.5 + number
-    if pcapng:
-        with PcapNgWriter(str(path)) as file:
-            file.linktype = linktype
-            file.write(packets)
-    else:
-        with PcapWriter(str(path), linktype=linktype) as file:
-            file.write(packets)
-
-
-@pytest.mark.parametrize("pcapng", [False, True])
-@pytest.mark.parametrize("kind", FRAMES)
-def test_capture(
-    nfqueue: FakeKernel, handle: Handle, tmp_path: Path, kind: str, pcapng: bool
-) -> None:
-    """The IP packets of a file come without their headers and padding, at their times."""
-    path = tmp_path / "capture"
-    write(path, kind, pcapng=pcapng)
-    packets = keeping(handle)
-    sent = nfqueue.enqueue_capture(path, mark=7)
-    handle.process()
-    expected = [bytes(IPV4), bytes(IPV6)]
-    assert [packet.get_payload() for packet in packets] == expected
-    assert [packet.payload for packet in sent] == expected
-    arp = kind == "ethernet"
-    assert [packet.timestamp for packet in packets] == [1000.5, 1002.5 if arp else 1001.5]
-    assert [(packet.mark, packet.truncated) for packet in packets] == [(7, False)] * 2
-    assert [packet.family for packet in packets] == [2, 10]
-
-
-def test_short_capture(nfqueue: FakeKernel, handle: Handle, tmp_path: Path) -> None:
-    """What a capture has cut off counts in the original length; padding doesn't."""
-    path = str(tmp_path / "capture.pcap")
-    frame = bytes(ETHERNET / IPV4)
-    with PcapWriter(path, linktype=1) as file:
-        file.write_header(None)
-        file.write_packet(frame[:40], wirelen=len(frame))
-        file.write_packet(frame + bytes(20))
-    packets = keeping(handle)
-    nfqueue.enqueue_capture(path)
-    handle.process()
-    assert [packet.get_payload() for packet in packets] == [frame[14:40], frame[14:]]
-    assert [packet.original_length for packet in packets] == [len(frame) - 14] * 2
-
-
-def test_no_capture(nfqueue: FakeKernel, tmp_path: Path) -> None:
-    """A file that isn't there is an OSError."""
-    with pytest.raises(FileNotFoundError):
-        nfqueue.enqueue_capture(tmp_path / "missing")
-
-
-def test_without_scapy(nfqueue: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without scapy only files can't be read, and it says what to install."""
-    monkeypatch.setitem(sys.modules, "scapy.layers.inet", None)
-    with pytest.raises(ImportError, match=r"pip install 'libnetfilterqueue\[testing\]'"):
-        nfqueue.enqueue_capture("capture.pcap")
 
 
 def test_verdict_on_the_wire(nfqueue: FakeKernel, handle: Handle) -> None:

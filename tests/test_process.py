@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import sys
 import threading
 import time
 from types import FrameType
@@ -375,11 +376,47 @@ def test_set_aside_behind_orphans(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_adopting_a_stream() -> None:
-    """Only sockets that keep datagrams apart, and have no end, can be adopted."""
-    for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
-        ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
-        with ours, theirs, pytest.raises(ValueError, match=r"open\(\): fd \d+ is no datagram"):
-            nfq.open(fd=ours)
+    """Only sockets that keep datagrams apart can be adopted."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours, theirs, pytest.raises(ValueError, match=r"open\(\): fd \d+ is no datagram"):
+        nfq.open(fd=ours)
+
+
+def test_the_end_of_a_pair() -> None:
+    """Where the other end can be seen to close, that is an error for whoever reads or sends."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, nfq.open(fd=ours) as handle:
+        theirs.close()
+        for timeout in (0, 0.01, None):
+            with pytest.raises(
+                ConnectionResetError, match="the other end of the descriptor is closed"
+            ):
+                handle.process(timeout=timeout)
+        with pytest.raises(ConnectionError):
+            handle.create_queue(1, accept)
+        with pytest.raises(ConnectionError):
+            handle.rcvbuf = 4096
+
+
+def test_a_full_pair() -> None:
+    """Where the other end reads all, a full pair is waited for."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2304)
+    sizes = []
+
+    def read() -> None:
+        while said := theirs.recv(100):
+            sizes.append(int.from_bytes(said[16:20], sys.byteorder))
+
+    reading = background(read)
+    with ours, nfq.open(fd=ours) as handle:
+        for size in range(2000, 2100):
+            handle.rcvbuf = size
+            assert handle.rcvbuf == 2 * size
+        ours.close()
+    reading.result(TIMEOUT)
+    theirs.close()
+    assert sizes == [*range(4000, 4200, 2)]
 
 
 # Many at once

@@ -5,9 +5,10 @@ FakeKernel opens handles that work as any others, sends packets through their qu
 became of them. pytest has it as the fixture `nfqueue`. See docs/testing.md.
 """
 
+from libnetfilterqueue.testing._attributes import Attributes, ConntrackAttributes
 from libnetfilterqueue.testing._kernel import FakeKernel
 from libnetfilterqueue.testing._messages import SentVerdict
-from libnetfilterqueue.testing._packets import Attributes, ConntrackAttributes, KernelPacket
+from libnetfilterqueue.testing._packets import KernelPacket
 from libnetfilterqueue.testing._queues import KernelQueue, Refusal
 from libnetfilterqueue.testing._waiting import Waitable
 

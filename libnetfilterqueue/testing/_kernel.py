@@ -1,110 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The fake kernel: its end of the handles' sockets, and its thread."""
 
-import _socket  # gevent leaves it as it is
 import contextlib
 import errno
-import fcntl
 import os
-import socket
-import struct
-import termios
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, SupportsBytes, Unpack
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import _ext
+from libnetfilterqueue._arguments import check_type
 from libnetfilterqueue.testing import _messages as nl
+from libnetfilterqueue.testing._attributes import Attributes, Rule, check_attributes, check_bits
 from libnetfilterqueue.testing._captures import read_capture
-from libnetfilterqueue.testing._packets import Attributes, KernelPacket, Rule
+from libnetfilterqueue.testing._failures import Failures
+from libnetfilterqueue.testing._original import original
+from libnetfilterqueue.testing._packets import KernelPacket
+from libnetfilterqueue.testing._peer import EPOLLIN, Peer
 from libnetfilterqueue.testing._queues import KernelQueue, Queues, Refusal, Refused
-from libnetfilterqueue.testing._waiting import Waitable, Waiters, original
+from libnetfilterqueue.testing._waiting import Waitable, Waiters
 from libnetfilterqueue.tuples import QueueStatus
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, ReadableBuffer, StrOrBytesPath
 
-SNDBUF = 1 << 24  # bytes; the kernel takes verdicts at once, so there should always be room
-SO_SNDBUFFORCE = 32
-MESSAGE_COST = 768  # bytes of a buffer that a message takes besides its own
 NLMSG_MIN_TYPE = 16  # below are netlink's own
-EPOLLIN, EPOLLOUT = 1, 4
-PEEK = socket.MSG_PEEK | socket.MSG_TRUNC | socket.MSG_DONTWAIT  # tells a datagram's length
-
-
-class Peer:
-    """A handle, seen from the kernel. Both ends of its socket pair are here."""
-
-    def __init__(self, portid: int) -> None:
-        self.portid = portid
-        self._ours, self._theirs = _socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._theirs.setblocking(True)
-        for sock in (self._ours, self._theirs):
-            try:
-                sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SNDBUF)
-            except PermissionError:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SNDBUF)
-        self._owed: list[bytes] = []  # answers that there was no room for
-        self._congested = False
-
-    def open(self) -> nfq.NetfilterQueueHandle:
-        """The handle."""
-        return _ext.open(fd=self._theirs.fileno())
-
-    def fileno(self) -> int:
-        """Our descriptor."""
-        return self._ours.fileno()
-
-    def receive(self) -> Iterator[bytes]:
-        """The datagrams that the handle has sent."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                size = self._ours.recv_into(bytearray(1), 1, PEEK)
-                yield self._ours.recv(max(1, size), socket.MSG_DONTWAIT)
-
-    def send_packet(self, message: bytes) -> bool:
-        """Whether a packet has room in the receive buffer.
-
-        Once one had none, the kernel sends no others until the program has read all.
-        """
-        waiting = self._waiting()
-        limit = self._theirs.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        full = waiting + len(message) + MESSAGE_COST > limit
-        self._congested = waiting > 0 and (self._congested or full)
-        return not self._congested and not self._owed and self._send(message)
-
-    def _waiting(self) -> int:
-        """Bytes that the handle has not read yet, with what the system adds to each message."""
-        (size,) = struct.unpack("=i", fcntl.ioctl(self._ours, termios.TIOCOUTQ, bytes(4)))
-        return int(size)
-
-    def _send(self, message: bytes) -> bool:
-        try:
-            self._ours.send(message, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        return True
-
-    def answer(self, message: bytes) -> None:
-        """Sends an answer, as soon as there is room for it."""
-        self._owed.append(message)
-        self.pay()
-
-    def pay(self) -> None:
-        """Sends the answers that there is room for now."""
-        while self._owed and self._send(self._owed[0]):
-            del self._owed[0]
-
-    @property
-    def events(self) -> int:
-        """What to wait for."""
-        return EPOLLIN | EPOLLOUT if self._owed else EPOLLIN
-
-    def close(self) -> None:
-        """The handle can't be configured any more."""
-        self._ours.close()
-        self._theirs.close()
 
 
 class FakeKernel:
@@ -126,8 +47,11 @@ class FakeKernel:
         """Set to False, all that programs ask is refused with EPERM, as without CAP_NET_ADMIN."""
         self._lock: Any = original("_thread", "allocate_lock")()
         self._waiters = Waiters()
+        self._failures = Failures()
         self._queues = Queues(self._send_packet, first_id)
         self._peers: dict[int, Peer] = {}
+        self._opened = 0
+        self._process = os.getpid()
         self._closed = False
         self._epoll: Any = original("select", "epoll")()
         self._stop = os.eventfd(0, os.EFD_CLOEXEC)
@@ -152,7 +76,8 @@ class FakeKernel:
         if fd is not None:
             return _ext.open(fd=fd)
         with self._locked("open()"):
-            peer = Peer(len(self._peers) + 1)
+            self._opened += 1
+            peer = Peer(self._opened)
             self._peers[peer.portid] = peer
             self._epoll.register(peer.fileno(), peer.events)
             return peer.open()
@@ -183,7 +108,8 @@ class FakeKernel:
         before = nfq.open, nfq.queue_status
         nfq.open, nfq.queue_status = self.open, self.queue_status
         try:
-            yield self
+            with self._failures.watching():
+                yield self
         finally:
             nfq.open, nfq.queue_status = before
 
@@ -204,14 +130,14 @@ class FakeKernel:
         scapy's packets. bypass is the rule's --queue-bypass: the packet passes if nobody has bound
         the queue. match_mark is the rule's `-m mark --mark`: packets with another mark pass, also
         when NF_REPEAT brings them back to the rule; None matches all. The keywords of Attributes
-        say what the packet comes with.
+        say what the packet comes with; one that is None is left out.
 
         A queue that is full or that nobody listens on drops the packet, at once. Raises ValueError
-        for a number out of range, ClosedError when the kernel is closed, TypeError for an unknown
-        attribute.
+        for what is out of range, ClosedError when the kernel is closed, TypeError for an attribute
+        that no packet has and for one of another type; the message says what is meant.
         """
-        rule = Rule(number, bypass, match_mark)
-        packet = KernelPacket(self, as_bytes(payload), rule, attributes)
+        rule = Rule.checked(number, bypass, match_mark)
+        packet = KernelPacket(self, as_bytes(payload), rule, check_attributes(attributes))
         with self._locked("enqueue()"):
             self._drain()
             self._queues.apply_rule(packet)
@@ -245,8 +171,10 @@ class FakeKernel:
         """Send the IP packets of a pcap or pcapng file; as enqueue().
 
         They begin at their network header and have the file's timestamps; what the capture cut off
-        counts in the original length. All else in the file is skipped. Raises ImportError without
-        scapy (the extra `testing`), OSError, and scapy's Scapy_Exception for what is no such file.
+        counts in the original length. Frames with something else are skipped. Raises ValueError for
+        a link type that is not known to carry IP packets and for frames none of which has one,
+        ImportError without scapy (the extra `testing`), OSError, and scapy's Scapy_Exception for
+        what is no such file; then nothing was sent.
         """
         packets = []
         for captured in read_capture(path):
@@ -261,6 +189,10 @@ class FakeKernel:
 
         A verdict that comes later is refused with ENOENT. Does nothing to others.
         """
+        for packet in packets:
+            check_type(
+                isinstance(packet, KernelPacket), "flush() takes packets, one by one", packet
+            )
         with self._locked("flush()"):
             self._drain()
             for packet in packets:
@@ -269,6 +201,7 @@ class FakeKernel:
 
     def listening(self, number: int = 1) -> Waitable:
         """When a program has bound a queue and set its copy mode: `.wait()` or `await` it."""
+        check_bits("listening(): number", number, 16)
         return Waitable(
             self,
             lambda: number in self._queues.bound and self._queues.bound[number].copy_mode,
@@ -293,8 +226,10 @@ class FakeKernel:
     def close(self) -> None:
         """Drop what waits, end the thread and close the sockets; does nothing the second time.
 
-        Handles that are still open can only be closed then.
+        Handles that are still open can only be closed then. In a child of fork it does nothing.
         """
+        if self._process != os.getpid():
+            return
         with self._lock:
             if self._closed:
                 return
@@ -320,11 +255,18 @@ class FakeKernel:
 
     def _execute(self) -> None:
         """Execute what programs have sent; the thread does it too, a moment later."""
+        self._check_process()
         with self._lock:
             self._drain()
 
+    def _check_process(self) -> None:
+        """A child of fork has neither the thread nor, maybe, the lock; its sockets are shared."""
+        if self._process != os.getpid():
+            raise RuntimeError("the fake kernel is its creator's: a child of fork can't use it")
+
     @contextlib.contextmanager
     def _locked(self, operation: str) -> Iterator[None]:
+        self._check_process()
         with self._lock:
             if self._closed:
                 raise nfq.ClosedError(f"{operation}: the fake kernel is closed")
@@ -343,12 +285,22 @@ class FakeKernel:
     def _drain(self) -> None:
         if self._closed:
             return
-        for peer in self._peers.values():
+        for peer in list(self._peers.values()):
             peer.pay()
             for datagram in peer.receive():
                 self._receive(peer, datagram)
-            self._epoll.modify(peer.fileno(), peer.events)
+            if peer.ended:
+                self._release(peer)
+            else:
+                self._epoll.modify(peer.fileno(), peer.events)
         self._waiters.look()
+
+    def _release(self, peer: Peer) -> None:
+        """nfqnl_rcv_nl_event(): the last copy of a handle's descriptor is closed."""
+        del self._peers[peer.portid]
+        self._epoll.unregister(peer.fileno())
+        peer.close()
+        self._queues.release(peer.portid)
 
     def _receive(self, peer: Peer, datagram: bytes) -> None:
         """nfnetlink_rcv(): executes the messages of a datagram, and answers."""
@@ -362,6 +314,9 @@ class FakeKernel:
     def _request(self, peer: Peer, request: bytes) -> int:
         """Executes a message; an errno, or 0."""
         header = nl.Header.read(request)
+        if header.kind == nl.NLMSG_NOOP and len(request) > nl.HEADER:
+            peer.set_rcvbuf(nl.read_rcvbuf(request))
+            return 0
         handlers: dict[int, Callable[[int, bytes], object]] = {
             nl.MSG_CONFIG: self._queues.configure,
             nl.MSG_VERDICT: self._queues.decide,

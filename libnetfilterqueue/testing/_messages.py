@@ -6,6 +6,7 @@ Netlink's own numbers are in host byte order, those in the attributes of a queue
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
@@ -142,6 +143,11 @@ def read_u32(attributes: dict[int, bytes], kind: int) -> int | None:
     """An attribute's number, None if it is not there."""
     value = attributes.get(kind)
     return None if value is None else int.from_bytes(value[:4], "big")
+
+
+def read_rcvbuf(message: bytes) -> int:
+    """The size of a receive buffer, which handles of the fake kernel tell in an NLMSG_NOOP."""
+    return int.from_bytes(message[HEADER : HEADER + 4], sys.byteorder)
 
 
 def read_vlan(data: bytes | None) -> Vlan | None:

@@ -3,10 +3,11 @@
 
 import socket
 import struct
-from typing import TYPE_CHECKING, Generic, NamedTuple, Self, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, Self, TypeVar, overload
 
 from libnetfilterqueue.constants import Hook, QueueFlag, SkbInfo, Verdict
 from libnetfilterqueue.testing import _messages as nl
+from libnetfilterqueue.testing._attributes import Attributes, Rule
 from libnetfilterqueue.testing._waiting import Waitable
 from libnetfilterqueue.tuples import Vlan
 
@@ -14,85 +15,7 @@ if TYPE_CHECKING:
     from libnetfilterqueue.testing._kernel import FakeKernel
 
 IP_CT_NEW = 2
-HW_ADDR_MAX = 8
-LABELS_SIZE = 16
 T = TypeVar("T")
-
-
-class ConntrackAttributes(TypedDict, total=False):
-    """A conntrack entry, as Conntrack has it. What is left out is not sent, but a mark of 0."""
-
-    id: int
-    """32 bits."""
-    status: int
-    """IPS_* bits of linux/netfilter/nf_conntrack_common.h."""
-    mark: int
-    """32 bits."""
-    labels: bytes
-    """16 bytes."""
-    zone: int
-    """16 bits."""
-    timeout: int
-    """Seconds, 32 bits."""
-
-
-class Attributes(TypedDict, total=False):
-    """What a packet comes with, by the names of NetfilterQueueData. Numbers in host byte order."""
-
-    mark: int
-    """32 bits."""
-    priority: int
-    """32 bits."""
-    family: int
-    """AF_INET, AF_INET6 or AF_BRIDGE; else what the payload looks like, or AF_BRIDGE with vlan or
-    l2_header."""
-    hook: int
-    """NF_INET_LOCAL_OUT unless named."""
-    hw_protocol: int
-    """The EtherType; else what the payload looks like."""
-    hw_addr: bytes
-    """The sender's hardware address, up to 8 bytes."""
-    timestamp: float
-    """Seconds; microseconds are delivered."""
-    indev: int
-    """The index of an interface, as those of the next three; 1 is each namespace's loopback."""
-    outdev: int
-    """The device that it will be sent by."""
-    physindev: int
-    """The bridge port that it was received by."""
-    physoutdev: int
-    """The bridge port that it will be sent by."""
-    uid: int
-    """Delivered with NFQA_CFG_F_UID_GID."""
-    gid: int
-    """Delivered with NFQA_CFG_F_UID_GID."""
-    secctx: bytes
-    """Delivered with NFQA_CFG_F_SECCTX."""
-    cgroup_classid: int
-    """32 bits."""
-    skb_info: int
-    """NFQA_SKB_* bits; CSUMNOTREADY and GSO are delivered with NFQA_CFG_F_GSO."""
-    vlan: tuple[int, int]
-    """EtherType and control information of a tag; delivered on AF_BRIDGE."""
-    l2_header: bytes
-    """Delivered on AF_BRIDGE."""
-    conntrack: ConntrackAttributes
-    """The connection that it belongs to; delivered with NFQA_CFG_F_CONNTRACK."""
-    ct_info: int
-    """IP_CT_* of linux/netfilter/nf_conntrack_common.h; IP_CT_NEW unless named."""
-    original_length: int
-    """How long it was before it was captured, if that is longer than the payload."""
-
-
-NAMES = Attributes.__optional_keys__
-
-
-class Rule(NamedTuple):
-    """What sends a packet to a queue."""
-
-    number: int
-    bypass: bool
-    match_mark: int | None
 
 
 class Live(Generic[T]):
@@ -152,9 +75,6 @@ class KernelPacket(Waitable):
         rule: Rule,
         attributes: Attributes,
     ) -> None:
-        unknown = attributes.keys() - NAMES
-        if unknown:
-            raise TypeError(f"enqueue(): no attribute of a packet: {', '.join(sorted(unknown))}")
         self._attributes: Attributes = attributes
         self._rule = rule
         self._id: int | None = None
@@ -170,7 +90,6 @@ class KernelPacket(Waitable):
         self._ct_mark = None if conntrack is None else conntrack.get("mark", 0)
         self._ct_labels = None if conntrack is None else conntrack.get("labels", bytes(16))
         self._family, self._hw_protocol = self._protocols()
-        self._check()
         super().__init__(
             kernel,
             lambda: self._passed is not None,
@@ -197,19 +116,6 @@ class KernelPacket(Waitable):
         )
 
     # What follows is the kernel's, with its lock.
-
-    def _check(self) -> None:
-        """Raises what is wrong with its attributes now, and not when it is sent."""
-        if len(self._attributes.get("hw_addr", b"")) > HW_ADDR_MAX:
-            raise ValueError(f"enqueue(): hw_addr has more than {HW_ADDR_MAX} bytes")
-        if len(self._ct_labels or bytes(LABELS_SIZE)) != LABELS_SIZE:
-            raise ValueError(f"enqueue(): labels of a connection have {LABELS_SIZE} bytes")
-        try:
-            self._message(0, self._rule.number, 0, -1)
-        except struct.error as error:
-            raise ValueError(
-                f"enqueue(): a number of the packet is out of range: {error}"
-            ) from None
 
     def _protocols(self) -> tuple[int, int]:
         """Family and EtherType."""

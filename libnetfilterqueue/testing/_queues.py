@@ -177,6 +177,11 @@ class Queues:
             packet._passed = False
         return 0
 
+    def release(self, portid: int) -> None:
+        """A handle has ended, and so have its queues."""
+        for queue in [queue for queue in self.bound.values() if queue.portid == portid]:
+            self.unbind(queue)
+
     # Packets
 
     def apply_rule(self, packet: KernelPacket) -> None:

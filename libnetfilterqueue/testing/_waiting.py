@@ -6,13 +6,13 @@ waits for the kernel in a loop must not keep the kernel from running.
 """
 
 import contextlib
-import importlib
 import os
 import select
 import sys
-import time
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Self
+
+from libnetfilterqueue._arguments import check_type
 
 if TYPE_CHECKING:
     from libnetfilterqueue.testing._kernel import FakeKernel
@@ -20,16 +20,8 @@ if TYPE_CHECKING:
 TIMEOUT = 5.0  # seconds
 
 
-def original(module: str, name: str) -> Any:
-    """A function of the standard library's, without what gevent has put in its place."""
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if monkey is not None:
-        return monkey.get_original(module, name)
-    return getattr(importlib.import_module(module), name)
-
-
-def poll_readable(fd: int, timeout: float) -> None:
-    """Waits until the descriptor is readable, or so many seconds; greenlets run meanwhile."""
+def poll_readable(fd: int, timeout: float | None) -> bool:
+    """Whether the descriptor gets readable within so many seconds; greenlets run meanwhile."""
     poll: Any = select.poll  # gevent's after monkey-patching
     if "gevent" in sys.modules:
         from gevent._hub_local import get_hub_if_exists  # noqa: PLC0415 (nothing public asks that)
@@ -38,7 +30,13 @@ def poll_readable(fd: int, timeout: float) -> None:
             from gevent.select import poll  # noqa: PLC0415
     poller = poll()
     poller.register(fd, select.POLLIN)
-    poller.poll(timeout * 1000)
+    return bool(poller.poll(None if timeout is None else max(0, timeout) * 1000))
+
+
+def runs_loop() -> bool:
+    """Whether an asyncio loop runs in this thread."""
+    events: Any = sys.modules.get("asyncio.events")
+    return events is not None and events._get_running_loop() is not None
 
 
 class Waiters:
@@ -76,43 +74,59 @@ class Waitable:
     def wait(self, timeout: float | None = TIMEOUT) -> Self:
         """Wait until it is true, so many seconds at most, None for ever.
 
-        Other greenlets run meanwhile, with and without monkey-patching. Raises TimeoutError.
+        Other greenlets run meanwhile, with and without monkey-patching. Raises TimeoutError, which
+        names the threads, greenlets and tasks that have failed, as far as that can be known.
         """
-        end = None if timeout is None else time.monotonic() + timeout
+        if timeout is not None:
+            check_type(
+                hasattr(timeout, "__float__"), "timeout must be a number of seconds", timeout
+            )
         readable = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
 
         def notify() -> None:
             os.eventfd_write(readable, 1)
 
         try:
-            with self._added(notify):
-                while not self._is_done():
-                    left = TIMEOUT if end is None else end - time.monotonic()
-                    if left <= 0:
-                        raise TimeoutError(f"{self._what}: not within {timeout} seconds")
-                    poll_readable(readable, left)
+            with self._kernel._failures.watching(), self._added(notify):
+                if not self._is_done() and not poll_readable(readable, timeout):
+                    raise self._timeout_error(timeout)
         finally:
             os.close(readable)
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
+        """As wait(), in an asyncio task: its timeout can be made shorter by asyncio.timeout()."""
         import asyncio  # noqa: PLC0415 (others do without)
 
         loop = asyncio.get_running_loop()
         future = loop.create_future()
 
-        def finish() -> None:
+        def finish(come_true: bool) -> None:
             if not future.done():
-                future.set_result(None)
+                future.set_result(come_true)
 
         def notify() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(finish)
+                loop.call_soon_threadsafe(finish, True)
 
-        with self._added(notify):
-            if not self._is_done():
-                yield from future
+        timer = loop.call_later(TIMEOUT, finish, False)
+        try:
+            with self._added(notify):
+                if not self._is_done() and not (yield from future):
+                    raise self._timeout_error(TIMEOUT, loop)
+        finally:
+            timer.cancel()
         return self
+
+    def _timeout_error(self, timeout: float | None, loop: object = None) -> TimeoutError:
+        """Says what has failed meanwhile or before, so that nothing has come true."""
+        failures = self._kernel._failures.found(loop)
+        notes = [f"{self._what}: not within {timeout} seconds", *map(str, failures)]
+        if loop is None and runs_loop():
+            notes.append("the asyncio loop of this thread stood still meanwhile: await it instead")
+        error = TimeoutError("; ".join(notes))
+        error.__cause__ = next((failure.exception for failure in failures), None)
+        return error
 
     def _is_done(self) -> bool:
         self._kernel._execute()
