@@ -407,7 +407,7 @@ def test_number_is_taken(handle: nfq.NetfilterQueueHandle, tmp_path: Path) -> No
     assert path.read_text() == "packets"
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert re.match(r"libnetfilterqueue watch: create_queue\(1\).*bound by another program", line)
+    assert re.match(r"libnetfilterqueue watch: create_queue\(1\).*bound by another ", line)
 
 
 def test_file_can_not_be_written(tmp_path: Path) -> None:

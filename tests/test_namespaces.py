@@ -102,7 +102,7 @@ def test_taken_there(other: Namespace) -> None:
         first.create_queue(1, accept)
         with nfq.open() as here:
             here.create_queue(1, accept)
-            with pytest.raises(PermissionError, match="bound by another program") as raised:
+            with pytest.raises(PermissionError, match="bound by another handle") as raised:
                 second.create_queue(1, accept)
     assert "port id" not in str(raised.value)
 
