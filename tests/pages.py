@@ -294,7 +294,7 @@ class Reader:
         # The program is installed nowhere.
         unit.write_text(re.sub(r"(?m)(?<=^ExecStart=)\S+", sys.executable, block.text))
         command = ["systemd-analyze", "verify", "--man=no", str(unit)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
     # What runs

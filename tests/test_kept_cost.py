@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from netns import TIMEOUT
 
 # Bytes of resident memory, which depends on the allocator: twice what was measured, and a fraction of
 # a whole buffer, which has 64 KiB.
@@ -40,7 +41,7 @@ def cost(what: str, count: int, size: int, most: int) -> Cost:
     if hasattr(sys, "gettotalrefcount"):
         environment.setdefault("PYTHONMALLOC", "pymalloc")
     done = subprocess.run(
-        arguments, env=environment, check=True, stdout=subprocess.PIPE, timeout=50
+        arguments, env=environment, check=True, stdout=subprocess.PIPE, timeout=4 * TIMEOUT
     )
     return Cost(**json.loads(done.stdout))
 

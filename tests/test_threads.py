@@ -286,12 +286,12 @@ barrier = threading.Barrier(THREADS)
 results = []
 
 def body():
-    barrier.wait(10)
+    barrier.wait(TIMEOUT)
     handle = nfq.open()
-    barrier.wait(10)
+    barrier.wait(TIMEOUT)
     stats = handle.stats()
     with handle.create_queue(threading.get_native_id() % 60000, print) as queue:
-        barrier.wait(10)
+        barrier.wait(TIMEOUT)
         verdict = queue.default_verdict
     results.append((type(stats), verdict))
     handle.close()
@@ -321,7 +321,7 @@ import libnetfilterqueue as nfq
 THREADS = 4
 
 def close(handle, barrier):
-    barrier.wait(10)
+    barrier.wait(TIMEOUT)
     handle.close()
 
 for _ in range(60):
