@@ -426,6 +426,7 @@ def test_refusals_do_not_end_a_wait(handle: Handle, udp: UdpPair) -> None:
 def test_overruns_do_not_end_a_wait(handle: Handle) -> None:
     """Nor do lost messages: each overrun is counted once, and what came through is dispatched."""
     queue_rule(1, chain="PREROUTING")
+    handle.rcvbuf = 100_000  # whatever the default of this system is
     handle.create_queue(1, accept, mode=COPY)
     with UdpPair() as udp:
         for overruns in (1, 2, 3):
