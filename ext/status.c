@@ -127,7 +127,8 @@ explain(int error)
     case EPERM:
         return "only root may read the kernel's table, and under 'unshare -rn' only the real root";
     case ENOENT:
-        return "the kernel may lack nfnetlink_queue, which 'modprobe nfnetlink_queue' loads, or /proc "
+        return "the kernel may lack nfnetlink_queue, which 'modprobe nfnetlink_queue' loads, or "
+               "/proc "
                "is not mounted";
     default:
         return "";

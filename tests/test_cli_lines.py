@@ -155,7 +155,8 @@ def watch(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> Watch:
         ),
         # AH over IPv4, also in a first fragment; a later one has no headers; one that is cut.
         (
-            IP(**V4) / AH(nh=socket.IPPROTO_TCP, payloadlen=4, icv=bytes(12))
+            IP(**V4)
+            / AH(nh=socket.IPPROTO_TCP, payloadlen=4, icv=bytes(12))
             / TCP(sport=1, dport=2, flags="S"),
             "IP 192.0.2.1.1 > 198.51.100.2.2: Flags [S], length 0",
         ),
@@ -164,21 +165,29 @@ def watch(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> Watch:
             BETWEEN_V4 + "ESP, length 16",
         ),
         (
-            IP(**V4, flags="MF") / AH(nh=socket.IPPROTO_UDP, payloadlen=1)
-            / UDP(sport=1, dport=2, len=2000) / b"data",
+            IP(**V4, flags="MF")
+            / AH(nh=socket.IPPROTO_UDP, payloadlen=1)
+            / UDP(sport=1, dport=2, len=2000)
+            / b"data",
             "IP 192.0.2.1.1 > 198.51.100.2.2: UDP, length 4",
         ),
         (IP(**V4, frag=2, proto="ah") / (b"\x11" * 16), BETWEEN_V4 + "AH, length 16"),
         (IP(**V4, proto="ah") / b"\x11\x01", BETWEEN_V4 + "AH, length 2"),
         (IP(**V4, proto="ah") / b"\x11\xff\0\0\0\0\0\0", BETWEEN_V4 + "UDP, length 0"),
         (
-            IPv6(**V6) / IPv6ExtHdrRouting(addresses=["2001:db8::3"])
+            IPv6(**V6)
+            / IPv6ExtHdrRouting(addresses=["2001:db8::3"])
             / AH(nh=socket.IPPROTO_DSTOPTS, payloadlen=1)
-            / IPv6ExtHdrDestOpt() / UDP(sport=1, dport=2) / b"data",
+            / IPv6ExtHdrDestOpt()
+            / UDP(sport=1, dport=2)
+            / b"data",
             "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
         ),
         # Over IPv4 these are no extension headers.
-        (IP(**V4, proto=socket.IPPROTO_DSTOPTS) / (b"\x11" * 16), BETWEEN_V4 + "DSTOPTS, length 16"),
+        (
+            IP(**V4, proto=socket.IPPROTO_DSTOPTS) / (b"\x11" * 16),
+            BETWEEN_V4 + "DSTOPTS, length 16",
+        ),
         # What comes behind can't be read, or is nothing.
         (IP(**V4, proto=108) / bytes(16), BETWEEN_V4 + "COMP, length 16"),
         (IPv6(**V6, nh=108) / bytes(16), BETWEEN_V6 + "COMP, length 16"),
@@ -290,7 +299,14 @@ def test_json(watch: Watch) -> None:
 def test_json_has_everything(watch: Watch) -> None:
     """Every attribute of a packet is told: what is bytes in hexadecimal digits, names as text."""
     packet = IP(**V4) / AH(nh=socket.IPPROTO_UDP, payloadlen=1) / UDP(sport=1, dport=2) / b"data"
-    connection = {"id": 5, "status": 8, "mark": 6, "labels": bytes(range(16)), "zone": 7, "timeout": 9}
+    connection = {
+        "id": 5,
+        "status": 8,
+        "mark": 6,
+        "labels": bytes(range(16)),
+        "zone": 7,
+        "timeout": 9,
+    }
     ((line,), _) = watch(
         packet,
         options="--json",

@@ -414,7 +414,9 @@ def test_not_written_to_a_terminal(tmp_path: Path) -> None:
     os.close(leader)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("libnetfilterqueue watch: --write -: a capture is nothing for a terminal")
+    assert line.startswith(
+        "libnetfilterqueue watch: --write -: a capture is nothing for a terminal"
+    )
 
 
 def test_disk_full(udp: UdpPair, tmp_path: Path) -> None:

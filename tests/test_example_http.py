@@ -69,7 +69,11 @@ def test_traffic_shaper(
         assert udp.recv() == datagrams[0]
         program.wait_until(lambda: client.status()["packets"] == 10)
         status = client.status()
-        assert (status["waiting"], status["verdicts"], status["rate"]) == (9, 1, 10)  # more than a minute a packet
+        assert (status["waiting"], status["verdicts"], status["rate"]) == (
+            9,
+            1,
+            10,
+        )  # more than a minute a packet
         assert udp.arrivals() == []
 
         start = time.monotonic()

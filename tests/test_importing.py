@@ -16,7 +16,9 @@ MODULES = "import sys; print(*sys.modules, sep='\\n')"
 def output(program: str) -> str:
     """What the program prints, in an interpreter of its own where warnings are errors."""
     command = [sys.executable, "-P", "-W", "error", "-c", program]  # -P: not the checkout
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT).stdout
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=TIMEOUT
+    ).stdout
 
 
 def loaded(program: str) -> set[str]:
