@@ -29,8 +29,8 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 PORT = 9999  # where datagrams go
 QUEUED_PORT = 9998  # where those come from that the default rule sends through a queue
-# Seconds. Nothing takes nearly as long unless it is broken, also where other programs leave this one a
-# tenth of a processor, and programs take ten seconds to start.
+# Seconds. Nothing takes nearly as long unless it is broken, also on a machine with so much other
+# work that programs take ten seconds to start.
 TIMEOUT = 60.0
 LOOPBACK = {int(socket.AF_INET): "127.0.0.1", int(socket.AF_INET6): "::1"}
 

@@ -171,7 +171,12 @@ def test_adapters_without_room(loop_name: str, later: bool) -> None:
                     packets[0].accept()
                 loop.until(lambda: loop.errors)
             sent: list[SentVerdict] = []
-            loop.until(lambda: sent.extend(kernel.verdicts()) or sent)
+
+            def is_sent() -> bool:
+                sent.extend(kernel.verdicts())
+                return bool(sent)
+
+            loop.until(is_sent)
         sent += kernel.verdicts()
         assert [verdict.packet_id for verdict in sent] == [1]
         assert {type(error) for error in loop.errors} == {BlockingIOError}

@@ -207,7 +207,8 @@ def test_mode_without_a_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What newer kernels may tell is told by its number."""
-    newer: Any = queue_status(7, 0, 0, 0)._replace(copy_mode=9)
+    mode: Any = 9
+    newer = queue_status(7, 0, 0, 0)._replace(copy_mode=mode)
     monkeypatch.setattr(nfq, "queue_status", lambda: [newer])
     assert main(["status", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["copy_mode"] == 9

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 from netns import TIMEOUT
 
-# Bytes of resident memory, which depends on the allocator: twice what was measured, and a fraction of
-# a whole buffer, which has 64 KiB.
+# Bytes of resident memory, which depends on the allocator: twice what was measured, and a fraction
+# of a whole buffer, which has 64 KiB.
 PER_PACKET = 1000  # of objects for a packet, besides its message: measured 440 to 500
 PER_VIEW = 12_500  # of a live view of 1428 bytes and its buffer: measured 6200
 

@@ -38,7 +38,7 @@ class CaptureFile:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._file = open_stdout() if path == STDOUT else Path(path).open("ab")
+        self._file = open_output(path)
         self._interfaces: dict[str | None, int] = {}
 
     def begin(self) -> None:
@@ -86,8 +86,10 @@ class CaptureFile:
         self._file.close()
 
 
-def open_stdout() -> BinaryIO:
-    """Standard output, which stays open. Raises CommandError for a terminal."""
+def open_output(path: str) -> BinaryIO:
+    """The file, or standard output, which stays open. Raises CommandError for a terminal."""
+    if path != STDOUT:
+        return Path(path).open("ab")
     if sys.stdout.isatty():
         raise CommandError("--write -: a capture is nothing for a terminal; send it to a program")
     return open(sys.stdout.fileno(), "wb", closefd=False)

@@ -173,7 +173,7 @@ def tcp(data: bytes) -> dict[str, Any]:
 
 
 def udp(data: bytes) -> dict[str, Any]:
-    """All behind the header is data; of UDP-Lite too, which has a checksum's coverage for a length."""
+    """All behind the header is data; UDP-Lite has a checksum's coverage for a length."""
     return {**ports(dpkt.udp.UDP(data)), "data_length": len(data) - 8}
 
 

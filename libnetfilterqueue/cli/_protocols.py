@@ -3,8 +3,8 @@
 
 import socket
 
-# First those that the socket module leaves out, or calls as IP itself. No packet carries those from IPPROTO_RAW on: they are for
-# the socket API.
+# First those that the socket module leaves out, or calls as IP itself. No packet carries those from
+# IPPROTO_RAW on: they are for the socket API.
 NUMBERS = {
     "hopopts": 0,
     "dccp": 33,

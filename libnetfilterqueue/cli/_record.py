@@ -149,6 +149,6 @@ def _plain(value: Any) -> Any:
     """What JSON has no type for: bytes as hexadecimal digits, a named tuple by its fields."""
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, tuple):
-        return {name: _plain(field) for name, field in zip(value._fields, value, strict=True)}
+    if isinstance(value, nfq.Vlan | nfq.Conntrack):
+        return {name: _plain(field) for name, field in value._asdict().items()}
     return value
