@@ -362,7 +362,7 @@ def test_written_to_a_pipe(udp: UdpPair, tmp_path: Path) -> None:
     ):
         os.close(writer)
         udp.send(b"1")
-        packets: Any = RawPcapNgReader(pipe)  # type: ignore[arg-type] (it waits for the first bytes)
+        packets: Any = RawPcapNgReader(pipe)  # type: ignore[arg-type]
         first, meta = next(packets)
         udp.send(b"2")
         second, _ = next(packets)
