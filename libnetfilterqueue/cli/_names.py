@@ -7,7 +7,9 @@ import socket
 
 def name_of(number: int) -> str | int:
     """An enum's member by its name; a number that has none as it is."""
-    return number.name if isinstance(number, enum.Enum) else number
+    if isinstance(number, enum.Enum) and number.name in type(number).__members__:
+        return number.name
+    return int(number)
 
 
 def flag_names(flags: enum.IntFlag) -> list[str | int]:
