@@ -73,7 +73,7 @@ def nothing_left() -> Iterator[None]:
     before = set(os.listdir("/proc/self/fd"))
     yield
     turn()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # an earlier test's garbage may go meanwhile
 
 
 @pytest.fixture
