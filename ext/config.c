@@ -354,12 +354,14 @@ explain_permission(lnfq_handle *handle, uint16_t queue, char remedy[LNFQ_REMEDY_
                  "CAP_NET_ADMIN is needed in the network namespace, now and when the handle was "
                  "opened");
     }
-    else if (lnfq_netns_is_ours(handle->fd) && lnfq_status_owner(queue, &port)) {
-        snprintf(remedy, LNFQ_REMEDY_SIZE,
-                 "queue number %u is bound by another program (port id %u)", queue, port);
+    else if (handle->kernel && lnfq_netns_is_ours(handle->fd) && lnfq_status_owner(queue, &port)) {
+        snprintf(remedy, LNFQ_REMEDY_SIZE, "queue number %u is bound by another %s (port id %u)",
+                 queue, lnfq_status_is_own(port) ? "handle of this program" : "program", port);
     }
     else {
-        snprintf(remedy, LNFQ_REMEDY_SIZE, "queue number %u is bound by another program", queue);
+        snprintf(remedy, LNFQ_REMEDY_SIZE,
+                 "queue number %u is bound by another handle, of this program or of another one",
+                 queue);
     }
 }
 

@@ -6,16 +6,17 @@
  */
 #include "nfq.h"
 
-/* How many members each table holds: the values from 0 on. What is beyond is a flag or an int. */
+/* How many members each table holds: the values from 0 on. What is beyond is a member that the enum
+ * makes (flags; what newer kernels may send) or, of verdicts, an int. */
 static const struct {
     const char *name;
     Py_ssize_t count;
-    bool flags;
+    bool open;
 } enums[LNFQ_ENUMS] = {
     [LNFQ_ENUM_VERDICT] = {"Verdict", NF_MAX_VERDICT + 1, false},
-    [LNFQ_ENUM_HOOK] = {"Hook", NF_INET_NUMHOOKS, false},
+    [LNFQ_ENUM_HOOK] = {"Hook", NF_INET_NUMHOOKS, true},
     [LNFQ_ENUM_SKB_INFO] = {"SkbInfo", NFQA_SKB_CSUM_NOTVERIFIED << 1, true},
-    [LNFQ_ENUM_COPY_MODE] = {"CopyMode", NFQNL_COPY_PACKET + 1, false},
+    [LNFQ_ENUM_COPY_MODE] = {"CopyMode", NFQNL_COPY_PACKET + 1, true},
 };
 
 static PyObject *
@@ -63,7 +64,7 @@ lnfq_enum_member(lnfq_state *state, enum lnfq_enum which, uint32_t value)
     PyObject *table;
 
     if (value >= enums[which].count) {
-        return enums[which].flags ? make_member(which, value) : PyLong_FromUnsignedLong(value);
+        return enums[which].open ? make_member(which, value) : PyLong_FromUnsignedLong(value);
     }
     table = atomic_load(&state->enums[which]);
     if (table == NULL) {

@@ -771,6 +771,9 @@ PyObject *lnfq_status_list(lnfq_state *state);
 /* The port id that has bound a queue in this thread's namespace, as far as the kernel shows it. */
 bool lnfq_status_owner(uint16_t queue, uint32_t *port);
 
+/* Whether a socket of this process has that port id in this thread's namespace. */
+bool lnfq_status_is_own(uint32_t port);
+
 /* ---- dispatch.c ---- */
 
 #define LNFQ_SECOND_NS 1000000000LL

@@ -28,20 +28,34 @@ start_handle(lnfq_handle *handle)
     return (PyObject *)handle;
 }
 
+/* What the kernel refuses a socket with, and what sandboxes do in its place. */
 static const char *
-open_remedy(int error)
+socket_remedy(int error)
 {
     switch (error) {
-    case EINVAL:
-        return "netns is no network namespace";
     case EPROTONOSUPPORT:
-    case EAFNOSUPPORT:
         return "the kernel lacks nfnetlink, which 'modprobe nfnetlink_queue' loads";
+    case EAFNOSUPPORT:
+        return "a sandbox allows no AF_NETLINK sockets, as RestrictAddressFamilies= of systemd "
+               "does without AF_NETLINK";
     case EPERM:
-        return "entering a network namespace needs CAP_SYS_ADMIN in it and in the program's own";
+    case EACCES:
+        return "a sandbox (seccomp, SELinux, AppArmor) allows no netlink sockets";
     default:
         return "";
     }
+}
+
+static const char *
+open_remedy(int error, bool elsewhere)
+{
+    if (elsewhere && error == EINVAL) {
+        return "netns is no network namespace";
+    }
+    if (elsewhere && error == EPERM) {
+        return "entering a network namespace needs CAP_SYS_ADMIN in it and in the program's own";
+    }
+    return socket_remedy(error);
 }
 
 PyObject *
@@ -55,7 +69,7 @@ lnfq_handle_open(lnfq_state *state, int netns)
     }
     error = lnfq_netns_open(handle, netns);
     if (error != 0) {
-        lnfq_error_raise(error, open_remedy(error), "open()");
+        lnfq_error_raise(error, open_remedy(error, netns >= 0), "open()");
         Py_DECREF(handle);
         return NULL;
     }

@@ -753,7 +753,11 @@ static PyGetSetDef packet_attributes[] = {
      "The protocol family of the hook: AF_INET, AF_INET6 or AF_BRIDGE, an int.\n\n"
      "Kernel: nfgen_family.",
      NULL},
-    {"hook", packet_get_hook, NULL, "The Hook that queued it.\n\nKernel: NFQA_PACKET_HDR.", NULL},
+    {"hook", packet_get_hook, NULL,
+     "The Hook that queued it. One that only newer kernels have is named by its digits.\n"
+     "\n"
+     "Kernel: NFQA_PACKET_HDR.",
+     NULL},
     {"hw_protocol", packet_get_hw_protocol, NULL,
      "The EtherType, an int in host byte order (0x0800: IPv4, 0x86dd: IPv6).\n\n"
      "Kernel: NFQA_PACKET_HDR.",

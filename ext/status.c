@@ -5,9 +5,12 @@
  */
 #include "nfq.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <linux/netlink.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #define TABLE "/proc/thread-self/net/netfilter/nfnetlink_queue"
 
@@ -58,6 +61,41 @@ lnfq_status_owner(uint16_t queue, uint32_t *port)
     return found;
 }
 
+/* Whether the descriptor is a netfilter socket of that port id, in the thread's namespace. */
+static bool
+has_port(int fd, uint32_t port)
+{
+    int protocol;
+    socklen_t protocol_size = sizeof(protocol);
+    struct sockaddr_nl address = {0};
+    socklen_t address_size = sizeof(address);
+
+    return getsockname(fd, (struct sockaddr *)&address, &address_size) == 0
+           && address.nl_family == AF_NETLINK && address.nl_pid == port
+           && getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &protocol_size) == 0
+           && protocol == NETLINK_NETFILTER && lnfq_netns_is_ours(fd);
+}
+
+bool
+lnfq_status_is_own(uint32_t port)
+{
+    DIR *descriptors = opendir("/proc/thread-self/fd");
+    struct dirent *entry;
+    bool found = false;
+
+    if (descriptors == NULL) {
+        return false;
+    }
+    while (!found && (entry = readdir(descriptors)) != NULL) {
+        char *end;
+        long fd = strtol(entry->d_name, &end, 10);
+
+        found = *end == '\0' && has_port((int)fd, port);
+    }
+    (void)closedir(descriptors);
+    return found;
+}
+
 static PyObject *
 make_status(lnfq_state *state, const uint32_t numbers[COLUMNS])
 {
@@ -89,7 +127,9 @@ explain(int error)
     case EPERM:
         return "only root may read the kernel's table, and under 'unshare -rn' only the real root";
     case ENOENT:
-        return "the kernel may lack nfnetlink_queue, which 'modprobe nfnetlink_queue' loads";
+        return "the kernel may lack nfnetlink_queue, which 'modprobe nfnetlink_queue' loads, or "
+               "/proc "
+               "is not mounted";
     default:
         return "";
     }

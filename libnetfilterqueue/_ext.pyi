@@ -411,7 +411,7 @@ class NetfilterQueueData:
         """
     @property
     def hook(self) -> Hook:
-        """The Hook that queued it.
+        """The Hook that queued it. One that only newer kernels have is named by its digits.
 
         Kernel: NFQA_PACKET_HDR.
         """

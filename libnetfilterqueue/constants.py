@@ -26,7 +26,20 @@ class Verdict(enum.IntEnum):
     """It leaves the hook: its other rule tables do not see it."""
 
 
-class CopyMode(enum.IntEnum):
+class _Open(enum.IntEnum):
+    """Newer kernels may send a number that has no name here: its digits are its name."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "_Open | None":
+        if not isinstance(value, int) or not 0 <= value < 1 << 32:
+            return None
+        member = int.__new__(cls, value)
+        member._name_ = str(value)
+        member._value_ = value
+        return member
+
+
+class CopyMode(_Open):
     """How much of a packet a queue delivers (linux/netfilter/nfnetlink_queue.h)."""
 
     NFQNL_COPY_NONE = _ext.NFQNL_COPY_NONE
@@ -63,7 +76,7 @@ class SkbInfo(enum.IntFlag):
     """Nobody has checked the checksums yet."""
 
 
-class Hook(enum.IntEnum):
+class Hook(_Open):
     """Where in the network stack a packet was queued (linux/netfilter.h)."""
 
     NF_INET_PRE_ROUTING = _ext.NF_INET_PRE_ROUTING

@@ -29,7 +29,9 @@ LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 PORT = 9999  # where datagrams go
 QUEUED_PORT = 9998  # where those come from that the default rule sends through a queue
-TIMEOUT = 10.0  # seconds; nothing takes nearly as long unless it is broken
+# Seconds. Nothing takes nearly as long unless it is broken, also on a machine with so much other
+# work that programs take ten seconds to start.
+TIMEOUT = 60.0
 LOOPBACK = {int(socket.AF_INET): "127.0.0.1", int(socket.AF_INET6): "::1"}
 
 T = TypeVar("T")
@@ -197,7 +199,7 @@ def run(command: str) -> str:
         check=False,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT,
     )
     if done.returncode != 0:
         raise RuntimeError(f"{command}: {done.stderr.strip()}")

@@ -52,11 +52,12 @@ def git(*arguments: str) -> None:
 
 
 def tcpdump(*arguments: str) -> None:
-    """The file holds packets."""
+    """The file, or standard input, holds packets."""
     parser = argparse.ArgumentParser()
     parser.add_argument("-n", action="store_true")
     parser.add_argument("-r", required=True)
-    assert rdpcap(parser.parse_args(arguments).r)
+    path = parser.parse_args(arguments).r
+    assert rdpcap(sys.stdin.buffer if path == "-" else path)
 
 
 def sudo(command: str, *arguments: str) -> None:

@@ -34,10 +34,9 @@ async def eventually(done: Callable[[], object]) -> None:
 
 
 async def turn() -> None:
-    """Lets everything that is due have its turn."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.002)
+    """Lets everything that is due have its turn, however late the loop's timers are."""
+    for seconds in [0] * 10 + [0.002] + [0] * 10:
+        await asyncio.sleep(seconds)
 
 
 def accept_all(packets: list[Packet]) -> None:
@@ -60,7 +59,7 @@ async def nothing_left() -> AsyncIterator[None]:
     before = set(os.listdir("/proc/self/fd"))
     yield
     await turn()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # an earlier test's garbage may go meanwhile
     assert asyncio.all_tasks() - {asyncio.current_task()} == set()
 
 
@@ -241,6 +240,7 @@ def test_loop_closed_first(
     """A loop that is closed first harms nothing: the handle can be used, attached anew, closed."""
     seen: list[bytes] = []
     handle.create_queue(1, accepting(seen), mode=COPY)
+    gc.collect()  # what earlier tests have left must not go meanwhile
     before = len(os.listdir("/proc/self/fd"))
     loop = new_loop()
     attachment = aio.attach(handle, loop=loop)
@@ -293,6 +293,7 @@ def test_loop_closed_before_its_turn(
 def test_garbage(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     """Loop, attachment and handle that nobody refers to go together, with the handle's warning."""
     gc.collect()
+    gc.collect()  # what earlier tests have left must not go meanwhile
     before = set(os.listdir("/proc/self/fd"))
     loop = new_loop()
     aio.attach(nfq.open(), loop=loop)
@@ -548,12 +549,11 @@ async def test_cancelled_get(stream: aio.PacketStream, udp: UdpPair) -> None:
         waiting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             (await waiting).accept()
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.05):
-            async for packet in stream:
-                packet.accept()
-    assert stream.handle.stats().packets == 10
     await turn()
+    while stream.handle.stats().verdicts < 10:
+        (await stream.get()).accept()
+    await turn()
+    assert stream.handle.stats().packets == 10
     assert len(udp.arrivals()) == 10
 
 
@@ -678,7 +678,7 @@ async def test_opening_fails(handle: Handle, nothing_left: None) -> None:
     """A queue that can't be bound: the error, and nothing is left."""
     handle.create_queue(1, accept)
     stream = aio.open_queue(1)
-    with pytest.raises(PermissionError, match="bound by another program"):
+    with pytest.raises(PermissionError, match="bound by another handle"):
         await stream.__aenter__()
     assert stream.closed
     with pytest.raises(FileNotFoundError):

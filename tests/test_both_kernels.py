@@ -172,7 +172,7 @@ def test_number_of_another_handle(network: Network, handle: Handle) -> None:
     """A number that another handle has bound can't be bound, nor twice by one descriptor."""
     queue = handle.create_queue(1, accept)
     other = network.open()
-    with pytest.raises(PermissionError, match="bound by another program"):
+    with pytest.raises(PermissionError, match="bound by another handle"):
         other.create_queue(1, accept)
     with (
         nfq.open(fd=handle) as copy,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from netns import TIMEOUT
 from programs import COMMAND
 
 from libnetfilterqueue.cli import main
@@ -24,7 +25,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def run(*command: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
 
 
 def without_extra(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -87,6 +88,7 @@ def test_both_ways() -> None:
         ("watch 1 --filter port=http", "argument --filter: 'http' is no number"),
         ("watch 1 --filter proto=256", "argument --filter: '256' is no number from 0 to 255"),
         ("watch 1 --filter proto=", "argument --filter: '' is no number from 0 to 255"),
+        ("watch 1 --json --write -", "argument --json: not allowed with --write -"),
         ("status --count 2", "argument --count: not allowed without --interval"),
         ("status --interval 0", "argument --interval: 0 is not from 0.01 to 86400 seconds"),
         ("status --interval nan", "argument --interval: nan is not from 0.01 to 86400 seconds"),

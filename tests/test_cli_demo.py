@@ -8,25 +8,42 @@ import sys
 
 import pytest
 from capabilities import only
-from netns import run
+from netns import TIMEOUT, run
 from programs import COMMAND
 
-from libnetfilterqueue.cli._demo import add_rule
+from libnetfilterqueue.cli._demo import ROW, add_rule
 from libnetfilterqueue.cli._errors import CommandError
 
 
 def demo(*under: str) -> "subprocess.CompletedProcess[str]":
     command = [*under, *COMMAND, "demo"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
 
 
 def test_demo() -> None:
     """It shows packets of both conversations, and one is dropped."""
     done = demo()
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"1  LOCAL_OUT  -   lo   TCP S  .*  ACCEPT\n", done.stdout)
-    assert len(re.findall(r"  UDP  .*  0x2a  .*  DROP\n", done.stdout)) == 1
+    assert re.search(r"\n 1 LOCAL_OUT >lo TCP S  .* ACCEPT\n", done.stdout)
+    assert re.search(r"\n\d\d LOCAL_IN  lo> UDP    .* ACCEPT\n", done.stdout)
+    assert len(re.findall(r" UDP    .* 0x2a .* DROP\n", done.stdout)) == 1
     assert re.search(r"\n\d+ packets in \d+ ms: \d+ accepted, 1 dropped\.", done.stdout)
+
+
+def test_fits_on_a_terminal() -> None:
+    """No line is longer than 80 columns, and what stands below each other is in one column."""
+    lines = demo().stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    heading, *rows = lines[next(n for n, line in enumerate(lines) if line.startswith("id ")) :]
+    rows = rows[: rows.index("")]
+    assert len(rows) > 10
+    assert {row.rindex(" ") + 1 for row in rows} == {heading.index("verdict")}
+
+
+def test_fits_with_the_widest() -> None:
+    """Users of a directory have long numbers."""
+    row = ["17", "LOCAL_OUT", ">lo", "TCP PA", "127.0.0.1:65535", "127.0.0.1:65535"]
+    assert len(ROW.format(*row, 70, "0x2a", 1234567, "ACCEPT")) <= 80
 
 
 def test_rules_stay() -> None:
@@ -73,7 +90,7 @@ _demo.TCP_PORT = 0  # where nobody listens
 raise SystemExit(main(["demo"]))
 """
     command = [sys.executable, "-P", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("libnetfilterqueue demo: the conversations failed: ")
 
@@ -83,7 +100,7 @@ def test_full_disk() -> None:
     command = [*COMMAND, "demo"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False
         )
     assert done.returncode == 1
     assert done.stderr == "libnetfilterqueue demo: No space left on device\n"
@@ -98,7 +115,7 @@ def test_broken_pipe() -> None:
         env={**os.environ, "PYTHONUNBUFFERED": ""},  # all of it fits the buffer
         stdout=writer,
         stderr=subprocess.PIPE,
-        timeout=30,
+        timeout=TIMEOUT,
         check=False,
     )
     os.close(writer)

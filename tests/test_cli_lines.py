@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What `libnetfilterqueue watch` tells of packets of all kinds, on the fake kernel."""
 
+import errno
 import json
 import socket
 import time
@@ -20,15 +21,20 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
 )
 from scapy.layers.ipsec import AH, ESP
 from scapy.layers.sctp import SCTP, SCTPChunkCookieAck
 from scapy.packet import Packet, Raw
 from scapy.utils import RawPcapNgReader
 
+import libnetfilterqueue as nfq
 from libnetfilterqueue.cli import main
 from libnetfilterqueue.cli._dissect import Dissected, dissect
 from libnetfilterqueue.cli._filters import combine, parse_filter
+from libnetfilterqueue.cli._names import flag_names
+from libnetfilterqueue.cli._parser import parse
+from libnetfilterqueue.cli._watch import bind
 from libnetfilterqueue.testing import FakeKernel, KernelPacket
 
 V4: dict[str, Any] = {"src": "192.0.2.1", "dst": "198.51.100.2"}
@@ -147,6 +153,55 @@ def watch(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> Watch:
             IPv6(**V6) / AH(nh=socket.IPPROTO_UDP, payloadlen=1) / UDP(sport=1, dport=2) / b"data",
             "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
         ),
+        # AH over IPv4, also in a first fragment; a later one has no headers; one that is cut.
+        (
+            IP(**V4)
+            / AH(nh=socket.IPPROTO_TCP, payloadlen=4, icv=bytes(12))
+            / TCP(sport=1, dport=2, flags="S"),
+            "IP 192.0.2.1.1 > 198.51.100.2.2: Flags [S], length 0",
+        ),
+        (
+            IP(**V4) / AH(nh=socket.IPPROTO_ESP, payloadlen=1) / bytes(16),
+            BETWEEN_V4 + "ESP, length 16",
+        ),
+        (
+            IP(**V4, flags="MF")
+            / AH(nh=socket.IPPROTO_UDP, payloadlen=1)
+            / UDP(sport=1, dport=2, len=2000)
+            / b"data",
+            "IP 192.0.2.1.1 > 198.51.100.2.2: UDP, length 4",
+        ),
+        (IP(**V4, frag=2, proto="ah") / (b"\x11" * 16), BETWEEN_V4 + "AH, length 16"),
+        (IP(**V4, proto="ah") / b"\x11\x01", BETWEEN_V4 + "AH, length 2"),
+        (IP(**V4, proto="ah") / b"\x11\xff\0\0\0\0\0\0", BETWEEN_V4 + "UDP, length 0"),
+        (
+            IPv6(**V6)
+            / IPv6ExtHdrRouting(addresses=["2001:db8::3"])
+            / AH(nh=socket.IPPROTO_DSTOPTS, payloadlen=1)
+            / IPv6ExtHdrDestOpt()
+            / UDP(sport=1, dport=2)
+            / b"data",
+            "IP6 2001:db8::1.1 > 2001:db8::2.2: UDP, length 4",
+        ),
+        # Over IPv4 these are no extension headers.
+        (
+            IP(**V4, proto=socket.IPPROTO_DSTOPTS) / (b"\x11" * 16),
+            BETWEEN_V4 + "DSTOPTS, length 16",
+        ),
+        # What comes behind can't be read, or is nothing.
+        (IP(**V4, proto=108) / bytes(16), BETWEEN_V4 + "COMP, length 16"),
+        (IPv6(**V6, nh=108) / bytes(16), BETWEEN_V6 + "COMP, length 16"),
+        (IPv6(**V6, nh=socket.IPPROTO_NONE) / bytes(4), BETWEEN_V6 + "NONE, length 4"),
+        # UDP-Lite has the checksum's coverage where UDP has a length.
+        (
+            IP(**V4, proto=socket.IPPROTO_UDPLITE) / UDP(sport=1, dport=2, len=8) / b"data",
+            "IP 192.0.2.1.1 > 198.51.100.2.2: UDPLITE, length 4",
+        ),
+        (
+            IP(**V4, proto=33) / b"\0\1\0\2\4\0\0\0\1\0\0\0\0\0\0\0data",
+            "IP 192.0.2.1.1 > 198.51.100.2.2: DCCP, length 4",
+        ),
+        (IP(**V4, proto=33) / b"\0\1\0\2\xff\0\0\0\1\0\0\0", BETWEEN_V4 + "DCCP, length 12"),
         # What a bridge passes may be padded; 0 is that of jumbograms.
         (
             IPv6(**V6, plen=12) / UDP(sport=1, dport=2) / (b"data" + bytes(10)),
@@ -241,6 +296,123 @@ def test_json(watch: Watch) -> None:
         assert nothing[name] is None
 
 
+def test_json_has_everything(watch: Watch) -> None:
+    """Every attribute of a packet is told: what is bytes in hexadecimal digits, names as text."""
+    packet = IP(**V4) / AH(nh=socket.IPPROTO_UDP, payloadlen=1) / UDP(sport=1, dport=2) / b"data"
+    connection = {
+        "id": 5,
+        "status": 8,
+        "mark": 6,
+        "labels": bytes(range(16)),
+        "zone": 7,
+        "timeout": 9,
+    }
+    ((line,), _) = watch(
+        packet,
+        options="--json",
+        indev=1,
+        outdev=1,
+        physindev=1,
+        physoutdev=1,
+        priority=3,
+        skb_info=nfq.NFQA_SKB_CSUM_NOTVERIFIED,
+        cgroup_classid=4,
+        secctx=b"user_u:\xff",
+        vlan=(0x8100, 0x2005),
+        l2_header=bytes(range(14)),
+        conntrack=connection,
+        ct_info=1,
+    )
+    told = json.loads(line)
+    attributes = {
+        name
+        for name, value in vars(nfq.NetfilterQueueData).items()
+        if not (name.startswith("_") or callable(value))
+    }
+    assert len(attributes) > 25
+    assert attributes - told.keys() == {"original_length"}  # it is the length
+    for name in ("indev", "outdev", "physindev", "physoutdev"):
+        assert (told[name], told[f"{name}_index"]) == ("lo", 1)
+    assert (told["priority"], told["skb_info"]) == (3, ["NFQA_SKB_CSUM_NOTVERIFIED"])
+    assert (told["cgroup_classid"], told["secctx"]) == (4, "user_u:\\xff")
+    assert told["vlan"] == {"proto": 0x8100, "tci": 0x2005}
+    assert told["l2_header"] == bytes(range(14)).hex()
+    raw = bytes.fromhex(told["conntrack"].pop("raw"))
+    assert bytes(range(16)) in raw
+    assert told["conntrack"] == {**connection, "labels": bytes(range(16)).hex()}
+    assert told["ct_info"] == 1
+    assert (told["extensions"], told["protocol"]) == (["ah"], "udp")
+    assert told["payload"] == bytes(packet).hex()
+
+
+def test_json_without_what_is_not_there(watch: Watch) -> None:
+    """It is null, or 0 where that is what the kernel has for none."""
+    ((line,), _) = watch(IP(**V4), options="--json")
+    told = json.loads(line)
+    for name in ("vlan", "l2_header", "secctx", "conntrack", "ct_info", "indev", "hw_addr"):
+        assert told[name] is None
+    for name in ("priority", "cgroup_classid", "mark", "indev_index", "physoutdev_index"):
+        assert told[name] == 0
+    assert told["skb_info"] == told["extensions"] == []
+
+
+@pytest.mark.parametrize(("options", "shown"), [("", " accept > IP "), ("--json", '"hook": 7,')])
+def test_numbers_without_a_name(watch: Watch, options: str, shown: str) -> None:
+    """What newer kernels may send is told by its number, and the packet has its verdict."""
+    ((line,), (packet,)) = watch(
+        IP(**V4), options=options, hook=7, family=200, skb_info=nfq.NFQA_SKB_CSUM_NOTVERIFIED
+    )
+    assert shown in line
+    assert packet.passed
+    if options:
+        assert json.loads(line)["family"] == 200
+
+
+def test_flags_without_a_name() -> None:
+    """Bits that are new have their values beside the names of the others."""
+    flags = nfq.NFQA_SKB_GSO | nfq.SkbInfo(0x50)
+    assert flag_names(flags) == ["NFQA_SKB_GSO", 0x10, 0x40]
+
+
+class PlainKernel:
+    """A handle on a kernel that was built without some of the flags."""
+
+    def __init__(self, refused: int, error: int) -> None:
+        self._refused = refused
+        self._error = error
+        self.flags: list[int] = []
+
+    def create_queue(self, *_: object, flags: int, **__: object) -> None:
+        self.flags.append(flags)
+        if flags & self._refused:
+            raise OSError(self._error, "create_queue()")
+
+
+SECCTX, CONNTRACK = nfq.NFQA_CFG_F_SECCTX, nfq.NFQA_CFG_F_CONNTRACK
+
+
+@pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.EINVAL])
+@pytest.mark.parametrize("refused", [0, SECCTX, CONNTRACK, SECCTX | CONNTRACK])
+def test_json_where_flags_are_refused(refused: int, error: int) -> None:
+    """Kernels may be built without: then the rest is told."""
+    kernel: Any = PlainKernel(refused, error)
+    options = parse(["watch", "1", "--json"])
+    bind(kernel, kernel, options)
+    assert kernel.flags[-1] == (SECCTX | CONNTRACK) & ~refused | nfq.NFQA_CFG_F_UID_GID
+
+
+def test_lines_ask_for_no_more_than_they_tell() -> None:
+    """The kernel does not gather what is not printed, and an error is not tried away."""
+    kernel: Any = PlainKernel(nfq.NFQA_CFG_F_UID_GID, errno.EINVAL)
+    with pytest.raises(OSError, match="create_queue"):
+        bind(kernel, kernel, parse(["watch", "1"]))
+    assert kernel.flags == [nfq.NFQA_CFG_F_UID_GID]
+    kernel = PlainKernel(nfq.NFQA_CFG_F_UID_GID, errno.EPERM)
+    with pytest.raises(PermissionError, match="create_queue"):
+        bind(kernel, kernel, parse(["watch", "1", "--json"]))
+    assert len(kernel.flags) == 1
+
+
 @pytest.mark.parametrize(
     ("attributes", "header"),
     [
@@ -261,6 +433,8 @@ def test_link_header(watch: Watch, tmp_path: Path, attributes: dict[str, Any], h
 DNS = IP(**V4) / UDP(sport=5000, dport=53)
 HTTP = IP(**V4) / TCP(sport=80, dport=5000)
 PING = IPv6(**V6) / ICMPv6EchoRequest()
+SIGNED = IP(**V4) / AH(nh=socket.IPPROTO_SCTP, payloadlen=1) / SCTP(sport=7, dport=7)
+HOP_BY_HOP = IPv6(**V6) / IPv6ExtHdrHopByHop() / SCTP(sport=7, dport=7)
 FRAGMENT = IP(**V4, frag=2, proto="udp") / b"\x00\x35\x00\x35"
 
 
@@ -274,11 +448,15 @@ FRAGMENT = IP(**V4, frag=2, proto="udp") / b"\x00\x35\x00\x35"
         ("proto=17", [DNS, FRAGMENT]),
         ("proto=udp proto=tcp", [DNS, HTTP, FRAGMENT]),
         ("proto=icmpv6", [PING]),
-        ("host=192.0.2.1", [DNS, HTTP, FRAGMENT]),
-        ("host=198.51.100.0/24", [DNS, HTTP, FRAGMENT]),
-        ("host=198.51.100.77/24", [DNS, HTTP, FRAGMENT]),
-        ("host=2001:db8::/32", [PING]),
-        ("host=0.0.0.0/0 host=::/0", [DNS, HTTP, PING, FRAGMENT]),
+        ("proto=ah", [SIGNED]),
+        ("proto=hopopts", [HOP_BY_HOP]),
+        ("proto=0", [HOP_BY_HOP]),
+        ("port=7", [SIGNED, HOP_BY_HOP]),
+        ("host=192.0.2.1", [DNS, HTTP, FRAGMENT, SIGNED]),
+        ("host=198.51.100.0/24", [DNS, HTTP, FRAGMENT, SIGNED]),
+        ("host=198.51.100.77/24", [DNS, HTTP, FRAGMENT, SIGNED]),
+        ("host=2001:db8::/32", [PING, HOP_BY_HOP]),
+        ("host=0.0.0.0/0 host=::/0", [DNS, HTTP, PING, FRAGMENT, SIGNED, HOP_BY_HOP]),
         ("host=192.0.2.1 proto=udp port=53", [DNS]),
         ("host=192.0.2.2 proto=udp port=53", []),
         ("proto=icmpv6 port=53", []),
@@ -292,6 +470,8 @@ def test_filters(filters: str, expected: list[Packet]) -> None:
         (ETH_P_IP, HTTP),
         (ETH_P_IPV6, PING),
         (ETH_P_IP, FRAGMENT),
+        (ETH_P_IP, SIGNED),
+        (ETH_P_IPV6, HOP_BY_HOP),
         (ETH_P_IP, b""),
         (ETH_P_ARP, bytes(28)),
     ]

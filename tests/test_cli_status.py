@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from netns import UdpPair
@@ -200,6 +201,19 @@ def test_forked_program() -> None:
         process.stdin.close()  # which ends both
     assert program.pid == process.pid
     assert program.command.endswith(" ?[31m")
+
+
+def test_mode_without_a_name(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What newer kernels may tell is told by its number."""
+    mode: Any = 9
+    newer = queue_status(7, 0, 0, 0)._replace(copy_mode=mode)
+    monkeypatch.setattr(nfq, "queue_status", lambda: [newer])
+    assert main(["status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["copy_mode"] == 9
+    assert main(["status"]) == 0
+    assert re.fullmatch(r" +1 +0 +9 +0 +0 +0 +7 +\? *", capsys.readouterr().out.splitlines()[-1])
 
 
 def test_program_name() -> None:

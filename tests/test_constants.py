@@ -2,8 +2,10 @@
 """The constants have the kernel's names and values."""
 
 import enum
+from typing import Any
 
 import pytest
+from played_kernel import PlayedKernel, packet_message
 
 import libnetfilterqueue as nfq
 
@@ -65,6 +67,30 @@ def test_classes() -> None:
     for flags, members in FLAGS.items():
         assert issubclass(flags, enum.IntFlag)
         assert set(flags.__members__) == set(members)
+
+
+@pytest.mark.parametrize("enumeration", [nfq.Hook, nfq.CopyMode])
+def test_numbers_of_newer_kernels(enumeration: type[nfq.Hook | nfq.CopyMode]) -> None:
+    """What a kernel may send and has no name here is a member all the same, named by its digits."""
+    member = enumeration(7)
+    assert isinstance(member, enumeration)
+    assert member == enumeration(7) == 7
+    assert (member.name, member.value, hash(member)) == ("7", 7, hash(enumeration(7)))
+    assert member not in list(enumeration)
+    wrong: list[Any] = [-1, 1 << 32, "7"]
+    for value in wrong:
+        with pytest.raises(ValueError, match=enumeration.__name__):
+            enumeration(value)
+
+
+def test_hook_of_newer_kernels() -> None:
+    """A packet's hook has a name, whatever number the kernel sends, and a status its copy mode."""
+    seen: list[nfq.Hook] = []
+    with PlayedKernel() as kernel:
+        kernel.create_queue(1, lambda packet: seen.append(packet.hook))
+        kernel.socket.send(packet_message(1, hook=9))
+        kernel.handle.process()
+    assert [(type(hook), hook.name, hook) for hook in seen] == [(nfq.Hook, "9", 9)]
 
 
 def test_queue_number_verdict() -> None:

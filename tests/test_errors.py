@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import pytest
-from netns import TIMEOUT, UdpPair, background, without_net_admin
+from netns import TIMEOUT, UdpPair, background, private_namespace, without_net_admin
 from played_kernel import PlayedKernel, error_message, packet_message
 from queues import Handle, Packet, Queue, accept, process_until
+from statuses import visible
 
 import libnetfilterqueue as nfq
 
@@ -392,16 +393,47 @@ sys.stdin.read()
 """
 
 
+def owner_named(owner: str) -> str:
+    """What the error says of the owner where the kernel's table is visible, and where it is not."""
+    if visible():
+        return rf"is bound by another {owner} \(port id \d+\)$"
+    return "is bound by another handle, of this program or of another one$"
+
+
+@pytest.mark.parametrize("kind", ["handle", "destroyed", "socket"])
+def test_taken_by_this_program(handle: Handle, kind: str) -> None:
+    """The error says that it is this program itself that has the number, whatever holds it."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as sock:
+        sock.bind((0, 0))
+        with nfq.open(fd=sock.fileno()) as adopting:
+            queue = (adopting if kind == "socket" else handle).create_queue(1, accept)
+            if kind == "destroyed":  # without the privilege it stays bound in the kernel
+                with without_net_admin(), pytest.raises(PermissionError, match="destroy"):
+                    queue.destroy()
+            with (
+                nfq.open() as other,
+                pytest.raises(PermissionError, match=owner_named("handle of this program")),
+            ):
+                other.create_queue(1, accept)
+
+
 def test_taken_by_another_program(handle: Handle) -> None:
-    """Or by another program; when that has ended the number is free."""
+    """Or by another program; when that has ended the number is free.
+
+    A socket of ours in another namespace has the port id that the program's has in this one.
+    """
     command = [sys.executable, "-P", "-W", "ignore", "-c", PROGRAM]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         assert program.stdin is not None
         assert program.stdout.readline() == b"bound\n"
-        with pytest.raises(OSError, match="4711") as raised:
+        with private_namespace():
+            elsewhere = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+            elsewhere.bind((program.pid, 0))
+        with elsewhere, pytest.raises(OSError, match=owner_named("program")) as raised:
             handle.create_queue(4711, accept)
         check_taken(raised.value, 4711)
+        assert not visible() or str(program.pid) in str(raised.value)
         program.stdin.close()
         assert program.wait(TIMEOUT) == 0
     handle.create_queue(4711, accept)
@@ -413,8 +445,8 @@ PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
 SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW = 0x00050000, 0x7FFF0000
 
 
-def take_protocol_away() -> None:
-    """Has the calling thread find no NETLINK_NETFILTER in the kernel, for the rest of its life."""
+def refuse_netfilter_sockets(error: int) -> None:
+    """Has the calling thread get the error for such sockets, for the rest of its life."""
     load, equal, give = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
     program = [
         (load, 0, 0, 0),  # the system call
@@ -423,7 +455,7 @@ def take_protocol_away() -> None:
         (equal, 0, 3, socket.AF_NETLINK),
         (load, 0, 0, 32),  # its third
         (equal, 0, 1, NETLINK_NETFILTER),
-        (give, 0, 0, SECCOMP_RET_ERRNO | errno.EPROTONOSUPPORT),
+        (give, 0, 0, SECCOMP_RET_ERRNO | error),
         (give, 0, 0, SECCOMP_RET_ALLOW),
     ]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in program))
@@ -434,15 +466,26 @@ def take_protocol_away() -> None:
     assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, filter_program, zero, zero) == 0
 
 
-def test_without_kernel_support() -> None:
-    """Where the kernel doesn't know the protocol: OSError that says what it lacks."""
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (errno.EPROTONOSUPPORT, "the kernel lacks nfnetlink.*nfnetlink_queue"),
+        # The filters of systemd's RestrictAddressFamilies= and of containers; SELinux.
+        (errno.EAFNOSUPPORT, "a sandbox allows no AF_NETLINK sockets.*RestrictAddressFamilies="),
+        (errno.EPERM, "a sandbox.*allows no netlink sockets"),
+        (errno.EACCES, "a sandbox.*allows no netlink sockets"),
+    ],
+)
+def test_no_socket(error: int, remedy: str) -> None:
+    """Where there are no such sockets, the error says who refuses them."""
 
     def open_without() -> None:
-        take_protocol_away()
-        with pytest.raises(OSError, match=r"open.*kernel") as raised:
+        refuse_netfilter_sockets(error)
+        with pytest.raises(OSError, match=rf"open\(\).*: {remedy}") as raised:
             nfq.open()
-        assert raised.value.errno == errno.EPROTONOSUPPORT
-        assert "nfnetlink_queue" in str(raised.value)
+        assert raised.value.errno == error
+        assert ("nfnetlink" in str(raised.value)) == (error == errno.EPROTONOSUPPORT)
+        assert "namespace" not in str(raised.value)
 
     background(open_without).result(TIMEOUT)
 

@@ -180,7 +180,7 @@ def test_gevent(name: str, kernel: str) -> None:
     """gevent_wsgi.py and gevent_monkey.py, monkey-patched, let all pass."""
     script = str(TESTS / "gevent_on_both.py")
     command = [sys.executable, "-W", "error", script, name, kernel]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr
     outcomes = json.loads(done.stdout.splitlines()[-1])
     assert outcomes == [[True, datagram, 0] for datagram in ("1", "2", "3")]

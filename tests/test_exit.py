@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from exiting import WAYS
-from netns import abruptly, private_namespace
+from netns import TIMEOUT, abruptly, private_namespace
 from queues import ROUNDS
 
 PROGRAM = str(Path(__file__).with_name("exiting.py"))
@@ -36,5 +36,5 @@ def test_exit(way: str) -> None:
     """Children end in this way, one after the other, as they should, and print nothing."""
     programs = [start(way, ROUNDS // PROGRAMS) for _ in range(PROGRAMS)]
     for program in programs:
-        output, _ = program.communicate(timeout=50)
+        output, _ = program.communicate(timeout=4 * TIMEOUT)
         assert (program.returncode, output) == (0, "")

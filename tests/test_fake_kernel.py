@@ -785,7 +785,7 @@ def test_patched(tmp_path: Path) -> None:
     """Under monkey-patching the kernel has a thread, and waiting blocks greenlets only."""
     program = tmp_path / "program.py"
     program.write_text(PATCHED)
-    subprocess.run([sys.executable, "-W", "error", program], check=True, timeout=30)
+    subprocess.run([sys.executable, "-W", "error", program], check=True, timeout=TIMEOUT)
 
 
 def test_trio(nfqueue: FakeKernel, handle: Handle) -> None:

@@ -45,7 +45,10 @@ def packets(handle: Handle) -> list[Packet]:
 
 @contextlib.contextmanager
 def peer(name: str, address: str, bridge: str | None = None) -> Iterator[Namespace]:
-    """A neighbour namespace with the address, behind our device `name`; its own is `eth0`."""
+    """A neighbour namespace with the address, behind our device `name`; its own is `eth0`.
+
+    Both devices go with the namespace, at some moment after the block.
+    """
     with contextlib.closing(Namespace()) as namespace:
         veth(name, "eth0", namespace)
         if bridge:
@@ -109,9 +112,10 @@ def test_forwarded(handle: Handle, packets: list[Packet]) -> None:
             packet = receive(handle, packets)
             packet.accept()
             assert receiver.recv(100) == b"data"
+        left_device, right_device = map(socket.if_nametoindex, ("left", "right"))
     assert packet.hook is nfq.NF_INET_FORWARD
-    assert packet.indev == packet.get_indev() == socket.if_nametoindex("left")
-    assert packet.outdev == packet.get_outdev() == socket.if_nametoindex("right")
+    assert packet.indev == packet.get_indev() == left_device
+    assert packet.outdev == packet.get_outdev() == right_device
     assert packet.hw_addr == packet.get_packet_hw() == sender
 
 
@@ -128,12 +132,12 @@ def test_bridged(handle: Handle, packets: list[Packet]) -> None:
     ):
         with left:
             sender = mac("eth0")
+        bridge, left_port, right_port = map(socket.if_nametoindex, ("bridge", "left", "right"))
         send_from(left, "10.1.0.3")
         packet = receive(handle, packets)
-    bridge = socket.if_nametoindex("bridge")
     assert (packet.indev, packet.outdev) == (bridge, bridge)
-    assert packet.physindev == packet.get_physindev() == socket.if_nametoindex("left")
-    assert packet.physoutdev == packet.get_physoutdev() == socket.if_nametoindex("right")
+    assert packet.physindev == packet.get_physindev() == left_port
+    assert packet.physoutdev == packet.get_physoutdev() == right_port
     assert packet.get_packet_hw() == sender
 
 

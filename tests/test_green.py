@@ -36,10 +36,12 @@ def eventually(done: Callable[[], object]) -> None:
 
 
 def turn() -> None:
-    """Lets everything that is due have its turn."""
-    for _ in range(5):
-        gevent.sleep(0)
-    gevent.sleep(0.002)
+    """Lets everything that is due have its turn.
+
+    The loop looks at the descriptors before each timer that is over, however late that is.
+    """
+    for _ in range(10):
+        gevent.sleep(0.0003)
 
 
 def greenlets() -> list[greenlet]:
@@ -71,7 +73,7 @@ def nothing_left() -> Iterator[None]:
     before = set(os.listdir("/proc/self/fd"))
     yield
     turn()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before  # an earlier test's garbage may go meanwhile
 
 
 @pytest.fixture
@@ -201,6 +203,7 @@ def test_killed(handle: Handle, udp: UdpPair) -> None:
     """Whoever kills all greenlets that there are does not end the feed."""
     seen: list[bytes] = []
     handle.create_queue(1, accepting(seen), mode=COPY)
+    turn()  # there is a hub, which is not to be killed
     before = set(greenlets())
     with green.attach(handle):
         for number in range(1, 4):
@@ -525,11 +528,11 @@ def test_killed_and_timed_out(stream: green.PacketStream, udp: UdpPair) -> None:
         waiting.kill()
         if isinstance(waiting.value, Packet):
             waiting.value.accept()
-    with contextlib.suppress(gevent.Timeout), gevent.Timeout(0.05):
-        for packet in stream:
-            packet.accept()
-    assert stream.handle.stats().packets == 10
     turn()
+    while stream.handle.stats().verdicts < 10:
+        stream.get().accept()
+    turn()
+    assert stream.handle.stats().packets == 10
     assert len(udp.arrivals()) == 10
 
 
@@ -598,7 +601,7 @@ def test_opening_fails(handle: Handle, nothing_left: None) -> None:
     """A queue that can't be bound: the error, and nothing is left."""
     handle.create_queue(1, accept)
     stream = green.open_queue(1)
-    with pytest.raises(PermissionError, match="bound by another program"):
+    with pytest.raises(PermissionError, match="bound by another handle"):
         stream.__enter__()
     assert stream.closed
     with pytest.raises(ValueError, match="limit must be at least 1, not 0"):

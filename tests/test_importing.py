@@ -5,6 +5,8 @@ import resource
 import subprocess
 import sys
 
+from netns import TIMEOUT
+
 import libnetfilterqueue as nfq
 
 TUPLES = ("Conntrack", "HandleStats", "QueueStatus", "Vlan")
@@ -14,7 +16,9 @@ MODULES = "import sys; print(*sys.modules, sep='\\n')"
 def output(program: str) -> str:
     """What the program prints, in an interpreter of its own where warnings are errors."""
     command = [sys.executable, "-P", "-W", "error", "-c", program]  # -P: not the checkout
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(
+        command, check=True, capture_output=True, text=True, timeout=TIMEOUT
+    ).stdout
 
 
 def loaded(program: str) -> set[str]:

@@ -86,7 +86,7 @@ def test_nothing():
 }
 
 
-@pytest.mark.timeout(180)  # a page may have a dozen programs, which take seconds on a busy machine
+@pytest.mark.timeout(900)  # a page may have a dozen programs, which take seconds on a busy machine
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page(page: Path, tmp_path: Path, udp: UdpPair) -> None:
     """Who does what it says, block by block, sees what it says."""

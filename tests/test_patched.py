@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from netns import TIMEOUT
+
 PROGRAM = """
 from gevent import monkey
 monkey.patch_all()
@@ -20,7 +22,7 @@ def test_suite_under_monkey_patching() -> None:
     files = [str(TESTS / name) for name in ("test_loops.py", "test_green.py")]
     command = [sys.executable, "-P", "-c", PROGRAM, "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=50, cwd=TESTS.parent
+        command, check=False, capture_output=True, text=True, timeout=4 * TIMEOUT, cwd=TESTS.parent
     )
     assert done.returncode == 0, done.stdout + done.stderr
     passed = re.search(r"(\d+) passed", done.stdout)

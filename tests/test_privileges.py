@@ -313,7 +313,7 @@ def test_destroy(handle: Handle, udp: UdpPair) -> None:
     assert handle.process() == 0
     assert handle.stats().orphaned == 1
     with nfq.open() as other:
-        with pytest.raises(PermissionError, match="bound by another program"):
+        with pytest.raises(PermissionError, match="bound by another handle"):
             other.create_queue(1, accept)
         handle.close()
         other.create_queue(1, accept, mode=COPY)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from building import ROOT, environment
 
-pytestmark = pytest.mark.timeout(180)  # the build system tries the compiler's warnings one by one
+pytestmark = pytest.mark.timeout(900)  # the build system tries the compiler's warnings one by one
 
 MAKE = "import sys, mesonpy; mesonpy.build_sdist(sys.argv[1])"
 DIRECTORIES = {"docs", "examples", "ext", "libnetfilterqueue", "packaging", "tests"}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from capabilities import only
+from netns import TIMEOUT
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "testing.md").read_text()
@@ -65,7 +66,7 @@ def run_pytest(directory: Path, *arguments: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=4 * TIMEOUT,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -38,7 +38,7 @@ def together(*functions: Callable[[], object]) -> None:
     barrier = threading.Barrier(len(functions))
 
     def start(function: Callable[[], object]) -> object:
-        barrier.wait(TIMEOUT)
+        barrier.wait(60)
         return function()
 
     futures: list[Future[object]] = [background(start, function) for function in functions]
@@ -286,12 +286,12 @@ barrier = threading.Barrier(THREADS)
 results = []
 
 def body():
-    barrier.wait(10)
+    barrier.wait(60)
     handle = nfq.open()
-    barrier.wait(10)
+    barrier.wait(60)
     stats = handle.stats()
     with handle.create_queue(threading.get_native_id() % 60000, print) as queue:
-        barrier.wait(10)
+        barrier.wait(60)
         verdict = queue.default_verdict
     results.append((type(stats), verdict))
     handle.close()
@@ -321,7 +321,7 @@ import libnetfilterqueue as nfq
 THREADS = 4
 
 def close(handle, barrier):
-    barrier.wait(10)
+    barrier.wait(60)
     handle.close()
 
 for _ in range(60):

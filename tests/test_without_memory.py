@@ -13,6 +13,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from netns import TIMEOUT
 
 HERE = Path(__file__).parent
 
@@ -44,7 +45,9 @@ def test_each_allocation_fails(library: Path, scenario: str, least: int, last: s
     environment = {**os.environ, "LD_PRELOAD": str(library)}
     if OBJECTS:
         environment["PYTHONMALLOC"] = "malloc"
-    done = subprocess.run(command, env=environment, check=False, capture_output=True, timeout=50)
+    done = subprocess.run(
+        command, env=environment, check=False, capture_output=True, timeout=4 * TIMEOUT
+    )
     assert done.returncode == 0, done.stderr.decode()
     result = json.loads(done.stdout)
     assert result["count"] >= least

@@ -3,8 +3,9 @@
 
 import os
 import struct
+import sys
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from dpkt.pcapng import (  # type: ignore[import-untyped]
     DLT_LINUX_SLL,
@@ -17,6 +18,7 @@ from dpkt.pcapng import (  # type: ignore[import-untyped]
 )
 from dpkt.sll import SLL  # type: ignore[import-untyped]
 
+from libnetfilterqueue.cli._errors import CommandError
 from libnetfilterqueue.cli._record import Record
 
 PCAPNG_OPT_EPB_FLAGS = 2
@@ -25,20 +27,23 @@ TO_US, FROM_US = 0, 4  # SLL's packet types
 ARPHRD_ETHER, ARPHRD_NONE = 1, 0xFFFE
 SNAPLEN = 0  # no limit
 
+STDOUT = "-"  # as a file's name
+
 
 class CaptureFile:
-    """A file that packets are written to. A context manager that closes it.
+    """A file, or standard output, that packets are written to. A context manager that closes it.
 
     It is opened first, and begun when nothing else can go wrong: until then it keeps what it had.
     """
 
     def __init__(self, path: str) -> None:
-        self._file = Path(path).open("ab")  # noqa: SIM115 (closed by __exit__)
+        self._path = path
+        self._file = open_output(path)
         self._interfaces: dict[str | None, int] = {}
 
     def begin(self) -> None:
         """Writes what tools can read even if no packet follows."""
-        if Path(self._file.name).is_file():  # no pipe
+        if self._path != STDOUT and Path(self._path).is_file():  # no pipe
             self._file.truncate(0)
         self._file.write(bytes(SectionHeaderBlockLE()))
         self._interface(None)
@@ -79,6 +84,15 @@ class CaptureFile:
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
+
+
+def open_output(path: str) -> BinaryIO:
+    """The file, or standard output, which stays open. Raises CommandError for a terminal."""
+    if path != STDOUT:
+        return Path(path).open("ab")
+    if sys.stdout.isatty():
+        raise CommandError("--write -: a capture is nothing for a terminal; send it to a program")
+    return open(sys.stdout.fileno(), "wb", closefd=False)
 
 
 def options(*pairs: tuple[int, bytes]) -> list[Any]:

@@ -32,20 +32,8 @@ SECONDS = 10  # the conversations take a few milliseconds
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 SIOCSIFFLAGS, IFF_UP = 0x8914, 1
 
-ROW = "{:>3}  {:<10} {:<3} {:<3}  {:<8}  {:<15}  {:<15}  {:>6}  {:>4}  {:>5}  {}"
-HEADINGS = [
-    "id",
-    "hook",
-    "in",
-    "out",
-    "protocol",
-    "source",
-    "destination",
-    "length",
-    "mark",
-    "uid",
-    "verdict",
-]
+ROW = "{:>2} {:<9} {:<3} {:<6} {:<15} {:<15} {:>3} {:>4} {:>5} {}"  # 80 columns, with long uids
+HEADINGS = ["id", "hook", "dev", "proto", "source", "destination", "len", "mark", "uid", "verdict"]
 
 
 # A private place for it
@@ -139,8 +127,7 @@ class Decider:
             ROW.format(
                 packet.id,
                 packet.hook.name.removeprefix("NF_INET_"),
-                packet.indev_name() or "-",
-                packet.outdev_name() or "-",
+                f"{packet.indev_name() or ''}>{packet.outdev_name() or ''}",
                 protocol,
                 source,
                 destination,

@@ -23,14 +23,20 @@ from socket import (
     IPPROTO_SCTP,
     IPPROTO_TCP,
     IPPROTO_UDP,
+    IPPROTO_UDPLITE,
 )
 from typing import Any, NamedTuple
 
 import dpkt  # type: ignore[import-untyped]
 
+from libnetfilterqueue.cli._protocols import NUMBERS
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-EXTENSION_HEADERS = {
+# What stands between IP's header and what it carries. ESP and IPComp do not: what follows can't be
+# read.
+IPV4_EXTENSIONS = {IPPROTO_AH}
+IPV6_EXTENSIONS = {
     IPPROTO_AH,
     IPPROTO_DSTOPTS,
     IPPROTO_FRAGMENT,
@@ -45,8 +51,10 @@ class Dissected(NamedTuple):
 
     saddr: IPAddress | None = None
     daddr: IPAddress | None = None
+    extensions: tuple[int, ...] = ()
+    """IPPROTO_* of the headers in front of that: AH and IPv6's extension headers."""
     protocol: int | None = None
-    """IPPROTO_*, behind IPv6's extension headers."""
+    """IPPROTO_* of what is carried."""
     sport: int | None = None
     dport: int | None = None
     flags: str | None = None
@@ -54,12 +62,13 @@ class Dissected(NamedTuple):
     icmp_type: int | None = None
     icmp_code: int | None = None
     data_length: int | None = None
-    """How many bytes of data TCP, UDP or SCTP carry, or else IP."""
+    """How many bytes of data TCP, UDP, UDP-Lite, SCTP or DCCP carry, or else IP."""
 
 
 class Content(NamedTuple):
     """What IP carries."""
 
+    extensions: tuple[int, ...]
     protocol: int
     data: bytes
     is_beginning: bool
@@ -79,24 +88,32 @@ def read_header(kind: Any, data: bytes) -> Any:
 
 
 def ipv4_content(header: Any, payload: bytes) -> Content:
-    """Behind the options."""
+    """Behind the options, and AH."""
     if header.hl < 5:
         raise dpkt.UnpackError
     end = header.len or None  # 0 where the kernel has put segments together
-    return Content(header.p, payload[header.hl * 4 : end], header.offset == 0)
+    data = payload[header.hl * 4 : end]
+    if header.offset:
+        return Content((), header.p, data, is_beginning=False)
+    return behind_extensions(IPV4_EXTENSIONS, header.p, data)
 
 
 def ipv6_content(header: Any, _payload: bytes) -> Content:
-    """Behind the extension headers, as far as they are there."""
+    """Behind the extension headers."""
     data = header.data[: header.plen or None]  # 0 in jumbograms
-    protocol, at = header.nxt, 0
-    while protocol in EXTENSION_HEADERS and len(data) >= at + 8:
-        extension = protocol
+    return behind_extensions(IPV6_EXTENSIONS, header.nxt, data)
+
+
+def behind_extensions(known: set[int], protocol: int, data: bytes) -> Content:
+    """What follows on the extension headers, as far as those are there."""
+    extensions: list[int] = []
+    at, is_beginning = 0, True
+    while is_beginning and protocol in known and len(data) >= at + 8:
+        extensions.append(protocol)
         protocol, length, offset = struct.unpack_from("!BBH", data, at)
-        at += extension_length(extension, length)
-        if extension == IPPROTO_FRAGMENT and offset >> 3:
-            return Content(protocol, data[at:], is_beginning=False)
-    return Content(protocol, data[at:], is_beginning=True)
+        at += extension_length(extensions[-1], length)
+        is_beginning = extensions[-1] != IPPROTO_FRAGMENT or offset >> 3 == 0
+    return Content(tuple(extensions), protocol, data[at:], is_beginning)
 
 
 def extension_length(header: int, length: int) -> int:
@@ -133,6 +150,7 @@ def dissect(hw_protocol: int, payload: bytes) -> Dissected:
     return Dissected(
         saddr=version.address(header.src),
         daddr=version.address(header.dst),
+        extensions=content.extensions,
         protocol=content.protocol,
         **upper_layer(content),
     )
@@ -140,7 +158,7 @@ def dissect(hw_protocol: int, payload: bytes) -> Dissected:
 
 def upper_layer(content: Content) -> dict[str, Any]:
     """The fields of what IP carries, if its header is there; its data's length otherwise."""
-    protocol, data, is_beginning = content
+    _, protocol, data, is_beginning = content
     with contextlib.suppress(dpkt.UnpackError):
         if is_beginning and protocol in HEADERS:
             return HEADERS[protocol](data)
@@ -155,13 +173,21 @@ def tcp(data: bytes) -> dict[str, Any]:
 
 
 def udp(data: bytes) -> dict[str, Any]:
-    """All behind the header is data."""
+    """All behind the header is data; UDP-Lite has a checksum's coverage for a length."""
     return {**ports(dpkt.udp.UDP(data)), "data_length": len(data) - 8}
 
 
 def sctp(data: bytes) -> dict[str, Any]:
     """The chunks are data."""
     return {**ports(read_header(dpkt.sctp.SCTP, data)), "data_length": len(data) - 12}
+
+
+def dccp(data: bytes) -> dict[str, Any]:
+    """The fifth byte says where data begins, in words."""
+    if len(data) < 12 or not 12 <= data[4] * 4 <= len(data):
+        raise dpkt.NeedData
+    sport, dport = struct.unpack_from("!HH", data)
+    return {"sport": sport, "dport": dport, "data_length": len(data) - data[4] * 4}
 
 
 def icmp(data: bytes) -> dict[str, Any]:
@@ -178,6 +204,8 @@ def ports(header: Any) -> dict[str, int]:
 HEADERS: dict[int, Callable[[bytes], dict[str, Any]]] = {
     IPPROTO_TCP: tcp,
     IPPROTO_UDP: udp,
+    IPPROTO_UDPLITE: udp,
+    NUMBERS["dccp"]: dccp,
     IPPROTO_SCTP: sctp,
     IPPROTO_ICMP: icmp,
     IPPROTO_ICMPV6: icmp,

@@ -38,7 +38,7 @@ def _port(value: str) -> Test:
 
 def _proto(value: str) -> Test:
     number = NUMBERS[value] if value in NUMBERS else PROTOCOL(value)
-    return lambda packet: packet.protocol == number
+    return lambda packet: packet.protocol == number or number in packet.extensions
 
 
 TESTS: dict[str, Callable[[str], Test]] = {"host": _host, "port": _port, "proto": _proto}

@@ -64,6 +64,7 @@ examples:
   libnetfilterqueue watch 1
   libnetfilterqueue watch 1 --filter host=10.0.0.0/8 --filter port=53
   libnetfilterqueue watch 1 --verdict queue:2 --count 100 --write queued.pcapng
+  libnetfilterqueue watch 1 --write - | tshark -r -
   libnetfilterqueue watch 1 --json | jq 'select(.uid == 1000)'
 
 {STATUSES}"""
@@ -124,6 +125,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.command == "watch" and options.verdict.name == f"queue:{options.queue}":
         watch.error("argument --verdict: the packets would come back to this queue for ever")
+    if options.command == "watch" and options.json and options.write == "-":
+        watch.error("argument --json: not allowed with --write -, which prints no lines")
     if options.command == "status" and options.count and not options.interval:
         status.error("argument --count: not allowed without --interval")
     return options
@@ -174,7 +177,8 @@ def _add_watch_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--write",
         metavar="FILE",
-        help="also write the packets shown to a pcapng file, for tcpdump, tshark and the like",
+        help="also write the packets shown to a pcapng file, for tcpdump, tshark and the like; "
+        "- is standard output, and no lines are printed",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
 

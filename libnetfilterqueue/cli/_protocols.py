@@ -3,8 +3,18 @@
 
 import socket
 
-# No packet carries those from IPPROTO_RAW on: they are for the socket API.
+# First those that the socket module leaves out, or calls as IP itself. No packet carries those from
+# IPPROTO_RAW on: they are for the socket API.
 NUMBERS = {
+    "hopopts": 0,
+    "dccp": 33,
+    "beetph": 94,
+    "encap": 98,
+    "comp": 108,
+    "l2tp": 115,
+    "mh": 135,
+    "ethernet": 143,
+} | {
     name.removeprefix("IPPROTO_").lower(): int(number)
     for name, number in vars(socket).items()
     if name.startswith("IPPROTO_") and 0 < number < socket.IPPROTO_RAW

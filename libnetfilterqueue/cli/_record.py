@@ -2,14 +2,14 @@
 """What `watch` tells of a packet."""
 
 import json
-import socket
 from datetime import datetime
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from rich.text import Text
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli._dissect import VERSIONS, Dissected, IPAddress, dissect
+from libnetfilterqueue.cli._names import family_name, flag_names, name_of
 from libnetfilterqueue.cli._protocols import protocol_name
 from libnetfilterqueue.cli._text import printable
 
@@ -88,7 +88,7 @@ class Record(NamedTuple):
         ]
 
     def json(self) -> str:
-        """A JSON object with everything, in one line; names are nft's where it has them."""
+        """A JSON object with everything, in one line; names are nft's, or else Packet's own."""
         packet, fields = self.packet, self.fields
         return json.dumps(
             {
@@ -96,19 +96,32 @@ class Record(NamedTuple):
                 "queue": packet.queue.number,
                 "id": packet.id,
                 "verdict": self.verdict,
-                "hook": packet.hook.name,
-                "family": socket.AddressFamily(packet.family).name,
+                "hook": name_of(packet.hook),
+                "family": family_name(packet.family),
                 "indev": self.indev,
+                "indev_index": packet.indev,
                 "outdev": self.outdev,
+                "outdev_index": packet.outdev,
                 "physindev": packet.physindev_name(),
+                "physindev_index": packet.physindev,
                 "physoutdev": packet.physoutdev_name(),
+                "physoutdev_index": packet.physoutdev,
                 "hw_addr": packet.hw_addr.hex(":") or None,
                 "hw_protocol": packet.hw_protocol,
+                "l2_header": _plain(packet.l2_header),
+                "vlan": _plain(packet.vlan),
                 "mark": packet.mark,
+                "priority": packet.priority,
+                "skb_info": flag_names(packet.skb_info),
                 "uid": packet.uid,
                 "gid": packet.gid,
-                "saddr": _text(fields.saddr),
-                "daddr": _text(fields.daddr),
+                "cgroup_classid": packet.cgroup_classid,
+                "secctx": _text(packet.secctx),
+                "ct_info": packet.ct_info,
+                "conntrack": _plain(packet.conntrack),
+                "saddr": fields.saddr and str(fields.saddr),
+                "daddr": fields.daddr and str(fields.daddr),
+                "extensions": [protocol_name(number) for number in fields.extensions],
                 "protocol": None if fields.protocol is None else protocol_name(fields.protocol),
                 "sport": fields.sport,
                 "dport": fields.dport,
@@ -118,6 +131,7 @@ class Record(NamedTuple):
                 "length": packet.original_length,
                 "data_length": fields.data_length,
                 "truncated": packet.truncated,
+                "payload": self.payload.hex(),
             }
         )
 
@@ -126,5 +140,15 @@ def _endpoint(address: IPAddress, port: int | None) -> str:
     return str(address) if port is None else f"{address}.{port}"
 
 
-def _text(address: IPAddress | None) -> str | None:
-    return None if address is None else str(address)
+def _text(name: bytes | None) -> str | None:
+    """A name that is text, but need not be."""
+    return None if name is None else name.decode(errors="backslashreplace")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no type for: bytes as hexadecimal digits, a named tuple by its fields."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, nfq.Vlan | nfq.Conntrack):
+        return {name: _plain(field) for name, field in value._asdict().items()}
+    return value

@@ -9,6 +9,7 @@ import time
 from typing import NamedTuple
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue.cli._names import name_of
 from libnetfilterqueue.cli._programs import Program, find_programs
 from libnetfilterqueue.cli._signals import awaitable_signals, is_interrupt
 
@@ -78,7 +79,7 @@ def as_json(sample: Sample, line: Line) -> str:
         {
             "timestamp": sample.timestamp,
             **line.status._asdict(),
-            "copy_mode": line.status.copy_mode.name,
+            "copy_mode": name_of(line.status.copy_mode),
             "pid": line.program and line.program.pid,
             "program": line.program and line.program.command,
             "packets_per_second": rates and round(rates.packets, 3),

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue.cli._names import name_of
 from libnetfilterqueue.cli._output import Output
 from libnetfilterqueue.cli._status import Line, Sample
 
@@ -71,7 +72,7 @@ def counter(total: int, rate: float | None, style: str = "") -> Text:
 
 
 def copied(status: nfq.QueueStatus) -> str:
-    """How many bytes of a packet it copies, or "meta" or "none"."""
+    """How many bytes of a packet it copies, or "meta" or "none", or a number that is neither."""
     if status.copy_mode == nfq.NFQNL_COPY_PACKET:
         return str(status.copy_range)
-    return status.copy_mode.name.removeprefix("NFQNL_COPY_").lower()
+    return str(name_of(status.copy_mode)).removeprefix("NFQNL_COPY_").lower()

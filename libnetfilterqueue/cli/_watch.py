@@ -3,13 +3,14 @@
 
 import argparse
 import contextlib
+import errno
 import selectors
 import socket
 import sys
 import time
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue.cli._capture import CaptureFile
+from libnetfilterqueue.cli._capture import STDOUT, CaptureFile
 from libnetfilterqueue.cli._filters import combine
 from libnetfilterqueue.cli._output import Output
 from libnetfilterqueue.cli._record import Record
@@ -17,6 +18,15 @@ from libnetfilterqueue.cli._signals import awaitable_signals, is_interrupt
 
 BATCH = 64  # packets that are read before the first of them is printed
 RCVBUF = 1 << 21  # bytes; about maxlen's 1024 packets of 1500 bytes have room
+
+# What is asked for, one after the other, until the kernel knows it.
+DETAILS = (
+    nfq.NFQA_CFG_F_CONNTRACK | nfq.NFQA_CFG_F_SECCTX,
+    nfq.NFQA_CFG_F_CONNTRACK,
+    nfq.NFQA_CFG_F_SECCTX,
+    nfq.QueueFlag(0),
+)
+UNKNOWN_FLAG = (errno.EOPNOTSUPP, errno.EINVAL)  # since Linux 7.1 the latter
 
 
 class Watch:
@@ -76,6 +86,8 @@ class Watch:
 
     def _print(self, record: Record) -> None:
         """Prints a line at once; rich takes 140 us for it, and only a terminal needs it."""
+        if self._options.write == STDOUT:
+            return
         if not self._options.json and self._output.is_terminal:
             self._output.print(record.line(), soft_wrap=True)
         else:
@@ -115,11 +127,28 @@ def kernel_drops(number: int) -> list[str]:
     ]
 
 
-def run(options: argparse.Namespace) -> bool:
-    """Runs it; returns whether it was interrupted."""
+def bind(handle: nfq.NetfilterQueueHandle, watch: Watch, options: argparse.Namespace) -> None:
+    """Binds the queue, with as much of what only --json prints as this kernel was built with."""
     flags = nfq.NFQA_CFG_F_UID_GID
     if options.fail_open:
         flags |= nfq.NFQA_CFG_F_FAIL_OPEN
+    for details in DETAILS if options.json else DETAILS[-1:]:
+        try:
+            handle.create_queue(
+                options.queue,
+                watch,
+                mode=nfq.NFQNL_COPY_PACKET,
+                flags=flags | details,
+                default_verdict=options.verdict.number,
+            )
+            return
+        except OSError as error:
+            if error.errno not in UNKNOWN_FLAG or not details:
+                raise
+
+
+def run(options: argparse.Namespace) -> bool:
+    """Runs it; returns whether it was interrupted."""
     with contextlib.ExitStack() as stack:
         capture = None
         if options.write is not None:
@@ -128,13 +157,7 @@ def run(options: argparse.Namespace) -> bool:
         signals = stack.enter_context(awaitable_signals())
         handle = stack.enter_context(nfq.open())
         handle.rcvbuf = RCVBUF
-        handle.create_queue(
-            options.queue,
-            watch,
-            mode=nfq.NFQNL_COPY_PACKET,
-            flags=flags,
-            default_verdict=options.verdict.number,
-        )
+        bind(handle, watch, options)
         if capture is not None:
             capture.begin()
         print(f"Queue {options.queue} is bound; Ctrl-C ends.", file=sys.stderr, flush=True)

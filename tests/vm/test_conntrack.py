@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What connection tracking knows of a packet's connection, and verdicts that change it."""
 
+import json
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import nft
 import pytest
 from netns import LOOPBACK, PORT, QUEUED_PORT, UdpPair, iptables, queue_rule, sysctl
+from programs import command_line
 from queues import Handle, Packet, keeping, receive
 
 import libnetfilterqueue as nfq
@@ -290,3 +293,17 @@ def test_verdict_on_a_packet_without_connection(handle: Handle, packets: list[Pa
     assert counter.packets == 0
     assert handle.process() == 0
     assert handle.stats().verdict_errors == 0
+
+
+def test_watched(tmp_path: Path) -> None:
+    """`watch --json` tells of the connection."""
+    track()
+    queue_rule(1, table="mangle")
+    with UdpPair() as udp, command_line(tmp_path, "watch", 1, "--json", "--count", 1) as program:
+        program.wait_until(lambda: "Queue 1 is bound" in program.errors)
+        udp.send(b"data")
+        program.ends()
+    told = json.loads(program.output)
+    assert told["ct_info"] == NEW
+    assert told["conntrack"]["status"] & CONFIRMED == 0
+    assert len(bytes.fromhex(told["conntrack"]["raw"])) > 50
