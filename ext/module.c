@@ -125,7 +125,7 @@ module_queue_nr(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n
 }
 
 PyDoc_STRVAR(update_checksums_doc,
-             "update_checksums($module, buffer, /)\n"
+             "update_checksums($module, /, buffer, skb_info=0)\n"
              "--\n"
              "\n"
              "Correct, in place, the checksums of the IPv4 or IPv6 packet that the buffer holds.\n"
@@ -169,15 +169,23 @@ get_writable(PyObject *object, Py_buffer *view)
 }
 
 static PyObject *
-module_update_checksums(PyObject *Py_UNUSED(module), PyObject *buffer)
+module_update_checksums(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames)
 {
+    static const char *const names[] = {"buffer", "skb_info", NULL};
+    PyObject *values[2] = {NULL};
+    int64_t skb_info = 0;
     const char *wrong;
     Py_buffer view;
 
-    if (get_writable(buffer, &view) < 0) {
+    if (lnfq_parse_arguments("update_checksums", names, 1, 2, args, nargs, kwnames, values) < 0
+        || (values[1] != NULL
+            && lnfq_parse_int(values[1], "update_checksums(): skb_info", 0, UINT32_MAX, &skb_info)
+                   < 0)
+        || get_writable(values[0], &view) < 0) {
         return NULL;
     }
-    wrong = lnfq_checksum_update(view.buf, (size_t)view.len);
+    wrong = lnfq_checksum_update(view.buf, (size_t)view.len, (uint32_t)skb_info);
     PyBuffer_Release(&view);
     if (wrong != NULL) {
         PyErr_Format(PyExc_ValueError, "update_checksums(): %s", wrong);
@@ -191,7 +199,8 @@ static PyMethodDef module_methods[] = {
     {"queue_status", module_queue_status, METH_NOARGS, queue_status_doc},
     {"NF_QUEUE_NR", (PyCFunction)(void (*)(void))module_queue_nr, METH_FASTCALL | METH_KEYWORDS,
      queue_nr_doc},
-    {"update_checksums", module_update_checksums, METH_O, update_checksums_doc},
+    {"update_checksums", (PyCFunction)(void (*)(void))module_update_checksums,
+     METH_FASTCALL | METH_KEYWORDS, update_checksums_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -699,7 +699,7 @@ def NF_QUEUE_NR(number: SupportsIndex, bypass: bool = False) -> int:
     NF_QUEUE_NR, NF_VERDICT_FLAG_QUEUE_BYPASS.
     """
 
-def update_checksums(buffer: WriteableBuffer, /) -> None:
+def update_checksums(buffer: WriteableBuffer, skb_info: int = 0) -> None:
     """Correct, in place, the checksums of the IPv4 or IPv6 packet that the buffer holds.
 
     buffer is a writable, C-contiguous bytes-like object (a bytearray, an mmap, a
