@@ -40,7 +40,7 @@
 
 /* What the walk through a packet's headers has found. */
 struct walk {
-    unsigned char *bytes;
+    const unsigned char *bytes;
     uint32_t skb_info;
     size_t size;               /* the packet's own, without what lies behind it */
     size_t at;                 /* the header that is looked at, in the end the transport's */
@@ -603,7 +603,7 @@ cover_transport(const struct walk *walk, const struct transport *transport, stru
 /* ---- layers ---- */
 
 static const char *
-read_layer(struct layer *layer, unsigned char *packet, size_t size, uint32_t skb_info)
+read_layer(struct layer *layer, const unsigned char *packet, size_t size, uint32_t skb_info)
 {
     const char *wrong;
 
@@ -743,7 +743,20 @@ read_inner(const struct layer *outer, struct layer *layer)
                   == NULL;
 }
 
-/* ---- corrections ---- */
+/* Reads a packet and those in it, the outermost first, and says how many. */
+static const char *
+read_layers(struct layer layers[LNFQ_CHECKSUM_LAYERS], const unsigned char *packet, size_t size,
+            uint32_t skb_info, size_t *count)
+{
+    const char *wrong = read_layer(&layers[0], packet, size, skb_info);
+
+    for (*count = wrong == NULL; *count > 0 && *count < LNFQ_CHECKSUM_LAYERS; (*count)++) {
+        if (!read_inner(&layers[*count - 1], &layers[*count])) {
+            break;
+        }
+    }
+    return wrong;
+}
 
 /* Whether a layer has a checksum behind its IP header. */
 static bool
@@ -752,81 +765,140 @@ has_checksum(const struct layer *layer)
     return layer->transport != NULL && !layer->cover.none;
 }
 
+/* ---- corrections ---- */
+
+/* Where a UDP checksum starts. The kernel goes on from there when it cuts a packet into segments. */
+static uint16_t
+sum_pseudo_header(const struct layer *layer)
+{
+    return (uint16_t)~finish(add_pseudo_header(0, &layer->walk, layer->cover.length));
+}
+
 static uint16_t
 sum_transport(const struct layer *layer)
 {
     const struct walk *walk = &layer->walk;
     const struct transport *transport = layer->transport;
-    uint16_t checksum;
     uint64_t sum = 0;
+    uint16_t checksum;
 
     if (transport->pseudo) {
         sum = add_pseudo_header(sum, walk, layer->cover.length);
-    }
-    /* From there the kernel goes on when it cuts a datagram into segments, and a tunnel's too. */
-    if (walk->protocol == IPPROTO_UDP && (walk->skb_info & NFQA_SKB_GSO) != 0) {
-        return (uint16_t)~finish(sum);
     }
     sum = add_around(sum, walk->bytes + walk->at, layer->cover.size, transport->checksum);
     checksum = finish(sum);
     return checksum == 0 && transport->never_zero ? 0xffff : checksum;
 }
 
+/* `header` is the transport's, as in the functions below; they alone write. */
 static void
-correct_transport(const struct layer *layer)
+correct_transport(const struct layer *layer, unsigned char *header)
 {
-    unsigned char *header = layer->walk.bytes + layer->walk.at;
     unsigned char *checksum = header + layer->transport->checksum;
 
-    if (layer->walk.protocol == IPPROTO_SCTP) {
+    switch (layer->walk.protocol) {
+    case IPPROTO_SCTP:
         write_crc(checksum, crc_around(header, layer->cover.size, layer->transport->checksum));
+        return;
+    case IPPROTO_UDP:
+        if ((layer->walk.skb_info & NFQA_SKB_GSO) != 0) {
+            write_sum(checksum, sum_pseudo_header(layer));
+            return;
+        }
+        break;
+    default:
+        break;
     }
-    else {
-        write_sum(checksum, sum_transport(layer));
-    }
+    write_sum(checksum, sum_transport(layer));
 }
 
 static void
-correct_ipv4_header(const struct walk *walk)
+correct_layer(const struct layer *layer, unsigned char *packet)
 {
-    write_sum(walk->bytes + IPV4_CHECKSUM,
-              finish(add_around(0, walk->bytes, walk->header_size, IPV4_CHECKSUM)));
-}
+    const struct walk *walk = &layer->walk;
 
-static void
-correct_layer(const struct layer *layer)
-{
     if (has_checksum(layer)) {
-        correct_transport(layer);
+        correct_transport(layer, packet + walk->at);
     }
-    if (layer->walk.version == 4) {
-        correct_ipv4_header(&layer->walk);
+    if (walk->version == 4) {
+        write_sum(packet + IPV4_CHECKSUM,
+                  finish(add_around(0, packet, walk->header_size, IPV4_CHECKSUM)));
     }
+}
+
+/* Whether the kernel's own part of the work is known: which checksum, if any, it has left open. */
+static bool
+is_complete(const struct layer *layers, size_t count)
+{
+    bool complete = (layers[0].walk.skb_info & NFQA_SKB_CSUMNOTREADY) == 0;
+
+    for (size_t i = 0; i < count; i++) {
+        complete |= has_checksum(&layers[i]);
+    }
+    return complete;
+}
+
+/* ---- segments ---- */
+
+/* A UDP checksum that is what segmentation starts with, and not by chance complete as well. */
+static bool
+is_started(const struct layer *layer)
+{
+    const struct walk *walk = &layer->walk;
+    uint16_t checksum;
+
+    if (walk->protocol != IPPROTO_UDP || !has_checksum(layer)) {
+        return false;
+    }
+    memcpy(&checksum, walk->bytes + walk->at + layer->transport->checksum, sizeof(checksum));
+    return checksum == sum_pseudo_header(layer) && checksum != sum_transport(layer);
+}
+
+static const char *
+find_unfit(const struct layer *layers, size_t count, bool local)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (layers[i].walk.protocol == IPPROTO_SCTP) {
+            return "SCTP of several segments can't be replaced; leave NFQA_CFG_F_GSO out";
+        }
+        if (local && is_started(&layers[i])) {
+            return "on its way in a packet is not cut into segments any more, and needs complete "
+                   "checksums; call update_checksums() without skb_info";
+        }
+    }
+    return NULL;
+}
+
+/* ---- what others call ---- */
+
+const char *
+lnfq_checksum_unfit(const unsigned char *packet, size_t size, bool local)
+{
+    struct layer layers[LNFQ_CHECKSUM_LAYERS];
+    size_t count;
+
+    (void)read_layers(layers, packet, size, NFQA_SKB_GSO | NFQA_SKB_CSUMNOTREADY, &count);
+    return find_unfit(layers, count, local);
 }
 
 const char *
 lnfq_checksum_update(unsigned char *packet, size_t size, uint32_t skb_info)
 {
     struct layer layers[LNFQ_CHECKSUM_LAYERS];
-    const char *wrong = read_layer(&layers[0], packet, size, skb_info);
-    bool complete;
     size_t count;
+    const char *wrong = read_layers(layers, packet, size, skb_info, &count);
 
+    if (wrong == NULL && !is_complete(layers, count)) {
+        wrong = "the checksum that is not ready is of an unknown kind";
+    }
+    if (wrong == NULL && (skb_info & NFQA_SKB_GSO) != 0) {
+        wrong = find_unfit(layers, count, false);
+    }
     if (wrong != NULL) {
         return wrong;
     }
-    complete = has_checksum(&layers[0]);
-    for (count = 1; count < LNFQ_CHECKSUM_LAYERS; count++) {
-        if (!read_inner(&layers[count - 1], &layers[count])) {
-            break;
-        }
-        complete |= has_checksum(&layers[count]);
-    }
-    if (!complete && (skb_info & NFQA_SKB_CSUMNOTREADY) != 0) {
-        return "the checksum that is not ready is of an unknown kind";
-    }
-    while (count > 0) {
-        correct_layer(&layers[--count]);
+    while (count-- > 0) {
+        correct_layer(&layers[count], packet + (layers[count].walk.bytes - packet));
     }
     return NULL;
 }

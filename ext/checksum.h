@@ -14,6 +14,7 @@
 #ifndef LNFQ_CHECKSUM_H
 #define LNFQ_CHECKSUM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -27,5 +28,12 @@
  * packet (a static string); then nothing was written.
  */
 const char *lnfq_checksum_update(unsigned char *packet, size_t size, uint32_t skb_info);
+
+/*
+ * Why these bytes can't replace a packet that is several segments in one piece (NFQA_SKB_GSO), or
+ * NULL: the kernel loses it for certain, or worse. `local` says that the packet is on its way to a
+ * socket of this host.
+ */
+const char *lnfq_checksum_unfit(const unsigned char *packet, size_t size, bool local);
 
 #endif
