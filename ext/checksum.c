@@ -117,15 +117,22 @@ read_u32(const unsigned char *bytes)
  * complements is the same in either byte order, and may be taken over wider words and folded later:
  * 64 bits hold the carries of 16 GiB.
  */
-static uint64_t
+static inline uint64_t
 add_bytes(uint64_t sum, const unsigned char *bytes, size_t size)
 {
+    uint64_t words;
     uint32_t word;
 
-    for (; size >= sizeof(word); size -= sizeof(word)) {
+    for (; size >= sizeof(words); size -= sizeof(words)) {
+        memcpy(&words, bytes, sizeof(words));
+        sum += (words & UINT32_MAX) + (words >> 32);
+        bytes += sizeof(words);
+    }
+    if (size >= sizeof(word)) {
         memcpy(&word, bytes, sizeof(word));
         sum += word;
         bytes += sizeof(word);
+        size -= sizeof(word);
     }
     word = 0;
     memcpy(&word, bytes, size); /* an odd byte is followed by a zero */
@@ -256,8 +263,9 @@ follow_source_route(struct walk *walk, size_t end)
 {
     struct option route;
 
-    if (!find_option(walk, IPV4_HEADER_SIZE, end, IPV4_OPTION_LSRR, &route)
-        && !find_option(walk, IPV4_HEADER_SIZE, end, IPV4_OPTION_SSRR, &route)) {
+    if (end == IPV4_HEADER_SIZE
+        || (!find_option(walk, IPV4_HEADER_SIZE, end, IPV4_OPTION_LSRR, &route)
+            && !find_option(walk, IPV4_HEADER_SIZE, end, IPV4_OPTION_SSRR, &route))) {
         return;
     }
     /* The pointer, which counts from the option's type, is behind the last address at the end. */
@@ -541,8 +549,8 @@ cover_udp(const unsigned char *header, const struct walk *walk, struct cover *co
     }
     cover->length = cover->size = length;
     /* Over IPv6 tunnels alone may have none, and the segments of one must not get a sum. */
-    cover->none = read_u16(header + 6) == 0
-                  && (walk->version == 4 || (walk->skb_info & NFQA_SKB_GSO) != 0);
+    cover->none =
+        read_u16(header + 6) == 0 && (walk->version == 4 || (walk->skb_info & NFQA_SKB_GSO) != 0);
     return NULL;
 }
 
@@ -750,12 +758,14 @@ read_layers(struct layer layers[LNFQ_CHECKSUM_LAYERS], const unsigned char *pack
 {
     const char *wrong = read_layer(&layers[0], packet, size, skb_info);
 
-    for (*count = wrong == NULL; *count > 0 && *count < LNFQ_CHECKSUM_LAYERS; (*count)++) {
-        if (!read_inner(&layers[*count - 1], &layers[*count])) {
-            break;
-        }
+    *count = 0;
+    if (wrong != NULL) {
+        return wrong;
     }
-    return wrong;
+    do {
+        ++*count;
+    } while (*count < LNFQ_CHECKSUM_LAYERS && read_inner(&layers[*count - 1], &layers[*count]));
+    return NULL;
 }
 
 /* Whether a layer has a checksum behind its IP header. */
@@ -767,7 +777,8 @@ has_checksum(const struct layer *layer)
 
 /* ---- corrections ---- */
 
-/* Where a UDP checksum starts. The kernel goes on from there when it cuts a packet into segments. */
+/* Where a UDP checksum starts. The kernel goes on from there when it cuts a packet into segments.
+ */
 static uint16_t
 sum_pseudo_header(const struct layer *layer)
 {
@@ -826,16 +837,16 @@ correct_layer(const struct layer *layer, unsigned char *packet)
     }
 }
 
-/* Whether the kernel's own part of the work is known: which checksum, if any, it has left open. */
+/* Whether there is a checksum which the kernel may have left open. */
 static bool
-is_complete(const struct layer *layers, size_t count)
+any_checksum(const struct layer *layers, size_t count)
 {
-    bool complete = (layers[0].walk.skb_info & NFQA_SKB_CSUMNOTREADY) == 0;
-
     for (size_t i = 0; i < count; i++) {
-        complete |= has_checksum(&layers[i]);
+        if (has_checksum(&layers[i])) {
+            return true;
+        }
     }
-    return complete;
+    return false;
 }
 
 /* ---- segments ---- */
@@ -858,12 +869,12 @@ static const char *
 find_unfit(const struct layer *layers, size_t count, bool local)
 {
     for (size_t i = 0; i < count; i++) {
-        if (layers[i].walk.protocol == IPPROTO_SCTP) {
+        if (layers[i].transport != NULL && layers[i].walk.protocol == IPPROTO_SCTP) {
             return "SCTP of several segments can't be replaced; leave NFQA_CFG_F_GSO out";
         }
         if (local && is_started(&layers[i])) {
             return "on its way in a packet is not cut into segments any more, and needs complete "
-                   "checksums; call update_checksums() without skb_info";
+                   "checksums; call update_checksums() without NFQA_SKB_GSO";
         }
     }
     return NULL;
@@ -888,7 +899,7 @@ lnfq_checksum_update(unsigned char *packet, size_t size, uint32_t skb_info)
     size_t count;
     const char *wrong = read_layers(layers, packet, size, skb_info, &count);
 
-    if (wrong == NULL && !is_complete(layers, count)) {
+    if (wrong == NULL && (skb_info & NFQA_SKB_CSUMNOTREADY) != 0 && !any_checksum(layers, count)) {
         wrong = "the checksum that is not ready is of an unknown kind";
     }
     if (wrong == NULL && (skb_info & NFQA_SKB_GSO) != 0) {

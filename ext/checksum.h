@@ -22,9 +22,9 @@
 #define LNFQ_CHECKSUM_LAYERS 4
 
 /*
- * Corrects the checksums of the packet at the start of the buffer, from the IP header on, and of the
- * packets in it, if it is a tunnel's. What lies behind the packet is left alone. skb_info is what
- * the kernel says of the packet (NFQA_SKB_INFO), or 0. Returns NULL, or what is wrong with the
+ * Corrects the checksums of the packet at the start of the buffer, from the IP header on, and of
+ * the packets in it, if it is a tunnel's. What lies behind the packet is left alone. skb_info is
+ * what the kernel says of the packet (NFQA_SKB_INFO), or 0. Returns NULL, or what is wrong with the
  * packet (a static string); then nothing was written.
  */
 const char *lnfq_checksum_update(unsigned char *packet, size_t size, uint32_t skb_info);
