@@ -17,8 +17,8 @@ UDP_SEGMENT = 103
 UDP_GRO = 104
 REPLACED_SINCE = (6, 11)  # Linux that sends the segments of a UDP packet with another payload
 SEGMENT = 1200  # bytes of each datagram of those that are sent together
-OUTER = {V4: ("10.1.0.1", "10.1.0.2"), V6: ("fd01::1", "fd01::2")}
-INNER = {V4: ("198.51.100.1", "198.51.100.2"), V6: ("fd09::1", "fd09::2")}
+OUTER: dict[int, tuple[str, str]] = {V4: ("10.1.0.1", "10.1.0.2"), V6: ("fd01::1", "fd01::2")}
+INNER: dict[int, tuple[str, str]] = {V4: ("198.51.100.1", "198.51.100.2"), V6: ("fd09::1", "fd09::2")}
 END = b"the end"
 MORE = b"even more"
 
@@ -102,9 +102,7 @@ def tunnel_over_loopback(link: str, inner: int) -> Iterator[Route]:
             run(f"ip link add right type {link.format(ours=theirs, theirs=ours)}")
             run(f"ip link set left netns {left.path}")
             run(f"ip link set right netns {right.path}")
-        for name, end, address in zip(
-            ("left", "right"), (left, right), INNER[inner], strict=True
-        ):
+        for name, end, address in zip(("left", "right"), (left, right), INNER[inner], strict=True):
             with end:
                 up(name)
                 assign(name, address)
@@ -182,17 +180,20 @@ class Rewriter:
 
 @contextlib.contextmanager
 def queue_of(
-    route: Route, callback: Callable[[Packet], None], chain: str = "POSTROUTING"
+    route: Route,
+    callback: Callable[[Packet], None],
+    chain: str = "POSTROUTING",
+    *,
+    table: str = "mangle",
+    flags: int = nfq.NFQA_CFG_F_GSO,
 ) -> Iterator[Handle]:
-    """Queues what goes along the route, whole."""
+    """Queues what goes along the route, whole unless `flags` are others."""
     with route.right if chain in ("INPUT", "PREROUTING") else route.queued:
         match = f"-d {route.outer_host}"
-        queue_rule(1, match, table="mangle", chain=chain, family=route.outer_family)
+        queue_rule(1, match, table=table, chain=chain, family=route.outer_family)
         handle = nfq.open()
     with handle:
-        handle.create_queue(
-            1, callback, mode=nfq.NFQNL_COPY_PACKET, flags=nfq.NFQA_CFG_F_GSO
-        )
+        handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET, flags=flags)
         yield handle
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Datagrams that are sent by one call (UDP_SEGMENT), one packet in the queue, with a new payload."""
+"""New payloads of datagrams that are sent by one call (UDP_SEGMENT), in the queue one packet."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,8 @@ SENT = nfq.NFQA_SKB_GSO | nfq.NFQA_SKB_CSUMNOTREADY
 @pytest.fixture(params=[V4, V6], ids=["ipv4", "ipv6"])
 def family(request: pytest.FixtureRequest) -> int:
     """Both families."""
-    return request.param
+    family: int = request.param
+    return family
 
 
 @pytest.fixture(params=[ethernet, loopback], ids=["ethernet", "loopback"])
@@ -143,9 +144,7 @@ def test_sctp_in_one_piece(content: bytes) -> None:
     """Only old kernels have it in the queue, and some crash when it has got a new payload."""
     kept: list[nfq.NetfilterQueueData] = []
     with FakeKernel() as kernel, kernel.open() as handle:
-        handle.create_queue(
-            1, kept.append, mode=nfq.NFQNL_COPY_PACKET, flags=nfq.NFQA_CFG_F_GSO
-        )
+        handle.create_queue(1, kept.append, mode=nfq.NFQNL_COPY_PACKET, flags=nfq.NFQA_CFG_F_GSO)
         first, second = (kernel.enqueue(content, skb_info=int(info)) for info in (SENT, 1))
         handle.process()
         message = "payload: packet 1: SCTP of several segments can't be replaced"

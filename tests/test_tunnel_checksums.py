@@ -30,8 +30,8 @@ VNI = VXLAN(vni=5, flags=8)
 POLICY = VXLAN(vni=5, flags=0x88, gpflags=8, gpid=9)
 
 
-def datagram(port: int, **fields: int) -> Layers:
-    return UDP(sport=50_000, dport=port, **fields)
+def datagram(port: int, chksum: int | None = None) -> Layers:
+    return UDP(sport=50_000, dport=port, chksum=chksum)
 
 
 # What stands in front of an inner packet of either version.
@@ -56,9 +56,7 @@ TUNNELS: dict[str, Callable[[Layers], Layers]] = {
     ),
     "GENEVE": lambda inner: OUT4 / datagram(6081) / GENEVE(vni=5) / FRAME / inner,
     "GENEVE without frames": lambda inner: (
-        OUT6
-        / datagram(6081)
-        / (bytes([0, 0, *ethertype(inner), 0, 0, 5, 0]) + bytes(inner))
+        OUT6 / datagram(6081) / (bytes([0, 0, *ethertype(inner), 0, 0, 5, 0]) + bytes(inner))
     ),
     "GENEVE with options": lambda inner: (
         OUT4
@@ -252,7 +250,9 @@ def test_header_cut_short(protocol: int, header: bytes) -> None:
 @pytest.mark.parametrize("info", [-1, 1 << 32, 1 << 64])
 def test_info_out_of_range(info: int) -> None:
     """A number of 32 bits."""
-    with pytest.raises(ValueError, match=r"^update_checksums\(\): skb_info must be in 0\.\.4294967"):
+    with pytest.raises(
+        ValueError, match=r"^update_checksums\(\): skb_info must be in 0\.\.4294967"
+    ):
         nfq.update_checksums(bytearray(bytes(OUT4 / UDP())), info)
 
 
