@@ -6,10 +6,12 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from netns import LOOPBACK, PORT, TIMEOUT, Namespace, background, queue_rule, run, up, veth
+from netns import LOOPBACK, PORT, TIMEOUT, Namespace, background, queue_rule, run, sysctl, up, veth
 from queues import Handle, Packet, process_until
 
 import libnetfilterqueue as nfq
+
+Ends = dict[int, tuple[str, str]]
 
 V4, V6 = socket.AF_INET, socket.AF_INET6
 SCTP = 132
@@ -17,8 +19,11 @@ UDP_SEGMENT = 103
 UDP_GRO = 104
 REPLACED_SINCE = (6, 11)  # Linux that sends the segments of a UDP packet with another payload
 SEGMENT = 1200  # bytes of each datagram of those that are sent together
-OUTER: dict[int, tuple[str, str]] = {V4: ("10.1.0.1", "10.1.0.2"), V6: ("fd01::1", "fd01::2")}
-INNER: dict[int, tuple[str, str]] = {V4: ("198.51.100.1", "198.51.100.2"), V6: ("fd09::1", "fd09::2")}
+OUTER: Ends = {V4: ("10.1.0.1", "10.1.0.2"), V6: ("fd01::1", "fd01::2")}
+INNER: Ends = {
+    V4: ("198.51.100.1", "198.51.100.2"),
+    V6: ("fd09::1", "fd09::2"),
+}
 END = b"the end"
 MORE = b"even more"
 
@@ -68,6 +73,21 @@ def loopback(family: int) -> Iterator[Route]:
         with only:
             run("ip link set lo mtu 1500")
         yield Route(only, only, family, (host, host), only, family, host)
+
+
+@contextlib.contextmanager
+def router(middle: Namespace) -> Iterator[Route]:
+    """Two namespaces, and between them the calling thread's, which forwards."""
+    with contextlib.closing(Namespace()) as left, contextlib.closing(Namespace()) as right:
+        sysctl("ipv4/ip_forward", 1)
+        for name, end, number in (("toleft", left, 1), ("toright", right, 2)):
+            veth(name, "eth0", end)
+            assign(name, f"10.{number}.0.1")
+            with end:
+                assign("eth0", f"10.{number}.0.2")
+                run(f"ip route add default via 10.{number}.0.1")
+        ends = ("10.1.0.2", "10.2.0.2")
+        yield Route(left, right, V4, ends, middle, V4, ends[1])
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from kernel import KERNEL
+from netns import Namespace
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
@@ -26,6 +27,7 @@ from segments import (
     pieces,
     queue_of,
     renew,
+    router,
     together,
 )
 
@@ -74,6 +76,17 @@ def test_before_another_chain(route: Route) -> None:
     rewriter = Rewriter(renew)
     with queue_of(route, rewriter, "OUTPUT") as handle:
         arrived = datagrams(handle, route, data)
+    sent = pieces(data.replace(b"old!", b"new!"))
+    assert arrived == (sent if KERNEL >= REPLACED_SINCE else [])
+
+
+def test_forwarded(netns: Namespace) -> None:
+    """The same on a router."""
+    data = together(3)
+    rewriter = Rewriter(renew)
+    with router(netns) as route, queue_of(route, rewriter, "FORWARD") as handle:
+        arrived = datagrams(handle, route, data)
+    assert SENT in rewriter.infos
     sent = pieces(data.replace(b"old!", b"new!"))
     assert arrived == (sent if KERNEL >= REPLACED_SINCE else [])
 

@@ -16,11 +16,11 @@ from segments import (
     SCTP,
     V4,
     Route,
-    assign,
     datagrams,
     ethernet,
     pieces,
     queue_of,
+    router,
     stream,
     together,
 )
@@ -225,25 +225,10 @@ def test_vrf(rule: str, reached: bool) -> None:
 # Flow offload
 
 
-@contextlib.contextmanager
-def router() -> Iterator[Route]:
-    """Two namespaces, and between them the calling thread's, which forwards."""
-    with contextlib.closing(Namespace()) as left, contextlib.closing(Namespace()) as right:
-        sysctl("ipv4/ip_forward", 1)
-        for name, end, number in (("toleft", left, 1), ("toright", right, 2)):
-            veth(name, "eth0", end)
-            assign(name, f"10.{number}.0.1")
-            with end:
-                assign("eth0", f"10.{number}.0.2")
-                run(f"ip route add default via 10.{number}.0.1")
-        ends = ("10.1.0.2", "10.2.0.2")
-        yield Route(left, right, V4, ends, left, V4, ends[1])
-
-
 @pytest.mark.parametrize(
     "rule", ["ct state new,established", "ct state established flow add @fast"]
 )
-def test_flow_offload(handle: Handle, rule: str) -> None:
+def test_flow_offload(netns: Namespace, handle: Handle, rule: str) -> None:
     """A rule sees the first packets only of a connection that is offloaded."""
     lengths: list[int] = []
 
@@ -253,7 +238,7 @@ def test_flow_offload(handle: Handle, rule: str) -> None:
 
     head = "flowtable fast { hook ingress priority 0; devices = { toleft, toright }; }"
     data = together(300)
-    with router() as route:
+    with router(netns) as route:
         offloaded = "@fast" in rule
         nft.rules(rule, hook="forward", head=head)
         nft.rules("ip protocol tcp queue num 1", hook="forward")  # behind it
