@@ -224,11 +224,22 @@ def test_vrf(rule: str, reached: bool) -> None:
 
 # Flow offload
 
+QUEUE = "ip protocol tcp queue num 1"
+OFFLOAD = "ct state established flow add @fast"
+
 
 @pytest.mark.parametrize(
-    "rule", ["ct state new,established", "ct state established flow add @fast"]
+    ("chains", "offloaded"),
+    [
+        ([["ct state established"], [QUEUE]], False),
+        ([[OFFLOAD], [QUEUE]], True),
+        ([[QUEUE, OFFLOAD]], False),  # what is accepted does not return to the chain
+    ],
+    ids=["not offloaded", "offloaded", "one chain"],
 )
-def test_flow_offload(netns: Namespace, handle: Handle, rule: str) -> None:
+def test_flow_offload(
+    netns: Namespace, handle: Handle, chains: list[list[str]], offloaded: bool
+) -> None:
     """A rule sees the first packets only of a connection that is offloaded."""
     lengths: list[int] = []
 
@@ -239,9 +250,9 @@ def test_flow_offload(netns: Namespace, handle: Handle, rule: str) -> None:
     head = "flowtable fast { hook ingress priority 0; devices = { toleft, toright }; }"
     data = together(300)
     with router(netns) as route:
-        offloaded = "@fast" in rule
-        nft.rules(rule, hook="forward", head=head)
-        nft.rules("ip protocol tcp queue num 1", hook="forward")  # behind it
+        nft.rules(*chains[0], hook="forward", head=head)
+        for rules in chains[1:]:
+            nft.rules(*rules, hook="forward")
         handle.create_queue(1, callback, mode=COPY, flags=GSO)
         assert stream(handle, route, data) == data
     assert (sum(lengths) < len(data) // 2) == offloaded
