@@ -701,7 +701,7 @@ def NF_QUEUE_NR(number: SupportsIndex, bypass: bool = False) -> int:
     NF_QUEUE_NR, NF_VERDICT_FLAG_QUEUE_BYPASS.
     """
 
-def update_checksums(buffer: WriteableBuffer, skb_info: int = 0) -> None:
+def update_checksums(buffer: WriteableBuffer, skb_info: SupportsIndex = 0) -> None:
     """Correct, in place, the checksums of the IPv4 or IPv6 packet that the buffer holds.
 
     buffer is a writable, C-contiguous bytes-like object (a bytearray, an mmap, a
@@ -731,8 +731,8 @@ def update_checksums(buffer: WriteableBuffer, skb_info: int = 0) -> None:
     what is in a UDP header (QUIC and others with UDP_SEGMENT; tunnels): that becomes the
     sum of the pseudo header. Linux 6.1 loses such UDP packets whatever is written, 6.12
     does not. On the way in, in INPUT, and in PREROUTING if the packet is for this host,
-    nothing is cut: leave skb_info out there. UDP packets with NFQA_SKB_GSO then reach
-    sockets with UDP_GRO, and no others. Without NFQA_CFG_F_GSO all of that is no matter.
+    nothing is cut: pass skb_info & ~NFQA_SKB_GSO there. UDP packets that have it then
+    reach sockets with UDP_GRO, and no others. Without NFQA_CFG_F_GSO none of this matters.
 
     Never waits. May be called from any thread. Raises ValueError for a packet that is
     cut short, whose lengths contradict each other, or that is no IP, where the checksum
