@@ -729,8 +729,8 @@ def update_checksums(buffer: WriteableBuffer, skb_info: SupportsIndex = 0) -> No
     With NFQA_CFG_F_GSO pass skb_info. Where it has NFQA_SKB_GSO the kernel cuts the
     packet into segments on its way out. It makes TCP's checksums anew, but goes on from
     what is in a UDP header (QUIC and others with UDP_SEGMENT; tunnels): that becomes the
-    sum of the pseudo header. Linux 6.1 loses such UDP packets whatever is written, 6.12
-    does not. On the way in, in INPUT, and in PREROUTING if the packet is for this host,
+    sum of the pseudo header. Linux 6.1 loses such UDP packets on most devices all the
+    same, 6.12 does not. In INPUT, and in PREROUTING if the packet is for this host,
     nothing is cut: pass skb_info & ~NFQA_SKB_GSO there. UDP packets that have it then
     reach sockets with UDP_GRO, and no others. Without NFQA_CFG_F_GSO none of this matters.
 

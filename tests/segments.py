@@ -255,6 +255,7 @@ def stream(handle: Handle, route: Route, data: bytes, protocol: int = 0) -> byte
         listener = socket.socket(route.family, socket.SOCK_STREAM, protocol)
     with listener:
         listener.settimeout(TIMEOUT)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((route.ends[1], PORT))
         listener.listen()
         received = background(receive_all, listener)
