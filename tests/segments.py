@@ -255,11 +255,10 @@ def stream(handle: Handle, route: Route, data: bytes, protocol: int = 0) -> byte
         listener = socket.socket(route.family, socket.SOCK_STREAM, protocol)
     with listener:
         listener.settimeout(TIMEOUT)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((route.ends[1], PORT))
+        listener.bind((route.ends[1], 0))
         listener.listen()
         received = background(receive_all, listener)
-        sent = background(send_all, route, data, protocol)
+        sent = background(send_all, route, listener.getsockname()[1], data, protocol)
         process_until(handle, lambda: received.done() and sent.done())
         sent.result()
         return received.result()
@@ -273,12 +272,12 @@ def receive_all(listener: socket.socket) -> bytes:
         return b"".join(iter(lambda: conversation.recv(1 << 16), b""))
 
 
-def send_all(route: Route, data: bytes, protocol: int) -> None:
+def send_all(route: Route, port: int, data: bytes, protocol: int) -> None:
     """Says it all, in pieces that SCTP takes as messages."""
     with route.left:
         sock = socket.socket(route.family, socket.SOCK_STREAM, protocol)
     with sock:
         sock.settimeout(TIMEOUT)
-        sock.connect((route.ends[1], PORT))
+        sock.connect((route.ends[1], port))
         for at in range(0, len(data), 20_000):
             sock.sendall(data[at : at + 20_000])
