@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The checksums of IP packets: the headers are walked first, every length checked, then what is
- * covered is summed, and only then is anything written. Called from any thread; no state.
+ * The checksums of IP packets: the headers are walked first, those of a tunnel's inner packets too,
+ * and every length checked; only then is anything written, from the innermost packet outwards,
+ * since a tunnel's own checksum covers it. Called from any thread; no state.
  */
 #include "checksum.h"
 
 #include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <linux/netfilter/nfnetlink_queue.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
 #define IPV4_HEADER_SIZE 20
+#define IPV4_CHECKSUM 10 /* its place in the header */
 #define IPV4_OPTION_LSRR 131
 #define IPV4_OPTION_SSRR 137
 #define IPV6_HEADER_SIZE 40
@@ -19,10 +23,25 @@
 #define IPV6_OPTION_JUMBO 0xc2
 #define IPV6_OPTION_HOME_ADDRESS 0xc9
 #define UDP_HEADER_SIZE 8
+#define GRE_HEADER_SIZE 4
+#define GRE_CHECKSUM 0x8000
+#define GRE_ROUTING 0x4000
+#define GRE_KEY 0x2000
+#define GRE_SEQUENCE 0x1000
+#define GRE_VERSION 0x0007
+#define GRE_FIELD_SIZE 4 /* of each that a flag says is there */
+#define VXLAN_HEADER_SIZE 8
+#define VXLAN_PORT 4789
+#define VXLAN_OLD_PORT 8472 /* what Linux takes where none is named */
+#define GENEVE_HEADER_SIZE 8
+#define GENEVE_PORT 6081
+#define ETHERNET_TYPE 12 /* its place in a frame */
+#define VLAN_TAG_SIZE 4
 
 /* What the walk through a packet's headers has found. */
 struct walk {
     const unsigned char *bytes;
+    uint32_t skb_info;
     size_t size;               /* the packet's own, without what lies behind it */
     size_t at;                 /* the header that is looked at, in the end the transport's */
     size_t header_size;        /* of the IP header, with IPv4's options */
@@ -53,14 +72,24 @@ static const struct transport {
     {0, IPPROTO_TCP, 20, 16, true, false},
     {0, IPPROTO_UDP, UDP_HEADER_SIZE, 6, true, true},
     {0, IPPROTO_UDPLITE, UDP_HEADER_SIZE, 6, true, true},
+    {0, IPPROTO_SCTP, 12, 8, false, false},
+    {0, IPPROTO_GRE, GRE_HEADER_SIZE, 4, false, false},
     {4, IPPROTO_ICMP, 8, 2, false, false},
     {6, IPPROTO_ICMPV6, 8, 2, true, false},
 };
 
-/* A checksum, in network byte order, and its place in the packet; place 0: there is none. */
-struct correction {
+/* A packet, or one in a tunnel's packet. */
+struct layer {
+    struct walk walk;
+    const struct transport *transport; /* NULL: none that we know a checksum of */
+    struct cover cover;
+};
+
+/* Where a tunnel's inner packet lies in its layer's bytes. */
+struct inner {
+    uint16_t type; /* as Ethernet has it: ETH_P_IP, ETH_P_IPV6, ETH_P_TEB for a frame; or another */
     size_t at;
-    uint16_t checksum;
+    size_t end;
 };
 
 static inline uint16_t
@@ -88,15 +117,22 @@ read_u32(const unsigned char *bytes)
  * complements is the same in either byte order, and may be taken over wider words and folded later:
  * 64 bits hold the carries of 16 GiB.
  */
-static uint64_t
+static inline uint64_t
 add_bytes(uint64_t sum, const unsigned char *bytes, size_t size)
 {
+    uint64_t words;
     uint32_t word;
 
-    for (; size >= sizeof(word); size -= sizeof(word)) {
+    for (; size >= sizeof(words); size -= sizeof(words)) {
+        memcpy(&words, bytes, sizeof(words));
+        sum += (words & UINT32_MAX) + (words >> 32);
+        bytes += sizeof(words);
+    }
+    if (size >= sizeof(word)) {
         memcpy(&word, bytes, sizeof(word));
         sum += word;
         bytes += sizeof(word);
+        size -= sizeof(word);
     }
     word = 0;
     memcpy(&word, bytes, size); /* an odd byte is followed by a zero */
@@ -132,6 +168,53 @@ finish(uint64_t sum)
         sum = (sum & 0xffff) + (sum >> 16);
     }
     return (uint16_t)~sum;
+}
+
+static void
+write_sum(unsigned char *bytes, uint16_t sum)
+{
+    memcpy(bytes, &sum, sizeof(sum)); /* in either byte order; see add_bytes */
+}
+
+/* ---- SCTP's checksum ---- */
+
+/* CRC32c (RFC 9260, appendix A), of four bits at a time. */
+static uint32_t
+add_crc(uint32_t crc, const unsigned char *bytes, size_t size)
+{
+    static const uint32_t of_bits[] = {
+        0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3,
+        0x61c69362, 0x7198540d, 0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
+        0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75,
+    };
+
+    for (size_t i = 0; i < size; i++) {
+        crc ^= bytes[i];
+        crc = of_bits[crc & 0xf] ^ crc >> 4;
+        crc = of_bits[crc & 0xf] ^ crc >> 4;
+    }
+    return crc;
+}
+
+/* Of all bytes, with zeros for those of the checksum itself. */
+static uint32_t
+crc_around(const unsigned char *bytes, size_t size, size_t checksum)
+{
+    static const unsigned char zeros[sizeof(uint32_t)];
+    size_t behind = checksum + sizeof(zeros);
+    uint32_t crc = add_crc(UINT32_MAX, bytes, checksum);
+
+    crc = add_crc(crc, zeros, sizeof(zeros));
+    return ~add_crc(crc, bytes + behind, size - behind);
+}
+
+/* Unlike all else in network packets, the lowest byte first. */
+static void
+write_crc(unsigned char *bytes, uint32_t crc)
+{
+    for (size_t i = 0; i < sizeof(crc); i++) {
+        bytes[i] = (unsigned char)(crc >> 8 * i);
+    }
 }
 
 /* ---- options ---- */
@@ -180,8 +263,9 @@ follow_source_route(struct walk *walk, size_t end)
 {
     struct option route;
 
-    if (!find_option(walk, IPV4_HEADER_SIZE, end, IPV4_OPTION_LSRR, &route)
-        && !find_option(walk, IPV4_HEADER_SIZE, end, IPV4_OPTION_SSRR, &route)) {
+    if (end == IPV4_HEADER_SIZE
+        || (!find_option(walk, IPV4_HEADER_SIZE, end, IPV4_OPTION_LSRR, &route)
+            && !find_option(walk, IPV4_HEADER_SIZE, end, IPV4_OPTION_SSRR, &route))) {
         return;
     }
     /* The pointer, which counts from the option's type, is behind the last address at the end. */
@@ -450,11 +534,11 @@ cover_tcp(const unsigned char *header, const struct cover *cover)
 }
 
 static const char *
-cover_udp(const unsigned char *header, uint8_t version, struct cover *cover)
+cover_udp(const unsigned char *header, const struct walk *walk, struct cover *cover)
 {
     size_t length = read_u16(header + 4);
 
-    if (length == 0 && version == 6) {
+    if (length == 0 && walk->version == 6) {
         length = cover->size; /* of a jumbogram; the kernel takes it so in any packet */
     }
     if (length < UDP_HEADER_SIZE) {
@@ -464,7 +548,9 @@ cover_udp(const unsigned char *header, uint8_t version, struct cover *cover)
         return "the UDP datagram is cut short";
     }
     cover->length = cover->size = length;
-    cover->none = version == 4 && read_u16(header + 6) == 0;
+    /* Over IPv6 tunnels alone may have none, and the segments of one must not get a sum. */
+    cover->none =
+        read_u16(header + 6) == 0 && (walk->version == 4 || (walk->skb_info & NFQA_SKB_GSO) != 0);
     return NULL;
 }
 
@@ -487,6 +573,18 @@ cover_udplite(const unsigned char *header, struct cover *cover)
 }
 
 static const char *
+cover_gre(const unsigned char *header, struct cover *cover)
+{
+    uint16_t flags = read_u16(header);
+
+    cover->none = (flags & GRE_CHECKSUM) == 0 || (flags & GRE_VERSION) != 0;
+    if (!cover->none && cover->size < GRE_HEADER_SIZE + GRE_FIELD_SIZE) {
+        return "the transport header is cut short";
+    }
+    return NULL;
+}
+
+static const char *
 cover_transport(const struct walk *walk, const struct transport *transport, struct cover *cover)
 {
     const unsigned char *header = walk->bytes + walk->at;
@@ -500,69 +598,318 @@ cover_transport(const struct walk *walk, const struct transport *transport, stru
     case IPPROTO_TCP:
         return cover_tcp(header, cover);
     case IPPROTO_UDP:
-        return cover_udp(header, walk->version, cover);
+        return cover_udp(header, walk, cover);
     case IPPROTO_UDPLITE:
         return cover_udplite(header, cover);
+    case IPPROTO_GRE:
+        return cover_gre(header, cover);
     default:
         return NULL;
     }
 }
 
-/* ---- corrections ---- */
+/* ---- layers ---- */
 
 static const char *
-correct_transport(const struct walk *walk, struct correction *correction)
+read_layer(struct layer *layer, const unsigned char *packet, size_t size, uint32_t skb_info)
 {
-    const struct transport *transport = walk->fragment ? NULL : find_transport(walk);
-    struct cover cover;
     const char *wrong;
-    uint64_t sum = 0;
 
-    if (transport == NULL) {
-        return NULL;
-    }
-    wrong = cover_transport(walk, transport, &cover);
-    if (wrong != NULL || cover.none) {
+    layer->walk = (struct walk){.bytes = packet, .size = size, .skb_info = skb_info};
+    wrong = walk_headers(&layer->walk);
+    if (wrong != NULL) {
         return wrong;
     }
-    if (transport->pseudo) {
-        sum = add_pseudo_header(sum, walk, cover.length);
+    layer->transport = layer->walk.fragment ? NULL : find_transport(&layer->walk);
+    return layer->transport != NULL ? cover_transport(&layer->walk, layer->transport, &layer->cover)
+                                    : NULL;
+}
+
+/* A frame's packet, behind its VLAN tags. */
+static bool
+open_frame(const struct walk *walk, struct inner *inner)
+{
+    size_t at = inner->at + ETHERNET_TYPE;
+
+    while (at + sizeof(inner->type) <= inner->end) {
+        inner->type = read_u16(walk->bytes + at);
+        if (inner->type != ETH_P_8021Q && inner->type != ETH_P_8021AD) {
+            inner->at = at + sizeof(inner->type);
+            return true;
+        }
+        at += VLAN_TAG_SIZE;
     }
-    sum = add_around(sum, walk->bytes + walk->at, cover.size, transport->checksum);
-    correction->at = walk->at + transport->checksum;
-    correction->checksum = finish(sum);
-    if (correction->checksum == 0 && transport->never_zero) {
-        correction->checksum = 0xffff;
+    return false;
+}
+
+static bool
+open_gre(const struct walk *walk, struct inner *inner)
+{
+    uint16_t flags = read_u16(walk->bytes + inner->at);
+
+    if ((flags & (GRE_VERSION | GRE_ROUTING)) != 0) {
+        return false;
+    }
+    inner->type = read_u16(walk->bytes + inner->at + 2);
+    inner->at += GRE_HEADER_SIZE;
+    for (uint16_t flag = GRE_CHECKSUM; flag >= GRE_SEQUENCE; flag >>= 1) {
+        inner->at += (flags & flag) != 0 ? GRE_FIELD_SIZE : 0;
+    }
+    return true;
+}
+
+/* VXLAN, also with a group policy, holds frames. */
+static bool
+open_vxlan(const unsigned char *header, struct inner *inner)
+{
+    bool plain = header[0] == 0x08 && header[1] == 0 && read_u16(header + 2) == 0;
+    bool policy = header[0] == 0x88;
+
+    inner->at += VXLAN_HEADER_SIZE;
+    inner->type = ETH_P_TEB;
+    return plain || policy;
+}
+
+/* The first byte is a version, 0, and how many times four bytes of options there are. */
+static bool
+open_geneve(const unsigned char *header, struct inner *inner)
+{
+    inner->at += GENEVE_HEADER_SIZE + (size_t)(header[0] & 0x3f) * 4;
+    inner->type = read_u16(header + 2);
+    return header[0] >> 6 == 0;
+}
+
+/*
+ * Tunnels are known by their ports. Where the kernel has left a checksum to be filled in, it may be
+ * that of a tunnel with a port of its own: then its header's form is enough. Corrected is what is a
+ * valid packet to its end; in what is no tunnel, but looks like one, nothing changes as long as the
+ * checksums are right.
+ */
+static bool
+open_udp(const struct walk *walk, struct inner *inner)
+{
+    const unsigned char *header = walk->bytes + inner->at;
+    uint16_t port = read_u16(header + 2);
+    struct inner vxlan;
+
+    inner->at += UDP_HEADER_SIZE;
+    if ((port != VXLAN_PORT && port != VXLAN_OLD_PORT && port != GENEVE_PORT
+         && (walk->skb_info & NFQA_SKB_CSUMNOTREADY) == 0)
+        || inner->end - inner->at < VXLAN_HEADER_SIZE) {
+        return false;
+    }
+    vxlan = *inner;
+    if (open_vxlan(header + UDP_HEADER_SIZE, &vxlan)) {
+        *inner = vxlan;
+        return true;
+    }
+    return open_geneve(header + UDP_HEADER_SIZE, inner);
+}
+
+/* What is behind the headers that say what follows. */
+static bool
+open_tunnel(const struct layer *layer, struct inner *inner)
+{
+    const struct walk *walk = &layer->walk;
+
+    *inner = (struct inner){.at = walk->at, .end = walk->size};
+    if (walk->fragment) {
+        return false;
+    }
+    switch (walk->protocol) {
+    case IPPROTO_IPIP:
+        inner->type = ETH_P_IP;
+        return true;
+    case IPPROTO_IPV6:
+        inner->type = ETH_P_IPV6;
+        return true;
+    case IPPROTO_GRE:
+        return open_gre(walk, inner);
+    case IPPROTO_UDP:
+        inner->end = walk->at + layer->cover.size;
+        return open_udp(walk, inner);
+    default:
+        return false;
+    }
+}
+
+/* Reads the packet that another one carries. False if there is none, or none that makes sense. */
+static bool
+read_inner(const struct layer *outer, struct layer *layer)
+{
+    const struct walk *walk = &outer->walk;
+    struct inner inner;
+    uint8_t version;
+
+    if (!open_tunnel(outer, &inner) || (inner.type == ETH_P_TEB && !open_frame(walk, &inner))
+        || inner.at >= inner.end) {
+        return false;
+    }
+    version = walk->bytes[inner.at] >> 4;
+    return ((inner.type == ETH_P_IP && version == 4) || (inner.type == ETH_P_IPV6 && version == 6))
+           && read_layer(layer, walk->bytes + inner.at, inner.end - inner.at, walk->skb_info)
+                  == NULL;
+}
+
+/* Reads a packet and those in it, the outermost first, and says how many. */
+static const char *
+read_layers(struct layer layers[LNFQ_CHECKSUM_LAYERS], const unsigned char *packet, size_t size,
+            uint32_t skb_info, size_t *count)
+{
+    const char *wrong = read_layer(&layers[0], packet, size, skb_info);
+
+    *count = 0;
+    if (wrong != NULL) {
+        return wrong;
+    }
+    do {
+        ++*count;
+    } while (*count < LNFQ_CHECKSUM_LAYERS && read_inner(&layers[*count - 1], &layers[*count]));
+    return NULL;
+}
+
+/* Whether a layer has a checksum behind its IP header. */
+static bool
+has_checksum(const struct layer *layer)
+{
+    return layer->transport != NULL && !layer->cover.none;
+}
+
+/* ---- corrections ---- */
+
+/* Where a UDP checksum starts. The kernel goes on from there when it cuts a packet into segments.
+ */
+static uint16_t
+sum_pseudo_header(const struct layer *layer)
+{
+    return (uint16_t)~finish(add_pseudo_header(0, &layer->walk, layer->cover.length));
+}
+
+static uint16_t
+sum_transport(const struct layer *layer)
+{
+    const struct walk *walk = &layer->walk;
+    const struct transport *transport = layer->transport;
+    uint64_t sum = 0;
+    uint16_t checksum;
+
+    if (transport->pseudo) {
+        sum = add_pseudo_header(sum, walk, layer->cover.length);
+    }
+    sum = add_around(sum, walk->bytes + walk->at, layer->cover.size, transport->checksum);
+    checksum = finish(sum);
+    return checksum == 0 && transport->never_zero ? 0xffff : checksum;
+}
+
+/* `header` is the transport's, as in the functions below; they alone write. */
+static void
+correct_transport(const struct layer *layer, unsigned char *header)
+{
+    unsigned char *checksum = header + layer->transport->checksum;
+
+    switch (layer->walk.protocol) {
+    case IPPROTO_SCTP:
+        write_crc(checksum, crc_around(header, layer->cover.size, layer->transport->checksum));
+        return;
+    case IPPROTO_UDP:
+        if ((layer->walk.skb_info & NFQA_SKB_GSO) != 0) {
+            write_sum(checksum, sum_pseudo_header(layer));
+            return;
+        }
+        break;
+    default:
+        break;
+    }
+    write_sum(checksum, sum_transport(layer));
+}
+
+static void
+correct_layer(const struct layer *layer, unsigned char *packet)
+{
+    const struct walk *walk = &layer->walk;
+
+    if (has_checksum(layer)) {
+        correct_transport(layer, packet + walk->at);
+    }
+    if (walk->version == 4) {
+        write_sum(packet + IPV4_CHECKSUM,
+                  finish(add_around(0, packet, walk->header_size, IPV4_CHECKSUM)));
+    }
+}
+
+/* Whether there is a checksum which the kernel may have left open. */
+static bool
+any_checksum(const struct layer *layers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (has_checksum(&layers[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- segments ---- */
+
+/* A UDP checksum that is what segmentation starts with, and not by chance complete as well. */
+static bool
+is_started(const struct layer *layer)
+{
+    const struct walk *walk = &layer->walk;
+    uint16_t checksum;
+
+    if (walk->protocol != IPPROTO_UDP || !has_checksum(layer)) {
+        return false;
+    }
+    memcpy(&checksum, walk->bytes + walk->at + layer->transport->checksum, sizeof(checksum));
+    return checksum == sum_pseudo_header(layer) && checksum != sum_transport(layer);
+}
+
+static const char *
+find_unfit(const struct layer *layers, size_t count, bool local)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (layers[i].transport != NULL && layers[i].walk.protocol == IPPROTO_SCTP) {
+            return "SCTP of several segments can't be replaced; leave NFQA_CFG_F_GSO out";
+        }
+        if (local && is_started(&layers[i])) {
+            return "on its way in a packet is not cut into segments any more, and needs complete "
+                   "checksums; call update_checksums() without NFQA_SKB_GSO";
+        }
     }
     return NULL;
 }
 
-static void
-apply(unsigned char *packet, const struct correction *correction)
+/* ---- what others call ---- */
+
+const char *
+lnfq_checksum_unfit(const unsigned char *packet, size_t size, bool local)
 {
-    if (correction->at != 0) {
-        memcpy(packet + correction->at, &correction->checksum, sizeof(correction->checksum));
-    }
+    struct layer layers[LNFQ_CHECKSUM_LAYERS];
+    size_t count;
+
+    (void)read_layers(layers, packet, size, NFQA_SKB_GSO | NFQA_SKB_CSUMNOTREADY, &count);
+    return find_unfit(layers, count, local);
 }
 
 const char *
-lnfq_checksum_update(unsigned char *packet, size_t size)
+lnfq_checksum_update(unsigned char *packet, size_t size, uint32_t skb_info)
 {
-    struct walk walk = {.bytes = packet, .size = size};
-    struct correction header = {0}, transport = {0};
-    const char *wrong = walk_headers(&walk);
+    struct layer layers[LNFQ_CHECKSUM_LAYERS];
+    size_t count;
+    const char *wrong = read_layers(layers, packet, size, skb_info, &count);
 
-    if (wrong == NULL) {
-        wrong = correct_transport(&walk, &transport);
+    if (wrong == NULL && (skb_info & NFQA_SKB_CSUMNOTREADY) != 0 && !any_checksum(layers, count)) {
+        wrong = "the checksum that is not ready is of an unknown kind";
+    }
+    if (wrong == NULL && (skb_info & NFQA_SKB_GSO) != 0) {
+        wrong = find_unfit(layers, count, false);
     }
     if (wrong != NULL) {
         return wrong;
     }
-    if (walk.version == 4) {
-        header.at = 10;
-        header.checksum = finish(add_around(0, packet, walk.header_size, header.at));
+    while (count-- > 0) {
+        correct_layer(&layers[count], packet + (layers[count].walk.bytes - packet));
     }
-    apply(packet, &header);
-    apply(packet, &transport);
     return NULL;
 }

@@ -126,32 +126,48 @@ module_queue_nr(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n
     return PyLong_FromUnsignedLong(verdict);
 }
 
-PyDoc_STRVAR(update_checksums_doc,
-             "update_checksums($module, buffer, /)\n"
-             "--\n"
-             "\n"
-             "Correct, in place, the checksums of the IPv4 or IPv6 packet that the buffer holds.\n"
-             "\n"
-             "buffer is a writable, C-contiguous bytes-like object (a bytearray, an mmap, a\n"
-             "writable memoryview) that begins with the IP header, as a packet's payload does.\n"
-             "Corrected are the IPv4 header's checksum and that of TCP, UDP, UDP-Lite, ICMP or\n"
-             "ICMPv6, behind IPv6 extension headers and AH too; of other protocols only the IPv4\n"
-             "header's. Where a route says so, the final destination counts. A UDP checksum of\n"
-             "0 over IPv4 (none) stays 0. A fragment gets its IPv4 header's only. What lies\n"
-             "behind the packet is left alone. A TCP packet with a length of 0, as the kernel's\n"
-             "own of more than 65535 bytes, ends where the buffer does.\n"
-             "\n"
-             "Call it on every payload that replaces a packet's: the kernel takes the bytes as\n"
-             "they are, and whoever receives the packet drops it if a checksum is wrong. With\n"
-             "NFQA_CFG_F_GSO that goes for an unchanged copy too: where skb_info has\n"
-             "NFQA_SKB_CSUMNOTREADY the packet's own checksum is not complete yet. What is\n"
-             "written here is right for a large packet as well that is a sum of segments, or will\n"
-             "be cut into them (NFQA_SKB_GSO). A packet that is accepted without a payload needs\n"
-             "none of this.\n"
-             "\n"
-             "Never waits. May be called from any thread. Raises ValueError for a packet that is\n"
-             "cut short, whose lengths contradict each other, or that is no IP, and then has\n"
-             "written nothing; TypeError for a buffer of another kind. Sums: RFC 1071.");
+PyDoc_STRVAR(
+    update_checksums_doc,
+    "update_checksums($module, /, buffer, skb_info=0)\n"
+    "--\n"
+    "\n"
+    "Correct, in place, the checksums of the IPv4 or IPv6 packet that the buffer holds.\n"
+    "\n"
+    "buffer is a writable, C-contiguous bytes-like object (a bytearray, an mmap, a\n"
+    "writable memoryview) that begins with the IP header, as a packet's payload does.\n"
+    "skb_info is the packet's own skb_info, an int of 0 to 2**32-1.\n"
+    "\n"
+    "Corrected are the IPv4 header's checksum and that of TCP, UDP, UDP-Lite, SCTP, ICMP\n"
+    "or ICMPv6, behind IPv6 extension headers and AH too; of other protocols only the\n"
+    "IPv4 header's. Where a route says so, the final destination counts. A UDP checksum\n"
+    "of 0 over IPv4 (none) stays 0. A fragment gets its IPv4 header's only. What lies\n"
+    "behind the packet is left alone. A TCP packet with a length of 0, as the kernel's\n"
+    "own of more than 65535 bytes, ends where the buffer does.\n"
+    "\n"
+    "The packet in a tunnel's is corrected too: in IPIP, 6in4 and what else is IP in IP,\n"
+    "in GRE, whose own checksum is corrected as well, and in VXLAN and GENEVE on the UDP\n"
+    "ports 4789, 8472 and 6081; on all ports where skb_info has NFQA_SKB_CSUMNOTREADY.\n"
+    "Tunnels may be up to three deep. What is no valid packet in there stays as it is.\n"
+    "\n"
+    "Call it on every payload that replaces a packet's: the kernel takes the bytes as\n"
+    "they are, and whoever receives the packet drops it if a checksum is wrong. With\n"
+    "NFQA_CFG_F_GSO that goes for an unchanged copy too: where skb_info has\n"
+    "NFQA_SKB_CSUMNOTREADY a checksum is not complete yet. A packet that is accepted\n"
+    "without a payload needs none of this.\n"
+    "\n"
+    "With NFQA_CFG_F_GSO pass skb_info. Where it has NFQA_SKB_GSO the kernel cuts the\n"
+    "packet into segments on its way out. It makes TCP's checksums anew, but goes on from\n"
+    "what is in a UDP header (QUIC and others with UDP_SEGMENT; tunnels): that becomes the\n"
+    "sum of the pseudo header. Linux 6.1 loses such UDP packets on most devices all the\n"
+    "same, 6.12 does not. In INPUT, and in PREROUTING if the packet is for this host,\n"
+    "nothing is cut: pass skb_info & ~NFQA_SKB_GSO there. UDP packets that have it then\n"
+    "reach sockets with UDP_GRO, and no others. Without NFQA_CFG_F_GSO none of this matters.\n"
+    "\n"
+    "Never waits. May be called from any thread. Raises ValueError for a packet that is\n"
+    "cut short, whose lengths contradict each other, or that is no IP, where the checksum\n"
+    "that is not ready is in a tunnel of another kind, and for SCTP with NFQA_SKB_GSO, which\n"
+    "only kernels before 6.12 deliver and can't cut; it then has written nothing. Raises\n"
+    "TypeError for a buffer of another kind. Sums: RFC 1071; SCTP's: RFC 9260.");
 
 /* A view of an object's bytes that may be written to. 0, or -1 with an exception. */
 static int
@@ -171,15 +187,23 @@ get_writable(PyObject *object, Py_buffer *view)
 }
 
 static PyObject *
-module_update_checksums(PyObject *Py_UNUSED(module), PyObject *buffer)
+module_update_checksums(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames)
 {
+    static const char *const names[] = {"buffer", "skb_info", NULL};
+    PyObject *values[2] = {NULL};
+    int64_t skb_info = 0;
     const char *wrong;
     Py_buffer view;
 
-    if (get_writable(buffer, &view) < 0) {
+    if (lnfq_parse_arguments("update_checksums", names, 1, 2, args, nargs, kwnames, values) < 0
+        || (values[1] != NULL
+            && lnfq_parse_int(values[1], "update_checksums(): skb_info", 0, UINT32_MAX, &skb_info)
+                   < 0)
+        || get_writable(values[0], &view) < 0) {
         return NULL;
     }
-    wrong = lnfq_checksum_update(view.buf, (size_t)view.len);
+    wrong = lnfq_checksum_update(view.buf, (size_t)view.len, (uint32_t)skb_info);
     PyBuffer_Release(&view);
     if (wrong != NULL) {
         PyErr_Format(PyExc_ValueError, "update_checksums(): %s", wrong);
@@ -193,7 +217,8 @@ static PyMethodDef module_methods[] = {
     {"queue_status", module_queue_status, METH_NOARGS, queue_status_doc},
     {"NF_QUEUE_NR", (PyCFunction)(void (*)(void))module_queue_nr, METH_FASTCALL | METH_KEYWORDS,
      queue_nr_doc},
-    {"update_checksums", module_update_checksums, METH_O, update_checksums_doc},
+    {"update_checksums", (PyCFunction)(void (*)(void))module_update_checksums,
+     METH_FASTCALL | METH_KEYWORDS, update_checksums_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -302,7 +302,8 @@ PyDoc_STRVAR(
     "the caller's: see update_checksums. Where a kernel allows no new payload it drops\n"
     "the packet and reports nothing: Linux 7.2 does on bridges, in the network\n"
     "namespaces of user namespaces, and if the IP header names another length, or has\n"
-    "other options or extensions than before.\n"
+    "other options or extensions than before. All kernels do if a packet with\n"
+    "NFQA_SKB_GSO gets no longer than one of its segments.\n"
     "\n"
     "vlan is a tuple (proto, tci) of ints from 0 to 65535, and l2_header a bytes-like\n"
     "object as long as the packet's own: kernels heed both on packets of AF_BRIDGE\n"
@@ -317,12 +318,13 @@ PyDoc_STRVAR(
     "once (with autoflush; else at flush or the next dispatch), and only once, from\n"
     "any thread. Never waits.\n"
     "\n"
-    "Raises ValueError for a value out of range, or for a payload on a packet that is\n"
-    "truncated; ClosedError if the queue is destroyed; VerdictError if the packet has had\n"
-    "its verdict; TypeError; OSError if it can't be sent; RuntimeError after fork. A\n"
-    "refusal of the kernel comes later, is counted in HandleStats.verdict_errors and told\n"
-    "to on_verdict_error. Kernel: NFQA_VERDICT_HDR, NFQA_MARK, NFQA_PAYLOAD,\n"
-    "NFQA_PRIORITY, NFQA_VLAN, NFQA_L2HDR, NFQA_CT; nfq_set_verdict2(3).");
+    "Raises ValueError for a value out of range, for a payload on a packet that is\n"
+    "truncated, or for one that the kernel is known to lose (update_checksums says when);\n"
+    "ClosedError if the queue is destroyed; VerdictError if the packet has had its\n"
+    "verdict; TypeError; OSError if it can't be sent; RuntimeError after fork. A refusal of\n"
+    "the kernel comes later, is counted in HandleStats.verdict_errors and told to\n"
+    "on_verdict_error. Kernel: NFQA_VERDICT_HDR, NFQA_MARK, NFQA_PAYLOAD, NFQA_PRIORITY,\n"
+    "NFQA_VLAN, NFQA_L2HDR, NFQA_CT; nfq_set_verdict2(3).");
 
 static PyObject *
 packet_set_verdict(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)

@@ -5,6 +5,8 @@
  */
 #include "nfq.h"
 
+#include "checksum.h"
+
 /* The object itself if it is bytes, which can't change, or a copy as bytes; NULL with an exception.
  * What is derived from bytes may have attributes, and so hold the packet that holds its verdict. */
 static PyObject *
@@ -20,11 +22,41 @@ as_bytes(PyObject *object, const char *what)
     return PyBytes_FromObject(object);
 }
 
+/* Why a payload of the packet's can't be replaced, whatever it is; or NULL. */
+static const char *
+check_own_payload(lnfq_packet *packet)
+{
+    const char *wrong;
+
+    Py_BEGIN_CRITICAL_SECTION(packet);
+    wrong = lnfq_checksum_unfit(lnfq_index_value(&packet->index, packet->bytes, NFQA_PAYLOAD),
+                                packet->index.length[NFQA_PAYLOAD], false);
+    Py_END_CRITICAL_SECTION();
+    return wrong;
+}
+
+/* Why the kernel would lose the packet with this payload, as far as that is certain; or NULL. */
+static const char *
+check_segments(lnfq_packet *packet, PyObject *bytes)
+{
+    const char *wrong;
+
+    if ((lnfq_packet_number(packet, NFQA_SKB_INFO) & NFQA_SKB_GSO) == 0) {
+        return NULL;
+    }
+    wrong = check_own_payload(packet);
+    return wrong != NULL ? wrong
+                         : lnfq_checksum_unfit((const unsigned char *)PyBytes_AS_STRING(bytes),
+                                               (size_t)PyBytes_GET_SIZE(bytes),
+                                               packet->index.hook == NF_INET_LOCAL_IN);
+}
+
 int
 lnfq_parse_payload(lnfq_packet *packet, PyObject *object, const char *what,
                    struct lnfq_verdict *verdict)
 {
     PyObject *bytes;
+    const char *wrong;
     Py_ssize_t size;
 
     bytes = as_bytes(object, what);
@@ -40,6 +72,9 @@ lnfq_parse_payload(lnfq_packet *packet, PyObject *object, const char *what,
         PyErr_Format(PyExc_ValueError,
                      "%s: packet %u is truncated, and the kernel would cut it to this", what,
                      packet->index.id);
+    }
+    else if ((wrong = check_segments(packet, bytes)) != NULL) {
+        PyErr_Format(PyExc_ValueError, "%s: packet %u: %s", what, packet->index.id, wrong);
     }
     else {
         verdict->payload = PyBytes_AS_STRING(bytes);

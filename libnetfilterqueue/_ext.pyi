@@ -665,7 +665,8 @@ class NetfilterQueueData:
         the caller's: see update_checksums. Where a kernel allows no new payload it drops
         the packet and reports nothing: Linux 7.2 does on bridges, in the network
         namespaces of user namespaces, and if the IP header names another length, or has
-        other options or extensions than before.
+        other options or extensions than before. All kernels do if a packet with
+        NFQA_SKB_GSO gets no longer than one of its segments.
 
         vlan is a tuple (proto, tci) of ints from 0 to 65535, and l2_header a bytes-like
         object as long as the packet's own: kernels heed both on packets of AF_BRIDGE
@@ -680,12 +681,13 @@ class NetfilterQueueData:
         once (with autoflush; else at flush or the next dispatch), and only once, from
         any thread. Never waits.
 
-        Raises ValueError for a value out of range, or for a payload on a packet that is
-        truncated; ClosedError if the queue is destroyed; VerdictError if the packet has had
-        its verdict; TypeError; OSError if it can't be sent; RuntimeError after fork. A
-        refusal of the kernel comes later, is counted in HandleStats.verdict_errors and told
-        to on_verdict_error. Kernel: NFQA_VERDICT_HDR, NFQA_MARK, NFQA_PAYLOAD,
-        NFQA_PRIORITY, NFQA_VLAN, NFQA_L2HDR, NFQA_CT; nfq_set_verdict2(3).
+        Raises ValueError for a value out of range, for a payload on a packet that is
+        truncated, or for one that the kernel is known to lose (update_checksums says when);
+        ClosedError if the queue is destroyed; VerdictError if the packet has had its
+        verdict; TypeError; OSError if it can't be sent; RuntimeError after fork. A refusal of
+        the kernel comes later, is counted in HandleStats.verdict_errors and told to
+        on_verdict_error. Kernel: NFQA_VERDICT_HDR, NFQA_MARK, NFQA_PAYLOAD, NFQA_PRIORITY,
+        NFQA_VLAN, NFQA_L2HDR, NFQA_CT; nfq_set_verdict2(3).
         """
     def accept(
         self, mark: SupportsIndex | None = None, payload: ReadableBuffer | None = None
@@ -748,27 +750,42 @@ def NF_QUEUE_NR(number: SupportsIndex, bypass: bool = False) -> int:
     NF_QUEUE_NR, NF_VERDICT_FLAG_QUEUE_BYPASS.
     """
 
-def update_checksums(buffer: WriteableBuffer, /) -> None:
+def update_checksums(buffer: WriteableBuffer, skb_info: SupportsIndex = 0) -> None:
     """Correct, in place, the checksums of the IPv4 or IPv6 packet that the buffer holds.
 
     buffer is a writable, C-contiguous bytes-like object (a bytearray, an mmap, a
     writable memoryview) that begins with the IP header, as a packet's payload does.
-    Corrected are the IPv4 header's checksum and that of TCP, UDP, UDP-Lite, ICMP or
-    ICMPv6, behind IPv6 extension headers and AH too; of other protocols only the IPv4
-    header's. Where a route says so, the final destination counts. A UDP checksum of
-    0 over IPv4 (none) stays 0. A fragment gets its IPv4 header's only. What lies
+    skb_info is the packet's own skb_info, an int of 0 to 2**32-1.
+
+    Corrected are the IPv4 header's checksum and that of TCP, UDP, UDP-Lite, SCTP, ICMP
+    or ICMPv6, behind IPv6 extension headers and AH too; of other protocols only the
+    IPv4 header's. Where a route says so, the final destination counts. A UDP checksum
+    of 0 over IPv4 (none) stays 0. A fragment gets its IPv4 header's only. What lies
     behind the packet is left alone. A TCP packet with a length of 0, as the kernel's
     own of more than 65535 bytes, ends where the buffer does.
+
+    The packet in a tunnel's is corrected too: in IPIP, 6in4 and what else is IP in IP,
+    in GRE, whose own checksum is corrected as well, and in VXLAN and GENEVE on the UDP
+    ports 4789, 8472 and 6081; on all ports where skb_info has NFQA_SKB_CSUMNOTREADY.
+    Tunnels may be up to three deep. What is no valid packet in there stays as it is.
 
     Call it on every payload that replaces a packet's: the kernel takes the bytes as
     they are, and whoever receives the packet drops it if a checksum is wrong. With
     NFQA_CFG_F_GSO that goes for an unchanged copy too: where skb_info has
-    NFQA_SKB_CSUMNOTREADY the packet's own checksum is not complete yet. What is
-    written here is right for a large packet as well that is a sum of segments, or will
-    be cut into them (NFQA_SKB_GSO). A packet that is accepted without a payload needs
-    none of this.
+    NFQA_SKB_CSUMNOTREADY a checksum is not complete yet. A packet that is accepted
+    without a payload needs none of this.
+
+    With NFQA_CFG_F_GSO pass skb_info. Where it has NFQA_SKB_GSO the kernel cuts the
+    packet into segments on its way out. It makes TCP's checksums anew, but goes on from
+    what is in a UDP header (QUIC and others with UDP_SEGMENT; tunnels): that becomes the
+    sum of the pseudo header. Linux 6.1 loses such UDP packets on most devices all the
+    same, 6.12 does not. In INPUT, and in PREROUTING if the packet is for this host,
+    nothing is cut: pass skb_info & ~NFQA_SKB_GSO there. UDP packets that have it then
+    reach sockets with UDP_GRO, and no others. Without NFQA_CFG_F_GSO none of this matters.
 
     Never waits. May be called from any thread. Raises ValueError for a packet that is
-    cut short, whose lengths contradict each other, or that is no IP, and then has
-    written nothing; TypeError for a buffer of another kind. Sums: RFC 1071.
+    cut short, whose lengths contradict each other, or that is no IP, where the checksum
+    that is not ready is in a tunnel of another kind, and for SCTP with NFQA_SKB_GSO, which
+    only kernels before 6.12 deliver and can't cut; it then has written nothing. Raises
+    TypeError for a buffer of another kind. Sums: RFC 1071; SCTP's: RFC 9260.
     """

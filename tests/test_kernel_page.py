@@ -13,7 +13,10 @@ import pytest
 import libnetfilterqueue as nfq
 
 TESTS = Path(__file__).parent
-PAGES = [TESTS.parent / name for name in ("docs/kernel.md", "docs/privileges.md", "SECURITY.md")]
+PAGES = [
+    TESTS.parent / name
+    for name in ("docs/kernel.md", "docs/lost.md", "docs/privileges.md", "SECURITY.md")
+]
 PAGE = PAGES[0].read_text()
 SPANS = re.findall(r"`([^`]+)`", PAGE)
 TEST = re.compile(r"`((?:vm/)?test_\w+\.py)::(test_\w+)`")

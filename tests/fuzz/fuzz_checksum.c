@@ -2,14 +2,27 @@
 /*
  * libFuzzer target: whatever the bytes are, correcting their checksums touches nothing outside,
  * changes nothing when it fails, changes nothing the second time, and gives what another way of
- * summing gives, which trusts the lengths and goes byte by byte.
+ * summing gives, which trusts the lengths and goes byte by byte. In a tunnel the inner packet is
+ * corrected as it is by itself, or left as it is if it is refused by itself.
  */
 #include "checksum.h"
 
+#include <linux/netfilter/nfnetlink_queue.h>
+
 #include "fuzz.h"
+
+static const uint32_t infos[] = {0, NFQA_SKB_CSUMNOTREADY, NFQA_SKB_GSO,
+                                 NFQA_SKB_CSUMNOTREADY | NFQA_SKB_GSO};
+
+/* What has been found in a packet and in those inside. */
+struct found {
+    bool checksum;
+    bool sctp;
+};
 
 /* A packet that has been called valid. */
 struct reading {
+    uint32_t info;
     uint8_t *bytes;
     size_t end;
     size_t at;
@@ -175,7 +188,41 @@ sum_transport(struct reading *packet, size_t place, size_t covered, size_t lengt
     put(header + place, sum == 0 && place == 6 ? 0xffff : sum);
 }
 
+/* CRC32c, bit by bit. */
 static void
+sum_sctp(const struct reading *packet)
+{
+    uint8_t *header = packet->bytes + packet->at;
+    uint32_t crc = 0xffffffff;
+
+    memset(header + 8, 0, 4);
+    for (size_t i = 0; i < (packet->end - packet->at) * 8; i++) {
+        crc ^= header[i / 8] >> i % 8 & 1U;
+        crc = crc % 2 == 1 ? crc >> 1 ^ 0x82f63b78 : crc >> 1;
+    }
+    for (size_t i = 0; i < 4; i++) {
+        header[8 + i] = (uint8_t)(~crc >> 8 * i);
+    }
+}
+
+/* What UDP's checksum starts with is the sum of nothing but the pseudo header. */
+static void
+sum_udp(struct reading *packet, size_t length)
+{
+    uint8_t *field = packet->bytes + packet->at + 6;
+    size_t address = packet->six ? 16 : 4;
+    uint32_t rest = 17 + (uint32_t)(length >> 16) + (uint32_t)(length & 0xffff);
+    const uint8_t bytes[4] = {0, (uint8_t)(rest >> 16), (uint8_t)(rest >> 8), (uint8_t)rest};
+
+    if ((packet->info & NFQA_SKB_GSO) == 0) {
+        sum_transport(packet, 6, length, length, true);
+        return;
+    }
+    put(field, add(add(add(0, packet->from, address), packet->to, address), bytes, sizeof(bytes)));
+}
+
+/* Whether there is a checksum that was corrected. */
+static bool
 correct(struct reading *packet)
 {
     const uint8_t *header = packet->bytes + packet->at;
@@ -188,21 +235,132 @@ correct(struct reading *packet)
     else if (packet->protocol == (packet->six ? 58 : 1)) {
         sum_transport(packet, 2, length, length, packet->six);
     }
-    else if (packet->protocol == 17 && (packet->six || number(header + 6, 2) != 0)) {
+    else if (packet->protocol == 17
+             && ((packet->six && (packet->info & NFQA_SKB_GSO) == 0)
+                 || number(header + 6, 2) != 0)) {
         declared = number(header + 4, 2);
-        length = declared > 0 ? declared : length;
-        sum_transport(packet, 6, length, length, true);
+        sum_udp(packet, declared > 0 ? declared : length);
     }
     else if (packet->protocol == 136) {
         declared = number(header + 4, 2);
         sum_transport(packet, 6, declared > 0 ? declared : length, length, true);
     }
+    else if (packet->protocol == 132) {
+        sum_sctp(packet);
+    }
+    else if (packet->protocol == 47 && (number(header, 2) & 0x8007) == 0x8000) {
+        sum_transport(packet, 4, length, length, false);
+    }
+    else {
+        return false;
+    }
+    return true;
+}
+
+/* Where an Ethernet frame's packet begins; its type is told. */
+static size_t
+behind_ethernet(const struct reading *packet, size_t at, size_t end, size_t *type)
+{
+    *type = 0x8100;
+    for (at += 12; *type == 0x8100 || *type == 0x88a8; at += 4) {
+        if (at + 2 > end) {
+            return end;
+        }
+        *type = number(packet->bytes + at, 2);
+    }
+    return at - 2;
+}
+
+/* Where a UDP datagram's packet begins. */
+static size_t
+behind_udp(const struct reading *packet, size_t end, size_t *type)
+{
+    const uint8_t *header = packet->bytes + packet->at;
+    size_t port = number(header + 2, 2);
+    size_t at = packet->at + 16;
+
+    if (at > end
+        || (port != 4789 && port != 8472 && port != 6081
+            && (packet->info & NFQA_SKB_CSUMNOTREADY) == 0)) {
+        return end;
+    }
+    if (header[8] == 0x88 || number(header + 8, 4) == 0x08000000) {
+        *type = 0x6558;
+        return at;
+    }
+    if (header[8] >= 0x40) {
+        return end;
+    }
+    *type = number(header + 10, 2);
+    return at + header[8] * 4U;
+}
+
+static size_t
+behind_gre(const struct reading *packet, size_t *type)
+{
+    const uint8_t *header = packet->bytes + packet->at;
+    size_t fields = (header[0] >> 7 & 1U) + (header[0] >> 5 & 1U) + (header[0] >> 4 & 1U);
+
+    *type = (header[0] & 0x40) == 0 && (header[1] & 7) == 0 ? number(header + 2, 2) : 0;
+    return packet->at + 4 + fields * 4;
+}
+
+/* The packet inside: where it begins and ends, the same where there is none, and its type. */
+static size_t
+find_inner(const struct reading *packet, size_t *end, size_t *type)
+{
+    size_t at, declared;
+
+    *end = packet->end;
+    *type = 0;
+    if (packet->protocol == 4 || packet->protocol == 41) {
+        *type = packet->protocol == 4 ? 0x0800 : 0x86dd;
+        return packet->at;
+    }
+    if (packet->protocol == 47) {
+        at = behind_gre(packet, type);
+    }
+    else if (packet->protocol == 17) {
+        declared = number(packet->bytes + packet->at + 4, 2);
+        *end = declared > 0 ? packet->at + declared : packet->end;
+        at = behind_udp(packet, *end, type);
+    }
+    else {
+        return *end;
+    }
+    return *type == 0x6558 ? behind_ethernet(packet, at, *end, type) : at;
+}
+
+static uint8_t *copy(const uint8_t *data, size_t size);
+
+static void reference(uint8_t *bytes, size_t size, uint32_t info, size_t layers,
+                      struct found *found);
+
+static void
+correct_inner(struct reading *packet, size_t layers, struct found *found)
+{
+    size_t end, type;
+    size_t at = find_inner(packet, &end, &type);
+    uint8_t *inner, *own;
+
+    if (layers == 0 || at >= end || (type != 0x0800 && type != 0x86dd)
+        || packet->bytes[at] >> 4 != (type == 0x0800 ? 4 : 6)) {
+        return;
+    }
+    inner = copy(packet->bytes + at, end - at);
+    own = copy(packet->bytes + at, end - at);
+    if (lnfq_checksum_update(own + 1, end - at, 0) == NULL) {
+        reference(inner + 1, end - at, packet->info, layers, found);
+        memcpy(packet->bytes + at, inner + 1, end - at);
+    }
+    free(inner);
+    free(own);
 }
 
 static void
-reference(uint8_t *bytes, size_t size)
+reference(uint8_t *bytes, size_t size, uint32_t info, size_t layers, struct found *found)
 {
-    struct reading packet = {.bytes = bytes, .six = bytes[0] >> 4 == 6};
+    struct reading packet = {.bytes = bytes, .six = bytes[0] >> 4 == 6, .info = info};
 
     if (packet.six) {
         read_six(&packet, size);
@@ -212,7 +370,9 @@ reference(uint8_t *bytes, size_t size)
     }
     read_extensions(&packet);
     if (packet.whole) {
-        correct(&packet);
+        correct_inner(&packet, layers - 1, found);
+        found->checksum |= correct(&packet);
+        found->sctp |= packet.protocol == 132;
     }
 }
 
@@ -228,19 +388,64 @@ copy(const uint8_t *data, size_t size)
     return bytes;
 }
 
-int
-LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* What has to come of a packet that is valid. */
+static bool
+expect(uint8_t *bytes, size_t size, uint32_t info)
+{
+    struct found found = {0};
+
+    reference(bytes, size, info, LNFQ_CHECKSUM_LAYERS, &found);
+    return (found.checksum || (info & NFQA_SKB_CSUMNOTREADY) == 0)
+           && (!found.sctp || (info & NFQA_SKB_GSO) == 0);
+}
+
+/* What is complete can be replaced on its way in, but for SCTP; segments of that never. */
+static void
+require_fit(const uint8_t *bytes, size_t size)
+{
+    struct found found = {0};
+    uint8_t *other = copy(bytes, size);
+
+    reference(other + 1, size, NFQA_SKB_CSUMNOTREADY, LNFQ_CHECKSUM_LAYERS, &found);
+    require((lnfq_checksum_unfit(bytes, size, true) != NULL) == found.sctp);
+    require((lnfq_checksum_unfit(bytes, size, false) != NULL) == found.sctp);
+    free(other);
+}
+
+static void
+run(const uint8_t *data, size_t size, uint32_t info, bool valid)
 {
     uint8_t *once = copy(data, size);
     uint8_t *other = copy(data, size);
+    const char *wrong = lnfq_checksum_update(once + 1, size, info);
 
-    if (lnfq_checksum_update(once + 1, size) == NULL) {
-        reference(other + 1, size);
+    if (valid && expect(other + 1, size, info)) {
+        require(wrong == NULL);
         require(memcmp(once + 1, other + 1, size) == 0);
-        require(lnfq_checksum_update(once + 1, size) == NULL);
+        require(lnfq_checksum_update(once + 1, size, info) == NULL);
+        require(memcmp(once + 1, other + 1, size) == 0);
+        if (info == NFQA_SKB_CSUMNOTREADY) {
+            require_fit(once + 1, size);
+        }
     }
-    require(size == 0 || memcmp(once + 1, other + 1, size) == 0);
+    else {
+        require(wrong != NULL);
+        require(size == 0 || memcmp(once + 1, data, size) == 0);
+    }
     free(once);
     free(other);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    uint8_t *bytes = copy(data, size);
+    bool valid = lnfq_checksum_update(bytes + 1, size, 0) == NULL;
+
+    for (size_t i = 0; i < sizeof(infos) / sizeof(infos[0]); i++) {
+        run(data, size, infos[i], valid);
+    }
+    (void)lnfq_checksum_unfit(data, size, true);
+    free(bytes);
     return 0;
 }

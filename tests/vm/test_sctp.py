@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""SCTP, whose checksum is not the Internet's."""
+
+from collections.abc import Iterator
+
+import pytest
+from kernel import KERNEL
+from netns import run
+from queues import Packet
+from segments import (
+    SCTP,
+    V4,
+    V6,
+    Rewriter,
+    Route,
+    ethernet,
+    loopback,
+    queue_of,
+    renew,
+    stream,
+    together,
+)
+
+import libnetfilterqueue as nfq
+
+ALONE_SINCE = (6, 12)  # Linux that delivers SCTP as its segments with NFQA_CFG_F_GSO too
+
+
+@pytest.fixture(params=[V4, V6], ids=["ipv4", "ipv6"])
+def family(request: pytest.FixtureRequest) -> int:
+    """Both families."""
+    family: int = request.param
+    return family
+
+
+@pytest.fixture(params=[ethernet, loopback], ids=["ethernet", "loopback"])
+def route(request: pytest.FixtureRequest, family: int) -> Iterator[Route]:
+    """Each way from a sender to a receiver."""
+    with request.param(family) as route:
+        yield route
+
+
+class Replacing(Rewriter):
+    """Replaces what can be replaced, and lets the rest pass."""
+
+    refused = 0
+
+    def __call__(self, packet: Packet) -> None:
+        try:
+            super().__call__(packet)
+        except ValueError:
+            self.refused += 1
+            packet.accept()
+
+
+def test_new_payload(route: Route) -> None:
+    """Unchanged and of the same length it arrives, byte for byte."""
+    rewriter = Replacing()
+    data = b"old! " * 100  # a packet of its own
+    with queue_of(route, rewriter) as handle:
+        assert stream(handle, route, data, SCTP) == data
+        rewriter.change = renew
+        assert stream(handle, route, data, SCTP) == data.replace(b"old!", b"new!")
+    assert nfq.NFQA_SKB_CSUMNOTREADY in rewriter.infos
+
+
+def test_segments(route: Route) -> None:
+    """Large messages come as segments; before Linux 6.12 in one piece, which can't be replaced."""
+    rewriter = Replacing()
+    data = together(30)
+    with queue_of(route, rewriter) as handle:
+        assert stream(handle, route, data, SCTP) == data
+    whole = nfq.NFQA_SKB_GSO | nfq.NFQA_SKB_CSUMNOTREADY in rewriter.infos
+    assert (whole, rewriter.refused > 0) == (
+        (False, False) if KERNEL >= ALONE_SINCE else (True, True)
+    )
+
+
+def test_device_that_cuts_nothing() -> None:
+    """The kernel, which has to cut it up itself, lives on."""
+    rewriter = Replacing()
+    data = together(30)
+    with ethernet(V4) as route:
+        with route.left:
+            run("ethtool -K eth0 tx-sctp-segmentation off")
+        with queue_of(route, rewriter) as handle:
+            assert stream(handle, route, data, SCTP) == data
