@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Arguments of the adapters' calls: their types and ranges, in errors that name call and value."""
 
+import functools
+import inspect
 import operator
 from typing import SupportsIndex
 
@@ -31,3 +33,13 @@ def check_count(what: str, value: SupportsIndex) -> int:
     if number < 1:
         raise ValueError(f"{what} must be at least 1, not {_show(number)}")
     return number
+
+
+def is_coroutine_function(function: object) -> bool:
+    """Whether calling it makes a coroutine: also a partial of such, or an object that is one."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not callable(function):
+        return False
+    call = type(function).__call__
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)

@@ -4,33 +4,22 @@
 Nothing here knows a loop: what a loop does is in the methods that the adapters implement.
 """
 
+import contextvars
 import os
-import select
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Self
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue._arguments import check_type
+from libnetfilterqueue._epoll import new_epoll
+from libnetfilterqueue._owed import Owed
 
 READABLE = 1  # EPOLLIN
 BATCH = 64  # packets that one turn of a loop takes
+NOTHING = struct.pack("=IHHII", 16, 1, 0, 0, 0)  # NLMSG_NOOP, a message without any effect
 RETRY = 0.05  # seconds until verdicts that could not be sent are tried again
-
-
-class Owed:
-    """A call that a loop owes, and that is made when the loop drops it: when that is closed."""
-
-    def __init__(self, function: Callable[[], object]) -> None:
-        self._function: Callable[[], object] | None = function
-
-    def __call__(self) -> None:
-        function, self._function = self._function, None
-        if function is not None:
-            function()
-
-    def __del__(self) -> None:
-        self()
 
 
 def _is_raised_here(error: BaseException) -> bool:
@@ -53,10 +42,11 @@ class Feed(ABC):
             raise RuntimeError("attach(): the handle is attached already, or its hooks are in use")
         # The loop watches this instead of the socket: it is ours when another thread closes the
         # handle, and never in error, as a socket is after an overrun: libuv stops watching then.
-        self._epoll = self._new_epoll()
+        self._epoll = new_epoll()
         self._epoll.register(handle.fileno(), READABLE)
         self._handle = handle
         self._fed = fed
+        self._context = contextvars.copy_context()  # the callbacks'
         self._process_id = os.getpid()
         self._closed = False
         self._paused = False
@@ -68,18 +58,17 @@ class Feed(ABC):
         handle.on_close = lambda: self._call(Owed(self.detach), at_once=True)
         self._flush()  # what was held back before anybody heard of it
 
-    @staticmethod
-    @abstractmethod
-    def _new_epoll() -> "select.epoll":
-        """One that nothing has taken away."""
-
     @abstractmethod
     def _watch(self) -> None:
-        """Has the loop call `_process` when `_epoll` is readable."""
+        """Make the loop call `_process`, in `_context`, whenever `_epoll` is readable."""
 
     @abstractmethod
     def _unwatch(self) -> None:
-        """Has it leave that."""
+        """Make the loop stop calling `_process`."""
+
+    @abstractmethod
+    def _is_here(self) -> bool:
+        """Whether this is the loop's thread, or no loop runs."""
 
     @abstractmethod
     def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
@@ -87,6 +76,10 @@ class Feed(ABC):
 
         From another thread it is called soon; at once where no loop runs that could do it.
         """
+
+    @abstractmethod
+    def _nudge(self) -> None:
+        """Make the loop turn, also if this is a signal handler that has interrupted its wait."""
 
     @abstractmethod
     def _later(self, function: Callable[[], object]) -> None:
@@ -118,6 +111,14 @@ class Feed(ABC):
         """Whether it says no more than that somebody has closed the handle."""
         return self._handle.closed and isinstance(error, nfq.ClosedError) and _is_raised_here(error)
 
+    def _finish(self) -> None:
+        """Dispatches what has been read already, and was set aside, without reading more."""
+        try:
+            self._handle.handle_packet(NOTHING)
+        except BaseException as error:  # noqa: BLE001 (whatever a callback raises)
+            if not self._is_closing(error):
+                self._fail(error)
+
     def _flush(self) -> None:
         try:
             self._handle.flush()
@@ -137,19 +138,31 @@ class Feed(ABC):
         self._retrying = False
         self._flush()
 
+    def _check_here(self, call: str) -> None:
+        if not self._is_here():
+            raise RuntimeError(f"{call}: the loop runs in another thread")
+
     @property
     def closed(self) -> bool:
         """Whether the handle is detached."""
         return self._closed
 
     def pause(self) -> None:
-        """Stop reading: packets wait in the kernel. Does nothing if it is paused or detached."""
+        """Stop reading: packets wait in the kernel. Does nothing if it is paused or detached.
+
+        Raises RuntimeError in another thread than the loop's.
+        """
+        self._check_here("pause()")
         if not self._paused and not self._closed:
             self._paused = True
             self._unwatch()
 
     def resume(self) -> None:
-        """Read on. Does nothing if it is not paused, or detached."""
+        """Read on. Does nothing if it is not paused, or detached.
+
+        Raises RuntimeError in another thread than the loop's.
+        """
+        self._check_here("resume()")
         if self._paused and not self._closed:
             self._paused = False
             self._watch()
@@ -157,11 +170,13 @@ class Feed(ABC):
     def detach(self) -> None:
         """Leave the handle to its owner, as it was before; does nothing if that has been done.
 
-        Verdicts that are held back are sent; that they can't be goes to the loop's handler. To be
-        called in the loop's thread. Closing the handle detaches it, in any thread.
+        Verdicts that are held back are sent; that they can't be goes to the loop's handler. Raises
+        RuntimeError in another thread than the loop's. Closing the handle detaches it, in any
+        thread.
         """
         if self._closed:
             return
+        self._check_here("detach()")
         self._closed = True
         if not self._paused:
             self._unwatch()

@@ -4,32 +4,22 @@
 Nothing here knows a loop: what a loop does is in the methods that the adapters implement.
 """
 
-import contextlib
 import os
-from abc import ABC, abstractmethod
-from collections import deque
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import Generic, Self, TypeVar
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue._arguments import check_count
-from libnetfilterqueue._feed import BATCH, Feed
+from libnetfilterqueue._backlog import Backlog
+from libnetfilterqueue._feed import Feed
 
 Netns = str | bytes | os.PathLike[str] | os.PathLike[bytes] | int | None
-
-
-def settle(packet: nfq.NetfilterQueueData, *_: object) -> None:
-    """Gives a packet its queue's default verdict, unless it has one."""
-    if packet.verdict is None:
-        # Another thread may have been faster, or its queue been destroyed.
-        with contextlib.suppress(nfq.ClosedError, nfq.VerdictError):
-            packet.set_verdict(packet.queue.default_verdict)
-
 
 FeedT = TypeVar("FeedT", bound=Feed)
 
 
-class Stream(ABC, Generic[FeedT]):
+class Stream(Backlog, Generic[FeedT]):
     """A queue, on a handle of its own, whose packets wait here until they are fetched."""
 
     def __init__(
@@ -45,8 +35,7 @@ class Stream(ABC, Generic[FeedT]):
         default_verdict: int = nfq.NF_DROP,
         netns: Netns = None,
     ) -> None:
-        self._limit = check_count("open_queue(): limit", limit)
-        self._packets: deque[nfq.NetfilterQueueData] = deque()
+        super().__init__(check_count("open_queue(): limit", limit))
 
         def bind(handle: nfq.NetfilterQueueHandle) -> nfq.NetfilterQueueQueueHandle:
             return handle.create_queue(
@@ -62,8 +51,8 @@ class Stream(ABC, Generic[FeedT]):
 
         self._bind = bind
         self._netns = netns
-        self._taken = 0  # in a row, without a look at the loop
-        self._full = False
+        self._paused = False
+        self._stopped = False
         self._closed = False
         self._when_closed: set[Callable[[], object]] = set()  # called then, for `serve`
         self._handle: nfq.NetfilterQueueHandle | None = None
@@ -74,10 +63,6 @@ class Stream(ABC, Generic[FeedT]):
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> FeedT:
         """Has the loop feed the handle."""
 
-    @abstractmethod
-    def _wake(self) -> None:
-        """Wakes those who wait for packets, or for the end."""
-
     def _open(self) -> Self:
         if self._closed:
             raise nfq.ClosedError("the stream is closed, and can be opened once")
@@ -87,6 +72,7 @@ class Stream(ABC, Generic[FeedT]):
         try:
             self._feed = self._attach(self._handle, self._fed)
             self._queue = self._bind(self._handle)
+            self._steer()
         except BaseException:
             self.close()
             raise
@@ -97,26 +83,66 @@ class Stream(ABC, Generic[FeedT]):
         if self._feed is not None and self._feed.closed:
             self.close()
         elif self._packets:
-            if self._feed is not None and len(self._packets) >= self._limit:
+            if len(self._packets) >= self._limit:
                 self._full = True
-                self._feed.pause()
+                self._steer()
             self._wake()
 
-    def _ready(self) -> bool:
-        """Whether the next packet can be taken without a look at the loop."""
-        return self._taken < BATCH and bool(self._packets)
+    def _steer(self) -> None:
+        """Has the loop feed the handle, unless there is a reason not to."""
+        if self._feed is not None:
+            stand = self._paused or self._full or self._stopped
+            self._feed.pause() if stand else self._feed.resume()
 
-    def _take(self) -> nfq.NetfilterQueueData:
-        """The next packet, which must be there."""
-        packet = self._packets.popleft()
-        self._taken += 1
-        if self._full and len(self._packets) * 2 < self._limit and self._feed is not None:
-            self._full = False
-            self._feed.resume()
-        return packet
+    def _is_ended(self) -> bool:
+        """Whether no more packets will come."""
+        return self._stopped or self.closed
 
-    def _take_batch(self, most: int) -> list[nfq.NetfilterQueueData]:
-        return [self._take() for _ in range(min(most, len(self._packets)))]
+    def _check_here(self, call: str) -> None:
+        if self._feed is not None:
+            self._feed._check_here(call)
+
+    def _flush(self) -> None:
+        if self._feed is not None:
+            self._feed._flush()
+
+    def _error(self, call: str) -> nfq.ClosedError:
+        """For a reader that gets no packet any more."""
+        return nfq.ClosedError(f"{call}: the stream is {'closed' if self.closed else 'stopped'}")
+
+    def pause(self) -> None:
+        """Read no more from the kernel; packets in the stream can still be fetched.
+
+        Does nothing if it is paused or closed. Raises RuntimeError in another thread than the
+        loop's.
+        """
+        self._check_here("pause()")
+        self._paused = True
+        self._steer()
+
+    def resume(self) -> None:
+        """Read on. Does nothing if it is not paused, or closed; else as pause()."""
+        self._check_here("resume()")
+        self._paused = False
+        self._steer()
+
+    def stop(self) -> None:
+        """Read no more from the kernel, for good; does nothing if that has been done.
+
+        Packets that have been read can still be fetched; then iteration ends, get() raises
+        ClosedError, and serve() returns when its handlers have ended. What waits in the kernel
+        stays there until the stream is closed. May be called in any thread and signal handler.
+        """
+        if self._feed is None or self._is_ended():
+            self._stopped = True
+        elif not self._feed._is_here():
+            self._feed._call(self.stop, at_once=True)
+        else:
+            self._feed._finish()
+            self._stopped = True
+            self._steer()
+            self._wake()
+            self._feed._nudge()
 
     @property
     def handle(self) -> nfq.NetfilterQueueHandle:
@@ -134,16 +160,20 @@ class Stream(ABC, Generic[FeedT]):
 
     @property
     def closed(self) -> bool:
-        """Whether the stream is closed, by itself or with its handle."""
-        return self._closed
+        """Whether the stream is closed, by itself or with its handle, as in a child of fork."""
+        return self._closed or (self._handle is not None and self._handle.closed)
 
     def close(self) -> None:
         """Close queue and handle; does nothing if that has been done.
 
         Packets that nobody has fetched get the queue's default verdict. Iteration ends, and
-        whoever waits in get() gets a ClosedError. To be called in the loop's thread.
+        whoever waits in get() gets a ClosedError. May be called in any thread and signal handler;
+        in another thread than the loop's it closes the handle, and the loop does the rest.
         """
         if self._closed:
+            return
+        if self._feed is not None and not self._feed._is_here():
+            self.handle.close()
             return
         self._closed = True
         if self._handle is not None:
@@ -152,3 +182,5 @@ class Stream(ABC, Generic[FeedT]):
         self._wake()
         for function in tuple(self._when_closed):
             function()
+        if self._feed is not None:
+            self._feed._nudge()

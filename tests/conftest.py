@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from asynchronous import contexts, nothing_left, stream  # noqa: F401 (fixtures)
 from available import GEVENT, NEW_LOOPS
+from clocks import clock  # noqa: F401 (a fixture)
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from netns import Namespace, NamespaceError, UdpPair, isolate, private_namespace, queue_rule

@@ -157,13 +157,10 @@ class Trio(Manual):
 
 
 GREEN: dict[str, Callable[[], Loop]] = {"gevent": Gevent} if GEVENT else {}
+ASYNCIO = {name: functools.partial(Asyncio, new_loop) for name, new_loop in NEW_LOOPS.items()}
+# gevent's monkey-patching makes asyncio's loop wait in the hub; uvloop and trio block it.
 LOOPS: dict[str, Callable[[], Loop]] = (
-    GREEN
+    {"asyncio": ASYNCIO["asyncio"], **GREEN}
     if GEVENT and gevent.monkey.is_module_patched("socket")
-    else {
-        "manual": Manual,
-        **{name: functools.partial(Asyncio, new_loop) for name, new_loop in NEW_LOOPS.items()},
-        **GREEN,
-        "trio": Trio,
-    }
+    else {"manual": Manual, **ASYNCIO, **GREEN, "trio": Trio}
 )

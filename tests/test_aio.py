@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""libnetfilterqueue.aio on asyncio and uvloop: attachments, streams and handlers at their edges."""
+"""libnetfilterqueue.aio on asyncio and uvloop: attachments at their edges."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
 
 import pytest
+from asynchronous import Contexts, accept_all, eventually, turn
 from available import NEW_LOOPS
-from netns import PORT, TIMEOUT, Counter, Namespace, UdpPair, background, queue_rule
+from netns import PORT, TIMEOUT, Counter, UdpPair, background, queue_rule
 from played_kernel import PlayedKernel, packet_message
 from queues import Handle, Packet, accept, accepting, data_of, process_until
 
@@ -23,54 +24,6 @@ import libnetfilterqueue as nfq
 from libnetfilterqueue import aio
 
 COPY = nfq.NFQNL_COPY_PACKET
-Contexts = list[dict[str, Any]]
-
-
-async def eventually(done: Callable[[], object]) -> None:
-    """Waits until something has come true."""
-    async with asyncio.timeout(TIMEOUT):
-        while not done():  # noqa: ASYNC110 (nobody here knows when that is)
-            await asyncio.sleep(0.001)
-
-
-async def turn() -> None:
-    """Lets everything that is due have its turn, however late the loop's timers are."""
-    for seconds in [0] * 10 + [0.002] + [0] * 10:
-        await asyncio.sleep(seconds)
-
-
-def accept_all(packets: list[Packet]) -> None:
-    for packet in packets:
-        packet.accept()
-
-
-@pytest.fixture
-async def contexts() -> Contexts:
-    """What the loop's exception handler is told."""
-    told: Contexts = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-    return told
-
-
-@pytest.fixture
-async def nothing_left() -> AsyncIterator[None]:
-    """Neither a task nor a descriptor is left by the test."""
-    await turn()
-    before = set(os.listdir("/proc/self/fd"))
-    yield
-    await turn()
-    assert set(os.listdir("/proc/self/fd")) <= before  # an earlier test's garbage may go meanwhile
-    assert asyncio.all_tasks() - {asyncio.current_task()} == set()
-
-
-@pytest.fixture
-async def stream(udp: UdpPair, nothing_left: None) -> AsyncIterator[aio.PacketStream]:
-    """A stream of what `udp` sends."""
-    async with aio.open_queue(1) as stream:
-        yield stream
-
-
-# Attachments
 
 
 async def test_attached_twice(handle: Handle) -> None:
@@ -318,6 +271,69 @@ async def test_closed_by_another_thread(
     assert contexts == []
 
 
+async def test_context(handle: Handle, udp: UdpPair) -> None:
+    """Callbacks run in a copy of the context that attach was called in, whoever resumes it."""
+    variable: ContextVar[str] = ContextVar("variable", default="default")
+    seen: list[str] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(variable.get())
+        packet.accept()
+
+    async def resume() -> None:
+        variable.set("of another")
+        attachment.pause()
+        attachment.resume()
+
+    handle.create_queue(1, callback)
+    variable.set("of attach")
+    with aio.attach(handle) as attachment:
+        variable.set("later")
+        udp.send(b"1")
+        await eventually(lambda: len(seen) == 1)
+        await asyncio.create_task(resume())
+        udp.send(b"2")
+        await eventually(lambda: len(seen) == 2)
+    assert seen == ["of attach"] * 2
+
+
+async def test_other_thread(handle: Handle, udp: UdpPair) -> None:
+    """In another thread than the loop's, attaching and detaching say so and change nothing."""
+    seen: list[bytes] = []
+    loop = asyncio.get_running_loop()
+    handle.create_queue(1, accepting(seen))
+    with pytest.raises(RuntimeError, match=r"^attach\(\): the loop runs in another thread"):
+        await asyncio.to_thread(aio.attach, handle, loop=loop)
+    assert (handle.on_held, handle.on_close, handle.autoflush) == (None, None, True)
+    await asyncio.to_thread(lambda: loop.call_soon_threadsafe(aio.attach, handle))
+    await eventually(lambda: handle.on_close is not None)
+    handle.close()
+    with nfq.open() as other, aio.attach(other) as attachment:
+        other.create_queue(1, accepting(seen))
+        for call in (attachment.pause, attachment.resume, attachment.detach):
+            with pytest.raises(RuntimeError, match=rf"^{call.__name__}\(\): the loop runs in an"):
+                await asyncio.to_thread(call)
+        udp.send(b"data")
+        await eventually(lambda: seen)
+
+
+@pytest.mark.parametrize("new_loop", NEW_LOOPS.values())
+def test_detached_while_no_loop_runs(
+    handle: Handle, udp: UdpPair, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """While the loop stands still any thread may detach, pause and resume."""
+    seen: list[bytes] = []
+    handle.create_queue(1, accepting(seen))
+    with contextlib.closing(new_loop()) as loop:
+        attachment = aio.attach(handle, loop=loop)
+        for call in (attachment.pause, attachment.resume, attachment.detach):
+            background(call).result(TIMEOUT)
+        assert attachment.closed
+        assert handle.autoflush
+        udp.send(b"data")
+        process_until(handle, lambda: seen)
+
+
 async def test_report(handle: Handle, udp: UdpPair, contexts: Contexts) -> None:
     """The loop's exception handler is told what was raised, and where."""
     error = KeyError("of the callback")
@@ -474,467 +490,3 @@ def test_import_changes_nothing() -> None:
     subprocess.run(
         [sys.executable, "-P", "-W", "error", "-c", program], check=True, timeout=TIMEOUT
     )
-
-
-# Streams
-
-
-async def test_async_for(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """Packets come in their order; leaving the loop and coming back loses none."""
-    udp.send(*[b"%d" % number for number in range(70)])
-    seen = []
-    async for packet in stream:
-        seen.append(data_of(packet))
-        packet.accept()
-        if len(seen) == 30:
-            break
-    async for packet in stream:
-        seen.append(data_of(packet))
-        packet.accept()
-        if len(seen) == 70:
-            break
-    assert seen == [b"%d" % number for number in range(70)]
-    await turn()
-    assert udp.arrivals() == seen
-
-
-async def test_get(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """One packet, and a batch of at least one and at most so many."""
-    udp.send(*[b"%d" % number for number in range(10)])
-    packets = [await stream.get()]
-    await turn()
-    packets += await stream.get_batch(4)
-    assert [packet.id for packet in packets] == [1, 2, 3, 4, 5]
-    packets += await stream.get_batch()
-    assert [packet.id for packet in packets] == list(range(1, 11))
-    waiting = asyncio.create_task(stream.get_batch(5))
-    await turn()
-    assert not waiting.done()
-    udp.send(b"more")
-    assert [data_of(packet) for packet in await waiting] == [b"more"]
-    with pytest.raises(ValueError, match="max must be at least 1, not 0"):
-        await stream.get_batch(0)
-
-
-async def test_several_readers(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """Each packet goes to one of the tasks that read, and none is left waiting."""
-    seen: list[int] = []
-
-    async def read() -> None:
-        async for packet in stream:
-            seen.append(packet.id)
-            packet.accept()
-            await asyncio.sleep(0)
-
-    readers = [asyncio.create_task(read()) for _ in range(5)]
-    await turn()
-    for _ in range(8):
-        udp.send(*[b"data"] * 10)
-        await turn()
-    await eventually(lambda: len(seen) == 80)
-    assert sorted(seen) == list(range(1, 81))
-    assert len(udp.arrivals()) == 80
-    stream.close()
-    await asyncio.gather(*readers)
-
-
-async def test_cancelled_get(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """A get that is cancelled takes no packet with it, whenever that happens."""
-    for number in range(1, 21):
-        waiting = asyncio.create_task(stream.get())
-        await asyncio.sleep(0)
-        if number % 2:
-            udp.send(b"data")
-            await asyncio.sleep(0 if number % 3 else 0.001)
-        waiting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            (await waiting).accept()
-    await turn()
-    while stream.handle.stats().verdicts < 10:
-        (await stream.get()).accept()
-    await turn()
-    assert stream.handle.stats().packets == 10
-    assert len(udp.arrivals()) == 10
-
-
-async def test_closed_by_another_task(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """Closing ends iteration, and a waiting get by a ValueError; twice is as good as once."""
-
-    async def iterate() -> list[Packet]:
-        return [packet async for packet in stream]
-
-    iterating = asyncio.create_task(iterate())
-    getting = [asyncio.create_task(stream.get()), asyncio.create_task(stream.get_batch())]
-    await turn()
-    stream.close()
-    stream.close()
-    assert await iterating == []
-    for task in getting:
-        with pytest.raises(nfq.ClosedError, match="the stream is closed"):
-            await task
-    assert stream.closed
-    assert stream.handle.closed
-    assert stream.queue.destroyed
-    with pytest.raises(nfq.ClosedError, match=r"get\(\): the stream is closed"):
-        await stream.get()
-
-
-@pytest.mark.parametrize("default", [nfq.NF_ACCEPT, nfq.NF_DROP])
-async def test_unfetched_packets(udp: UdpPair, nothing_left: None, default: nfq.Verdict) -> None:
-    """What nobody has fetched when it is closed gets the default; a fetched packet too."""
-    async with aio.open_queue(1, default_verdict=default) as stream:
-        udp.send(b"1", b"2", b"3")
-        packet = await stream.get()
-        await turn()
-    assert udp.arrivals() == ([b"1", b"2", b"3"] if default else [])
-    with pytest.raises(nfq.ClosedError, match="destroyed"):
-        packet.accept()
-    assert stream.handle.stats().defaulted == 3
-
-
-async def test_limit(udp: UdpPair, nothing_left: None) -> None:
-    """At its limit it leaves packets in the kernel, and reads on below half of it."""
-    async with aio.open_queue(1, limit=10) as stream:
-        for _ in range(10):
-            udp.send(*[b"data"] * 8)
-            await turn()
-        held = stream.handle.stats().packets
-        assert 10 <= held <= 10 + 64
-        for _ in range(held - 5):
-            (await stream.get()).accept()
-        await turn()
-        assert stream.handle.stats().packets == held
-        (await stream.get()).accept()
-        await eventually(lambda: stream.handle.stats().packets > held)
-        for _ in range(80 - held + 4):
-            (await stream.get()).accept()
-        await turn()
-    assert len(udp.arrivals()) == 80
-
-
-async def test_handle_closed_under_it(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """A stream whose handle is closed, in any thread, is closed."""
-    udp.send(b"data")
-    await turn()
-    await asyncio.to_thread(stream.handle.close)
-    await turn()  # the thread may be faster than the loop, which then has not turned
-    assert [packet async for packet in stream] == []
-    assert stream.closed
-
-
-async def test_exceptions_close_it(udp: UdpPair, nothing_left: None) -> None:
-    """Leaving `async with` by an exception closes it."""
-    with pytest.raises(KeyError):
-        async with aio.open_queue(1) as stream:
-            raise KeyError
-    assert stream.closed
-
-
-async def test_receive_buffer(nothing_left: None) -> None:
-    """Unless a size is named there is room for maxlen packets of 1500 bytes, if allowed."""
-    async with aio.open_queue(1) as stream:
-        default = stream.handle.rcvbuf
-    async with aio.open_queue(1, maxlen=1) as stream:
-        smallest = stream.handle.rcvbuf
-    async with aio.open_queue(1, rcvbuf=10_000) as stream:
-        assert stream.handle.rcvbuf == 20_000
-    with nfq.open() as handle:
-        untouched = handle.rcvbuf
-        handle.rcvbuf = 1024 * 2304 // 2
-        allowed = handle.rcvbuf
-    assert default >= min(allowed, 1024 * 2304)
-    assert smallest == untouched
-
-
-async def test_options(udp: UdpPair, nothing_left: None) -> None:
-    """The queue has the mode, range, length and default that were named."""
-    async with aio.open_queue(1, range=30, maxlen=2, default_verdict=nfq.NF_ACCEPT) as stream:
-        assert stream.queue.number == 1
-        assert stream.queue.default_verdict is nfq.NF_ACCEPT
-        udp.send(*[bytes(100)] * 5)
-        packets = await stream.get_batch()
-        assert [len(packet.payload) for packet in packets] == [30, 30]
-    async with aio.open_queue(1, mode=nfq.NFQNL_COPY_META) as stream:
-        udp.send(b"data")
-        assert (await stream.get()).get_payload() == b""
-
-
-async def test_other_namespace(nothing_left: None) -> None:
-    """A stream of another network namespace."""
-    other = Namespace()
-    async with aio.open_queue(1, netns=other.path) as stream:
-        with other:
-            queue_rule(1)
-            pair = UdpPair()
-        with pair:
-            pair.send(b"data")
-            (await stream.get()).accept()
-            await turn()
-            assert pair.arrivals() == [b"data"]
-    other.close()
-
-
-async def test_opening_fails(handle: Handle, nothing_left: None) -> None:
-    """A queue that can't be bound: the error, and nothing is left."""
-    handle.create_queue(1, accept)
-    stream = aio.open_queue(1)
-    with pytest.raises(PermissionError, match="bound by another handle"):
-        await stream.__aenter__()
-    assert stream.closed
-    with pytest.raises(FileNotFoundError):
-        await aio.open_queue(2, netns="/nowhere").__aenter__()
-    with pytest.raises(ValueError, match="limit must be at least 1, not 0"):
-        aio.open_queue(2, limit=0)
-
-
-async def test_used_at_the_wrong_time(nothing_left: None) -> None:
-    """A stream is opened once, and used while it is open."""
-    stream = aio.open_queue(1)
-    calls: list[Callable[[], object]] = [lambda: stream.handle, lambda: stream.queue]
-    for call in calls:
-        with pytest.raises(ValueError, match="not open"):
-            call()
-    with pytest.raises(ValueError, match="not open"):
-        await stream.get()
-    assert not stream.closed
-    async with stream:
-        with pytest.raises(ValueError, match="opened once"):
-            await stream.__aenter__()
-    with pytest.raises(ValueError, match="opened once"):
-        await stream.__aenter__()
-
-
-# Handlers
-
-
-async def serving(
-    stream: aio.PacketStream, handler: Callable[[Packet], Any], **options: int
-) -> asyncio.Task[None]:
-    """A task that serves the stream."""
-    task = asyncio.create_task(aio.serve(stream, handler, **options))
-    await asyncio.sleep(0)
-    return task
-
-
-async def test_serve(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """Handlers run side by side; each gives its own packet a verdict."""
-
-    done = {number: asyncio.Event() for number in (1, 2, 3, 4, 5)}
-    done[5].set()
-
-    async def handler(packet: Packet) -> None:
-        await done[packet.id + 1].wait()
-        packet.accept()
-        done[packet.id].set()
-
-    task = await serving(stream, handler)
-    udp.send(b"1", b"2", b"3", b"4")
-    await eventually(lambda: stream.handle.stats().verdicts == 4)
-    await turn()
-    assert udp.arrivals() == [b"4", b"3", b"2", b"1"]
-    stream.close()
-    await task
-
-
-async def test_concurrency(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """No more handlers run at a time than was asked for; the others' packets wait."""
-    running = most = 0
-
-    async def handler(packet: Packet) -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.001)
-        running -= 1
-        packet.accept()
-
-    task = await serving(stream, handler, concurrency=3)
-    udp.send(*[b"data"] * 20)
-    await eventually(lambda: stream.handle.stats().verdicts == 20)
-    assert most == 3
-    stream.close()
-    await task
-
-
-async def test_handler_without_a_verdict(udp: UdpPair, contexts: Contexts) -> None:
-    """It ends, or raises: the packet gets the default at once, whoever still has it."""
-    kept: list[Packet] = []
-
-    async def handler(packet: Packet) -> None:
-        kept.append(packet)
-        if packet.id == 2:
-            raise KeyError(packet.id)
-        if packet.id == 3:
-            packet.drop()
-            raise KeyError(packet.id)
-
-    async with aio.open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
-        task = await serving(stream, handler)
-        udp.send(b"1", b"2", b"3")
-        await eventually(lambda: stream.handle.stats().verdicts == 3)
-        await turn()
-        assert udp.arrivals() == [b"1", b"2"]
-        assert [packet.verdict for packet in kept] == [nfq.NF_ACCEPT, nfq.NF_ACCEPT, nfq.NF_DROP]
-    await task
-    assert [context["exception"].args for context in contexts] == [(2,), (3,)]
-
-
-@pytest.mark.parametrize("turns", range(6))
-async def test_serve_is_cancelled(udp: UdpPair, nothing_left: None, turns: int) -> None:
-    """Its handlers are cancelled, wherever they are, and their packets get the default."""
-    cancelled: list[int] = []
-
-    async def handler(packet: Packet) -> None:
-        try:
-            await asyncio.sleep(TIMEOUT)
-        except asyncio.CancelledError:
-            cancelled.append(packet.id)
-            raise
-
-    async with aio.open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
-        task = await serving(stream, handler, concurrency=2)
-        udp.send(b"1", b"2", b"3", b"4")
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        fetched = len(cancelled)
-        assert not stream.closed
-        rest = 4 - stream.handle.stats().verdicts
-        for _ in range(rest):
-            (await stream.get()).accept()
-        await turn()
-        assert len(udp.arrivals()) == 4
-    assert fetched <= 2
-
-
-async def test_serve_ends_with_the_stream(
-    stream: aio.PacketStream, udp: UdpPair, contexts: Contexts
-) -> None:
-    """When the stream is closed it returns, and handlers that run are cancelled."""
-    started: list[int] = []
-
-    async def handler(packet: Packet) -> None:
-        started.append(packet.id)
-        await asyncio.sleep(TIMEOUT)
-
-    task = await serving(stream, handler)
-    udp.send(b"1", b"2")
-    await eventually(lambda: len(started) == 2)
-    stream.close()
-    await task
-    assert contexts == []
-    assert udp.arrivals() == []
-
-
-@pytest.mark.parametrize("packets", [1, 2, 5])
-async def test_full_serve_ends_with_the_stream(
-    stream: aio.PacketStream, udp: UdpPair, packets: int
-) -> None:
-    """Also while as many handlers run as may."""
-    started: list[int] = []
-
-    async def handler(packet: Packet) -> None:
-        started.append(packet.id)
-        await asyncio.sleep(TIMEOUT)
-
-    task = await serving(stream, handler, concurrency=2)
-    udp.send(*[b"data"] * packets)
-    await eventually(lambda: len(started) == min(packets, 2))
-    await turn()
-    stream.close()
-    async with asyncio.timeout(TIMEOUT / 2):
-        await task
-
-
-@pytest.mark.parametrize("ends", [False, True])
-async def test_serve_is_cancelled_twice(stream: aio.PacketStream, udp: UdpPair, ends: bool) -> None:
-    """It waits for its handlers, however often it is cancelled, also while it ends by itself."""
-    states: list[str] = []
-
-    async def handler(packet: Packet) -> None:
-        try:
-            await asyncio.sleep(TIMEOUT)
-        finally:
-            states.append("ending")
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(TIMEOUT)
-            await asyncio.sleep(0.001)
-            states.append("ended")
-
-    task = await serving(stream, handler)
-    udp.send(b"1", b"2")
-    await eventually(lambda: stream.handle.stats().packets == 2)
-    await turn()
-    stream.close() if ends else task.cancel()
-    await turn()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    assert states == ["ending", "ending", "ended", "ended"]
-    assert task.cancelling() == (1 if ends else 2)
-
-
-async def test_handler_that_is_none(udp: UdpPair, contexts: Contexts) -> None:
-    """What fails at the call, or is no coroutine, is told as any exception of a handler."""
-    kept: list[Packet] = []
-
-    def handler(packet: Packet) -> None:
-        kept.append(packet)
-        if packet.id == 2:
-            raise KeyError(packet.id)
-
-    async with aio.open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
-        task = await serving(stream, handler)
-        udp.send(b"1", b"2", b"3")
-        await eventually(lambda: len(contexts) == 3)
-        await turn()
-        assert udp.arrivals() == [b"1", b"2", b"3"]
-    await task
-    assert [type(context["exception"]) for context in contexts] == [TypeError, KeyError, TypeError]
-
-
-def eager_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
-    """A task that begins while it is made, where Python (3.12 and newer) has such tasks."""
-    if sys.version_info >= (3, 12):
-        options["eager_start"] = True
-    return asyncio.Task(coroutine, loop=loop, **options)
-
-
-@pytest.mark.parametrize("waits", [False, True])
-async def test_eager_tasks(stream: aio.PacketStream, udp: UdpPair, waits: bool) -> None:
-    """A handler may be over before anybody has its task."""
-
-    async def handler(packet: Packet) -> None:
-        if waits:
-            await asyncio.sleep(0)
-        packet.accept()
-
-    asyncio.get_running_loop().set_task_factory(eager_task)
-    task = await serving(stream, handler, concurrency=2)
-    udp.send(*[b"data"] * 10)
-    await eventually(lambda: stream.handle.stats().verdicts == 10)
-    stream.close()
-    await task
-    asyncio.get_running_loop().set_task_factory(None)
-
-
-async def test_handler_closes_the_stream(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """A handler may end it all."""
-
-    async def handler(packet: Packet) -> None:
-        packet.accept()
-        stream.close()
-
-    task = await serving(stream, handler)
-    udp.send(b"1", b"2")
-    await task
-    await turn()
-    assert udp.arrivals()[:1] == [b"1"]
-
-
-async def test_concurrency_out_of_range(stream: aio.PacketStream) -> None:
-    """At least one."""
-    with pytest.raises(ValueError, match="concurrency must be at least 1, not 0"):
-        await aio.serve(stream, lambda _: asyncio.sleep(0), concurrency=0)

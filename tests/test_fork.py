@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A child of fork has its parent's handles closed, and the parent's queues are unharmed."""
 
+import asyncio
+import contextlib
 import ctypes
 import errno
 import os
@@ -15,6 +17,7 @@ from netns import LOOPBACK, PORT, QUEUED_PORT, UdpPair, queue_rule
 from queues import Handle, Packet, accept, data_of, netlink_socket
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue import aio
 
 
 def in_child(function: Callable[[], None]) -> int:
@@ -197,6 +200,33 @@ def test_handle_of_the_child(handle: Handle, udp: UdpPair) -> None:
 
     assert in_child(child) == 0
     assert udp.arrivals() == [b"2"]
+
+
+def test_stream_in_the_child(udp: UdpPair) -> None:
+    """A stream is closed in the child, with what it has read, and goes on in the parent."""
+
+    async def read(stream: aio.PacketStream) -> Packet:
+        return await stream.get()
+
+    stream = aio.open_queue(1)
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        loop.run_until_complete(stream.__aenter__())
+        udp.send(b"1", b"2", b"3")
+        loop.run_until_complete(read(stream)).accept()
+        assert stream.qsize() == 2
+
+        def child() -> None:
+            assert stream.closed
+            with pytest.raises(nfq.ClosedError, match="the stream is closed"):
+                stream.get_nowait()
+            stream.close()
+
+        assert in_child(child) == 0
+        assert not stream.closed
+        for _ in range(2):
+            loop.run_until_complete(read(stream)).accept()
+        assert udp.arrivals() == [b"1", b"2", b"3"]
+        stream.close()
 
 
 def test_refusals_are_told_by_the_parent(handle: Handle, udp: UdpPair) -> None:

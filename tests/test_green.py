@@ -5,19 +5,26 @@ test_patched.py runs these once more, in a process in which gevent has patched e
 """
 
 import contextlib
+import functools
 import gc
 import os
+import signal
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import gevent
 import gevent.event
+import gevent.local
 import gevent.monkey
 import gevent.os
+import gevent.queue
 import pytest
+from clocks import Clock
 from greenlet import greenlet
 from netns import TIMEOUT, Namespace, UdpPair, queue_rule
 from queues import Handle, Packet, accept, accepting, data_of
@@ -459,6 +466,32 @@ def test_without_gevent() -> None:
     assert "pip install gevent" in done.stdout
 
 
+def test_context(handle: Handle, udp: UdpPair) -> None:
+    """Callbacks run in a copy of the context that attach was called in, whoever resumes it."""
+    variable: ContextVar[str] = ContextVar("variable", default="default")
+    seen: list[str] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(variable.get())
+        packet.accept()
+
+    def resume() -> None:
+        variable.set("of another")
+        attachment.pause()
+        attachment.resume()
+
+    handle.create_queue(1, callback)
+    variable.set("of attach")
+    with green.attach(handle) as attachment:
+        variable.set("later")
+        udp.send(b"1")
+        eventually(lambda: len(seen) == 1)
+        gevent.spawn(resume).join()
+        udp.send(b"2")
+        eventually(lambda: len(seen) == 2)
+    assert seen == ["of attach"] * 2
+
+
 # Streams
 
 
@@ -537,7 +570,7 @@ def test_killed_and_timed_out(stream: green.PacketStream, udp: UdpPair) -> None:
 
 
 def test_closed_by_another_greenlet(stream: green.PacketStream) -> None:
-    """Closing ends iteration, and a waiting get by a ValueError; twice is as good as once."""
+    """Closing ends iteration, and a waiting get by a ClosedError; twice is as good as once."""
     iterating = gevent.spawn(list, stream)
     getting: list[gevent.Greenlet[..., Any]] = [
         gevent.spawn(stream.get),
@@ -549,7 +582,7 @@ def test_closed_by_another_greenlet(stream: green.PacketStream) -> None:
     assert iterating.get(timeout=TIMEOUT) == []
     for each in getting:
         each.join(timeout=TIMEOUT)
-        assert isinstance(each.exception, ValueError)
+        assert isinstance(each.exception, nfq.ClosedError)
         assert "the stream is closed" in str(each.exception)
     assert stream.closed
     assert stream.handle.closed
@@ -623,6 +656,190 @@ def test_other_namespace(nothing_left: None) -> None:
             turn()
             assert pair.arrivals() == [b"data"]
     other.close()
+
+
+@pytest.mark.parametrize("read", [green.PacketStream.get, green.PacketStream.__next__])
+def test_slow_reader(
+    stream: green.PacketStream,
+    udp: UdpPair,
+    clock: Clock,
+    read: Callable[[green.PacketStream], Packet],
+) -> None:
+    """A verdict that is older than 1 ms leaves when the next packet is asked for."""
+    udp.send(*[b"%d" % number for number in range(5)])
+    for number in range(5):
+        packet = read(stream)
+        assert udp.arrivals() == ([b"%d" % (number - 1)] if number else [])
+        packet.accept()
+        clock.now += 0.0011
+
+
+def test_quick_reader(stream: green.PacketStream, udp: UdpPair, clock: Clock) -> None:
+    """Verdicts of one turn that are younger leave together."""
+    udp.send(*[b"data"] * 50)
+    for _ in range(50):
+        stream.get().accept()
+        clock.now += 0.000_01
+    assert stream.handle.stats().sends == 0
+    turn()
+    assert stream.handle.stats().sends == 1
+    assert len(udp.arrivals()) == 50
+
+
+def test_readers_take_turns(
+    stream: green.PacketStream, udp: UdpPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A packet wakes one reader, the one that has waited longest, however many there are."""
+    woken: list[gevent.event.Event] = []
+    readings: list[int] = []
+
+    class Event(gevent.event.Event):
+        def set(self) -> None:
+            woken.append(self)
+            super().set()
+
+    def read(reader: int) -> None:
+        stream.get().accept()
+        readings.append(reader)
+
+    monkeypatch.setattr(gevent.event, "Event", Event)
+    readers = [gevent.spawn(read, number) for number in range(100)]
+    turn()
+    for count in range(1, 51):
+        udp.send(b"data")
+        eventually(lambda: len(readings) == count)  # noqa: B023
+    assert readings == list(range(50))
+    assert len(woken) == 50
+    udp.send(*[b"data"] * 50)
+    gevent.joinall(readers, timeout=TIMEOUT, raise_error=True)
+    assert readings == list(range(100))
+
+
+def test_killed_reader_passes_on(
+    stream: green.PacketStream, udp: UdpPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that is killed when it has been woken leaves the packet to the next one."""
+    first = gevent.spawn(stream.get)
+    second = gevent.spawn(stream.get)
+    turn()
+    wake = stream._wake
+
+    def kill_and_wake() -> None:
+        first.kill(block=False)  # which comes first
+        wake()
+
+    monkeypatch.setattr(stream, "_wake", kill_and_wake)
+    udp.send(b"data")
+    second.get(timeout=TIMEOUT).accept()
+    assert isinstance(first.value, gevent.GreenletExit)
+
+
+ACTS: dict[str, Callable[[green.PacketStream], object]] = {
+    "close": lambda stream: stream.close(),
+    "close-handle": lambda stream: stream.handle.close(),
+    "stop": lambda stream: stream.stop(),
+}
+
+
+def interrupt_soon() -> None:
+    """Sends a signal to the main thread when its hub waits; nothing else wakes that."""
+    sleep = gevent.monkey.get_original("time", "sleep")
+    main = gevent.get_hub().thread_ident
+
+    def interrupt() -> None:
+        sleep(0.02)
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    gevent.monkey.get_original("_thread", "start_new_thread")(interrupt, ())
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_ended_by_a_signal_handler(stream: green.PacketStream, act: str) -> None:
+    """A handler of signal.signal's ends iteration and get() at once, and wakes the hub."""
+    getting = gevent.spawn(stream.get)
+    signal.signal(signal.SIGUSR1, lambda *_: ACTS[act](stream))
+    began = time.monotonic()
+    try:
+        interrupt_soon()
+        with gevent.Timeout(TIMEOUT):
+            assert list(stream) == []
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+    assert time.monotonic() - began < TIMEOUT / 2
+    assert stream.closed == (act != "stop")
+    with pytest.raises(nfq.ClosedError, match="stopped" if act == "stop" else "closed"):
+        getting.get(timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_ended_by_another_thread(stream: green.PacketStream, act: str) -> None:
+    """So does another thread."""
+    reading = gevent.spawn(list, stream)
+    turn()
+    in_thread(lambda: ACTS[act](stream))
+    assert reading.get(timeout=TIMEOUT) == []
+    assert stream.closed == (act != "stop")
+
+
+def test_used_by_another_thread(stream: green.PacketStream, handle: Handle) -> None:
+    """What must not be called in another thread says so."""
+    with green.attach(handle) as attachment:
+        calls: list[Callable[[], object]] = [
+            *(stream.pause, stream.resume),
+            *(stream.get, stream.get_batch, stream.get_nowait, stream.__iter__),
+            *(attachment.pause, attachment.resume, attachment.detach),
+        ]
+        for call in calls:
+            with pytest.raises(RuntimeError, match="another thread"):
+                in_thread(call)
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_stop(stream: green.PacketStream, udp: UdpPair, aside: bool) -> None:
+    """What has been read is handed out, the rest stays in the kernel; then iteration ends."""
+    udp.send(b"1", b"2", b"3")
+    if aside:
+        stream.queue.set_maxlen(100)  # which finds them before its answer
+    else:
+        turn()
+    stream.stop()
+    stream.stop()
+    udp.send(b"4")
+    turn()
+    for packet in stream:
+        packet.accept()
+    turn()
+    assert udp.arrivals() == [b"1", b"2", b"3"]
+    assert not stream.closed
+    assert stream.handle.stats().defaulted == 0
+    for call in (stream.get, stream.get_batch, stream.get_nowait):
+        with pytest.raises(nfq.ClosedError, match="the stream is stopped"):
+            call()
+
+
+def test_get_nowait(stream: green.PacketStream, udp: UdpPair) -> None:
+    """get_nowait and qsize are those of gevent's queues."""
+    with pytest.raises(gevent.queue.Empty):
+        stream.get_nowait()
+    udp.send(b"1", b"2")
+    eventually(lambda: stream.qsize() == 2)
+    assert [data_of(stream.get_nowait()), data_of(stream.get_nowait())] == [b"1", b"2"]
+    assert stream.qsize() == 0
+    stream.close()
+    with pytest.raises(nfq.ClosedError, match=r"get_nowait\(\): the stream is closed"):
+        stream.get_nowait()
+
+
+def test_pause_a_stream(stream: green.PacketStream, udp: UdpPair) -> None:
+    """While it is paused packets wait in the kernel."""
+    stream.pause()
+    udp.send(b"1")
+    turn()
+    assert stream.qsize() == 0
+    stream.resume()
+    stream.get().accept()
+    turn()
+    assert udp.arrivals() == [b"1"]
 
 
 # Handlers
@@ -802,3 +1019,240 @@ def test_waiting_handlers_are_killed(stream: green.PacketStream, udp: UdpPair) -
         others = [each for each in greenlets() if isinstance(each, gevent.Greenlet)]
         gevent.killall([each for each in others if each is not serve])
     assert not serve.dead
+
+
+def test_slow_handlers(stream: green.PacketStream, udp: UdpPair, clock: Clock) -> None:
+    """A verdict that is older than 1 ms leaves before the next handler runs."""
+    arrived: list[int] = []
+
+    def handler(packet: Packet) -> None:
+        gevent.sleep(0)
+        arrived.append(len(udp.arrivals()))
+        packet.accept()
+        clock.now += 0.0011
+
+    serving(stream, handler)
+    udp.send(*[b"data"] * 5)
+    eventually(lambda: len(arrived) == 5)
+    turn()
+    assert arrived == [0, 1, 1, 1, 1]
+
+
+def handled(stream: green.PacketStream, udp: UdpPair, count: int) -> None:
+    """Sends a datagram and waits until so many packets have a verdict."""
+    udp.send(b"data")
+    eventually(lambda: stream.handle.stats().verdicts == count)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_contexts(stream: green.PacketStream, udp: UdpPair, waits: bool) -> None:
+    """Each handler has a copy of the context that serve was called in."""
+    variable: ContextVar[str] = ContextVar("variable", default="default")
+    seen: list[str] = []
+
+    def handler(packet: Packet) -> None:
+        seen.append(variable.get())
+        variable.set(f"of packet {packet.id}")
+        if waits:
+            gevent.sleep(0)
+        assert variable.get() == f"of packet {packet.id}"
+        packet.accept()
+
+    def serve() -> None:
+        variable.set("of serve")
+        green.serve(stream, handler)
+
+    gevent.spawn(serve)
+    for count in range(1, 5):
+        handled(stream, udp, count)
+    assert seen == ["of serve"] * 4
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_left_timeout(
+    stream: green.PacketStream, udp: UdpPair, errors: list[BaseException], waits: bool
+) -> None:
+    """A gevent.Timeout that a handler has left running reaches no handler after it."""
+    outcomes: list[str] = []
+
+    def handler(packet: Packet) -> None:
+        if packet.id % 2:
+            gevent.Timeout.start_new(0.01)
+            if waits:
+                gevent.sleep(0)
+        else:
+            gevent.sleep(0.05)
+        packet.accept()
+        outcomes.append("accepted")
+
+    serving(stream, handler, concurrency=1)
+    udp.send(*[b"data"] * 6)
+    eventually(lambda: stream.handle.stats().verdicts == 6)
+    assert outcomes == ["accepted"] * 6
+    assert errors == []
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_greenlet_locals(stream: green.PacketStream, udp: UdpPair, waits: bool) -> None:
+    """What a handler keeps in its greenlet, no handler after it finds."""
+    local = gevent.local.local()
+    seen: list[object] = []
+
+    def handler(packet: Packet) -> None:
+        current: Any = gevent.getcurrent()
+        seen.append((getattr(local, "value", None), getattr(current, "value", None)))
+        if packet.id % 2:
+            local.value = packet.id
+        else:
+            current.value = packet.id
+        if waits:
+            gevent.sleep(0)
+        packet.accept()
+
+    serving(stream, handler, concurrency=1)
+    udp.send(*[b"data"] * 6)
+    eventually(lambda: stream.handle.stats().verdicts == 6)
+    assert seen == [(None, None)] * 6
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_greenlets_are_used_again(stream: green.PacketStream, udp: UdpPair, waits: bool) -> None:
+    """Handlers that leave nothing behind share their greenlets."""
+    used: set[int] = set()
+    kept: list[object] = []
+
+    def handler(packet: Packet) -> None:
+        current = weakref.ref(gevent.getcurrent())
+        used.add(id(current()))
+        del current
+        if waits:
+            with gevent.Timeout(TIMEOUT):
+                gevent.sleep(0)
+        packet.accept()
+
+    serving(stream, handler)
+    for count in range(1, 31):
+        handled(stream, udp, count)
+    assert len(used) <= 5
+    assert kept == []
+
+
+@pytest.mark.parametrize("end", ["return", "close", "kill"])
+def test_stopped_serve(udp: UdpPair, nothing_left: None, end: str) -> None:
+    """Handlers that run end as they like, and what was read is handled; then serve returns."""
+    release = gevent.event.Event()
+    ended: list[str] = []
+
+    def handler(packet: Packet) -> None:
+        with contextlib.ExitStack() as stack:
+            stack.callback(ended.append, "killed")
+            release.wait()
+            stack.pop_all()
+        packet.accept()
+        ended.append("accepted")
+
+    with green.open_queue(1) as stream:
+        server = serving(stream, handler, concurrency=2)
+        udp.send(b"1", b"2", b"3")
+        eventually(lambda: stream.qsize() == 1)
+        stream.stop()
+        turn()
+        assert not server.dead
+        if end == "return":
+            release.set()
+        else:
+            server.kill(block=False) if end == "kill" else stream.close()
+        server.join(timeout=TIMEOUT)
+        assert server.dead
+        turn()
+        assert sorted(udp.arrivals()) == ([b"1", b"2", b"3"] if end == "return" else [])
+    assert ended == (["accepted"] * 3 if end == "return" else ["killed"] * 2)
+
+
+@pytest.mark.parametrize("end", ["close", "kill"])
+def test_handlers_clean_up(
+    stream: green.PacketStream, udp: UdpPair, errors: list[BaseException], end: str
+) -> None:
+    """However often serve is killed, its handlers are once, and it waits for them."""
+    states: list[str] = []
+
+    def handler(packet: Packet) -> None:
+        try:
+            states.append("begun")
+            gevent.sleep(TIMEOUT)
+        finally:
+            gevent.sleep(0.01)
+            states.append("cleaned up")
+
+    server = serving(stream, handler)
+    udp.send(b"1", b"2")
+    eventually(lambda: len(states) == 2)
+    stream.close() if end == "close" else server.kill(block=False)
+    for _ in range(3):
+        gevent.sleep(0.001)
+        server.kill(block=False)
+    server.join(timeout=TIMEOUT)
+    assert states == ["begun"] * 2 + ["cleaned up"] * 2
+    assert errors == []
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_none_begins_after_the_close(
+    stream: green.PacketStream, udp: UdpPair, errors: list[BaseException], turns: int
+) -> None:
+    """Once the stream is closed no handler begins, and nobody is told of anything."""
+    late: list[int] = []
+
+    def handler(packet: Packet) -> None:
+        if stream.closed:
+            late.append(packet.id)
+        for _ in range(packet.id % 3):
+            gevent.sleep(0)
+        packet.accept()
+
+    server = serving(stream, handler)
+    udp.send(*[b"data"] * 60)
+    for _ in range(turns):
+        gevent.sleep(0)
+    stream.close()
+    server.get(timeout=TIMEOUT)
+    turn()
+    assert late == []
+    assert errors == []
+
+
+class OwnError(BaseException):
+    """No Exception."""
+
+
+@pytest.mark.parametrize("error", [KeyError, OwnError, gevent.Timeout])
+def test_exceptions_of_handlers(
+    stream: green.PacketStream,
+    udp: UdpPair,
+    errors: list[BaseException],
+    error: type[BaseException],
+) -> None:
+    """The hub's handler is told of each, whatever it is, and serve goes on."""
+
+    def handler(packet: Packet) -> None:
+        if packet.id == 1:
+            raise error
+        packet.accept()
+
+    server = serving(stream, handler)
+    handled(stream, udp, 1)
+    handled(stream, udp, 2)
+    assert [type(each) for each in errors] == [error]
+    assert not server.dead
+
+
+async def coroutine_function(_packet: Packet) -> None:
+    """No handler for greenlets."""
+
+
+def test_handler_that_is_none(stream: green.PacketStream) -> None:
+    """What can't be called, and what only makes a coroutine, is a TypeError at the call."""
+    handlers: list[Any] = [1, coroutine_function, functools.partial(coroutine_function)]
+    for handler in handlers:
+        with pytest.raises(TypeError, match=r"serve\(\): handler must"):
+            green.serve(stream, handler)

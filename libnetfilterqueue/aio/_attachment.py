@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-import select
 from collections.abc import Callable
 from typing import Self
 
@@ -12,7 +11,7 @@ from libnetfilterqueue._arguments import check_type
 from libnetfilterqueue._feed import RETRY, Feed
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def running_loop() -> asyncio.AbstractEventLoop | None:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -32,14 +31,11 @@ class Attachment(Feed):
         fed: Callable[[], object],
     ) -> None:
         self._loop = loop
+        self._check_here("attach()")
         super().__init__(handle, fed)
 
-    @staticmethod
-    def _new_epoll() -> "select.epoll":
-        return select.epoll()
-
     def _watch(self) -> None:
-        self._loop.add_reader(self._epoll, self._process)
+        self._loop.add_reader(self._epoll, self._context.run, self._process)
 
     def _unwatch(self) -> None:
         if self._is_forked():
@@ -47,17 +43,24 @@ class Attachment(Feed):
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.remove_reader(self._epoll)
 
+    def _is_here(self) -> bool:
+        return running_loop() is self._loop or not self._loop.is_running()
+
     def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
-        here = _running_loop() is self._loop
-        if here and not at_once:
-            self._loop.call_soon(function)
-        elif here or not self._loop.is_running():
+        here = running_loop() is self._loop
+        if (here and at_once) or not self._loop.is_running():
             function()
-        else:
+        elif here and asyncio.current_task() is not None:
+            self._loop.call_soon(function)
+        else:  # a thread; or a signal handler or greenlet, which run while the loop waits
             try:
                 self._loop.call_soon_threadsafe(function)
             except RuntimeError:  # it was closed this moment
                 function()
+
+    def _nudge(self) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(lambda: None)
 
     def _later(self, function: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed

@@ -3,14 +3,13 @@
 
 import asyncio
 from collections.abc import Callable
-from functools import cached_property
 from typing import Self
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue._arguments import check_count
 from libnetfilterqueue._feed import BATCH
 from libnetfilterqueue._stream import Stream
-from libnetfilterqueue.aio._attachment import Attachment
+from libnetfilterqueue.aio._attachment import Attachment, running_loop
 
 Packet = nfq.NetfilterQueueData
 
@@ -32,46 +31,85 @@ class PacketStream(Stream[Attachment]):
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
         return Attachment(handle, asyncio.get_running_loop(), fed)
 
-    @cached_property
-    def _arrived(self) -> asyncio.Event:
-        return asyncio.Event()
-
-    def _wake(self) -> None:
-        self._arrived.set()
+    def _check_loop(self) -> None:
+        if self._feed is None and not self._closed:
+            raise ValueError("the stream is not open")
+        if self._feed is not None and running_loop() not in (None, self._feed._loop):
+            raise RuntimeError("the stream was opened in another event loop")
 
     async def _wait(self) -> bool:
-        """Waits for a packet, and lets others have a turn; False if the stream is closed."""
+        """Waits for a packet, and lets others have a turn; False if no more will come."""
+        if self.closed:
+            return False
+        self._check_loop()
+        self._look()
         if self._packets:
             await asyncio.sleep(0)
-        while not self._packets:
-            if self._closed:
-                return False
-            self.handle  # noqa: B018 (raises if it is not open)
-            self._arrived.clear()
-            await self._arrived.wait()
-        self._taken = 0
-        return True
+        if not self._packets and not self._is_ended():
+            await self._wait_in_line(asyncio.Event())
+        self._look()
+        return bool(self._packets)
+
+    async def _wait_in_line(self, arrived: asyncio.Event) -> None:
+        self._waiting.append(arrived)
+        try:
+            while not self._packets and not self._is_ended():
+                arrived.clear()
+                await arrived.wait()
+        except BaseException:
+            self._waiting.remove(arrived)
+            self._wake()
+            raise
+        self._waiting.remove(arrived)
 
     async def get(self) -> Packet:
-        """The next packet. Raises ClosedError if the stream is closed, also while it waits."""
-        if not (self._ready() or await self._wait()):
-            raise nfq.ClosedError("get(): the stream is closed")
-        return self._take()
+        """The next packet.
+
+        Raises ClosedError if the stream is closed, or stopped and empty, also while it waits;
+        RuntimeError in another loop than the stream's.
+        """
+        self._check_loop()
+        packet = self._take() if self._ready() or await self._wait() else None
+        if packet is None:
+            raise self._error("get()")
+        return packet
 
     async def get_batch(self, max: int = BATCH) -> list[Packet]:
         """As many packets as there are, at least one and at most `max`; else as get()."""
         most = check_count("get_batch(): max", max)
-        if not (self._ready() or await self._wait()):
-            raise nfq.ClosedError("get_batch(): the stream is closed")
-        return self._take_batch(most)
+        self._check_loop()
+        packets = self._take_batch(most) if self._ready() or await self._wait() else None
+        if not packets:
+            raise self._error("get_batch()")
+        return packets
+
+    def get_nowait(self) -> Packet:
+        """The next packet if there is one, without waiting.
+
+        Raises asyncio.QueueEmpty if there is none; ClosedError if there will be none any more, as
+        get() does; RuntimeError in another thread than the loop's.
+        """
+        self._check_loop()
+        self._check_here("get_nowait()")
+        packet = None if self.closed else self._take()
+        if packet is None:
+            raise self._error("get_nowait()") if self._is_ended() else asyncio.QueueEmpty
+        self._look()
+        return packet
 
     def __aiter__(self) -> Self:
+        self._check_loop()
         return self
 
     async def __anext__(self) -> Packet:
-        if not (self._ready() or await self._wait()):
+        packet = self._take() if self._ready() or await self._wait() else None
+        if packet is None:
             raise StopAsyncIteration
-        return self._take()
+        return packet
+
+    async def aclose(self) -> None:
+        """The same as close()."""
+        self.close()
 
     async def __aenter__(self) -> Self:
         return self._open()

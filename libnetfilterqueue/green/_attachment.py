@@ -2,7 +2,6 @@
 """A handle that gevent's hub feeds."""
 
 import contextlib
-import select
 from collections.abc import Callable
 from typing import Any
 
@@ -30,11 +29,6 @@ class Attachment(Feed):
         self._parked = False  # the greenlet waits for the watcher
         self._stopped = False  # the watcher waits for the greenlet
         super().__init__(handle, fed)
-
-    @staticmethod
-    def _new_epoll() -> "select.epoll":
-        epoll: select.epoll = gevent.monkey.get_original("select", "epoll")()
-        return epoll
 
     def _watch(self) -> None:
         self._watcher = self._hub.loop.io(self._epoll.fileno(), READ)
@@ -77,6 +71,7 @@ class Attachment(Feed):
         if self._greenlet is None or self._greenlet.dead:
             if self._watching:
                 self._greenlet = gevent.spawn_raw(self._run)
+                self._greenlet.gr_context = self._context
                 self._greenlet.switch_out = self._switch_out  # type: ignore[attr-defined]
         elif self._parked:
             self._parked = False
@@ -90,15 +85,24 @@ class Attachment(Feed):
         if not self._parked:
             self._flush()
 
+    def _is_here(self) -> bool:
+        loop: Any = self._hub.loop  # None once the hub is destroyed
+        return loop is None or bool(_get_ident() == self._hub.thread_ident)
+
     def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
         loop: Any = self._hub.loop  # None once the hub is destroyed
-        here = _get_ident() == self._hub.thread_ident
+        here = self._is_here()
         if loop is None or (here and at_once):
             function()
         elif here:
             loop.run_callback(function)
         else:
             loop.run_callback_threadsafe(function)
+
+    def _nudge(self) -> None:
+        loop: Any = self._hub.loop
+        if loop is not None:
+            loop.run_callback_threadsafe(lambda: None)
 
     def _later(self, function: Callable[[], object]) -> None:
         if _get_ident() == self._hub.thread_ident:  # else the hub is destroyed

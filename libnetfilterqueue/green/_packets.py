@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A queue as a stream of packets, which blocks greenlets."""
 
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Callable
 from typing import Self
 
 import gevent
 import gevent.event
+import gevent.queue
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue._arguments import check_count
@@ -29,42 +29,78 @@ class PacketStream(Stream[Attachment]):
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
         return Attachment(handle, fed)
 
-    @cached_property
-    def _arrived(self) -> gevent.event.Event:
-        return gevent.event.Event()
-
-    def _wake(self) -> None:
-        self._arrived.set()
+    def _check_hub(self, call: str) -> None:
+        if self._feed is None and not self._closed:
+            raise ValueError("the stream is not open")
+        self._check_here(call)
 
     def _wait(self) -> bool:
-        """Waits for a packet, and lets others have a turn; False if the stream is closed."""
+        """Waits for a packet, and lets others have a turn; False if no more will come."""
+        if self.closed:
+            return False
+        self._check_hub("__next__()")
+        self._look()
         if self._packets:
             gevent.sleep(0)
-        while not self._packets:
-            if self._closed:
-                return False
-            self.handle  # noqa: B018 (raises if it is not open)
-            self._arrived.clear()
-            self._arrived.wait()
-        self._taken = 0
-        return True
+        if not self._packets and not self._is_ended():
+            self._wait_in_line(gevent.event.Event())
+        self._look()
+        return bool(self._packets)
+
+    def _wait_in_line(self, arrived: gevent.event.Event) -> None:
+        self._waiting.append(arrived)
+        try:
+            while not self._packets and not self._is_ended():
+                arrived.clear()
+                arrived.wait()
+        except BaseException:
+            self._waiting.remove(arrived)
+            self._wake()
+            raise
+        self._waiting.remove(arrived)
 
     def get(self) -> Packet:
-        """The next packet. Raises ClosedError if the stream is closed, also while it waits."""
-        if not (self._ready() or self._wait()):
-            raise nfq.ClosedError("get(): the stream is closed")
-        return self._take()
+        """The next packet.
+
+        Raises ClosedError if the stream is closed, or stopped and empty, also while it waits;
+        RuntimeError in another thread than the one that has opened the stream.
+        """
+        self._check_hub("get()")
+        packet = self._take() if self._ready() or self._wait() else None
+        if packet is None:
+            raise self._error("get()")
+        return packet
 
     def get_batch(self, max: int = BATCH) -> list[Packet]:
         """As many packets as there are, at least one and at most `max`; else as get()."""
         most = check_count("get_batch(): max", max)
-        if not (self._ready() or self._wait()):
-            raise nfq.ClosedError("get_batch(): the stream is closed")
-        return self._take_batch(most)
+        self._check_hub("get_batch()")
+        packets = self._take_batch(most) if self._ready() or self._wait() else None
+        if not packets:
+            raise self._error("get_batch()")
+        return packets
 
-    def __iter__(self) -> Iterator[Packet]:
-        while self._ready() or self._wait():
-            yield self._take()
+    def get_nowait(self) -> Packet:
+        """The next packet if there is one, without waiting.
+
+        Raises gevent.queue.Empty, which is queue.Empty, if there is none; else as get().
+        """
+        self._check_hub("get_nowait()")
+        packet = None if self.closed else self._take()
+        if packet is None:
+            raise self._error("get_nowait()") if self._is_ended() else gevent.queue.Empty
+        self._look()
+        return packet
+
+    def __iter__(self) -> Self:
+        self._check_hub("__iter__()")
+        return self
+
+    def __next__(self) -> Packet:
+        packet = self._take() if self._ready() or self._wait() else None
+        if packet is None:
+            raise StopIteration
+        return packet
 
     def __enter__(self) -> Self:
         return self._open()

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the streams of all adapters have in common: packets that wait to be fetched, and readers."""
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections import deque
+from itertools import islice
+from time import monotonic
+from typing import Protocol
+
+import libnetfilterqueue as nfq
+
+HOLD = 0.001  # seconds for which a verdict may wait for others while packets are handled
+
+
+def settle(packet: nfq.NetfilterQueueData) -> None:
+    """Gives a packet its queue's default verdict, unless it has one."""
+    if packet.verdict is None:
+        # Another thread may have been faster, or its queue been destroyed.
+        with contextlib.suppress(nfq.ClosedError, nfq.VerdictError):
+            packet.set_verdict(packet.queue.default_verdict)
+
+
+class Event(Protocol):
+    """What a reader waits for, of its own loop."""
+
+    def set(self) -> object: ...
+
+
+class Backlog(ABC):
+    """Packets that have been read from the kernel, and readers that wait for such.
+
+    Signal handlers may run between any two steps of this, and close or stop the stream.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._packets: deque[nfq.NetfilterQueueData] = deque()
+        self._waiting: deque[Event] = deque()  # a reader each; the first has waited longest
+        self._limit = limit
+        self._full = False  # it had as many packets, and has not been half empty since
+        self._until = 0.0  # when verdicts that have been given since the last look are to leave
+
+    @abstractmethod
+    def _is_ended(self) -> bool:
+        """Whether no more packets will come."""
+
+    @abstractmethod
+    def _flush(self) -> None:
+        """Sends the verdicts that are held back."""
+
+    @abstractmethod
+    def _steer(self) -> None:
+        """Has more packets read, or not, as they are wanted."""
+
+    def _wake(self) -> None:
+        """Wakes one reader for each packet, those that have waited longest; at the end, all.
+
+        A reader that was woken stays in `_waiting` until it runs. If it takes no packet then, it
+        has to call this for the others.
+        """
+        count = None if self._is_ended() else len(self._packets)
+        for event in list(islice(self._waiting, count)):
+            event.set()
+
+    def _look(self) -> None:
+        """Sends the verdicts that are held back, if the last look is longer ago than HOLD."""
+        now = monotonic()
+        if now > self._until:
+            self._until = now + HOLD
+            self._flush()
+
+    def _ready(self) -> bool:
+        """Whether a packet can be fetched before anybody looks at verdicts and at the loop."""
+        return bool(self._packets) and monotonic() < self._until
+
+    def _take(self) -> nfq.NetfilterQueueData | None:
+        """The next packet; None if a signal handler has closed the stream this moment."""
+        try:
+            packet = self._packets.popleft()
+        except IndexError:
+            return None
+        if self._full and len(self._packets) * 2 < self._limit:
+            self._full = False
+            self._steer()
+        return packet
+
+    def _take_batch(self, most: int) -> list[nfq.NetfilterQueueData]:
+        taken = (self._take() for _ in range(min(most, len(self._packets))))
+        return [packet for packet in taken if packet is not None]
+
+    def qsize(self) -> int:
+        """The number of packets that have been read from the kernel and not been fetched."""
+        return len(self._packets)

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Epoll objects in processes that gevent may have patched."""
+
+import select
+import sys
+
+
+def new_epoll() -> "select.epoll":
+    """An epoll object, also where gevent's monkey-patching has taken the class away."""
+    if hasattr(select, "epoll"):
+        return select.epoll()
+    epoll: select.epoll = sys.modules["gevent.monkey"].get_original("select", "epoll")()
+    return epoll

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The handlers that serve() runs."""
+
+import asyncio
+import contextlib
+import contextvars
+import sys
+import types
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue._backlog import settle
+from libnetfilterqueue.aio._packets import PacketStream
+
+Packet = nfq.NetfilterQueueData
+Handler = Callable[[Packet], Coroutine[Any, Any, object]]
+
+
+@types.coroutine
+def _pause() -> Generator[None, None, None]:
+    yield
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+class Handlers:
+    """The tasks of handlers that run, at most so many at once, with their packets."""
+
+    def __init__(self, stream: PacketStream, handler: Handler, most: int) -> None:
+        self._stream = stream
+        self._handler = handler
+        self._most = most
+        self._packets: dict[asyncio.Task[Any], Packet] = {}
+        self._room = asyncio.Event()
+        self._cancelled = False
+
+    async def serve(self) -> None:
+        """Runs them until the stream ends; then waits for those that run."""
+        stream = self._stream
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        self._eager = sys.version_info >= (3, 12) and self._loop.get_task_factory() is None
+        stream._when_closed.add(self.cancel)
+        try:
+            if self._eager and not stream._is_ended():
+                stream.queue.callback = self._begin
+            await self._start_all()
+        except BaseException:
+            self.cancel()
+            raise
+        finally:
+            if self._eager:
+                with contextlib.suppress(nfq.ClosedError):
+                    stream.queue.callback = stream._packets.append
+            await self._wait()
+            stream._when_closed.discard(self.cancel)
+
+    async def _start_all(self) -> None:
+        """Starts those of packets that wait in the stream."""
+        stream = self._stream
+        while await self._have_room() and (stream._ready() or await stream._wait()):
+            if self._are_full():
+                stream._wake()  # somebody else, for the packet
+            elif (packet := stream._take()) is not None:
+                self._start(packet)
+                del packet  # a packet that is waited for must not keep this one
+
+    def _are_full(self) -> bool:
+        """Whether as many run as may."""
+        return len(self._packets) >= self._most
+
+    async def _have_room(self) -> bool:
+        """Waits until fewer run than may; False if none may begin any more."""
+        while self._are_full() and not self._cancelled:
+            self._room.clear()
+            await self._room.wait()
+        return not self._cancelled
+
+    def _begin(self, packet: Packet) -> None:
+        """In the queue's callback: starts the handler, unless somebody has waited before."""
+        waiting = self._stream._waiting
+        if self._stream._packets or len(waiting) > 1 or self._are_full() or self._cancelled:
+            self._stream._packets.append(packet)
+        else:
+            self._start(packet)
+
+    def _start(self, packet: Packet) -> None:
+        """Starts the handler of a packet."""
+        coroutine = self._run(packet)
+        if self._eager:
+            options: dict[str, Any] = {"eager_start": True, "context": self._context.copy()}
+            task = asyncio.Task(coroutine, loop=self._loop, **options)
+        else:
+            coroutine.send(None)  # into its `try`, so that it hears of it if it is cancelled soon
+            task = self._loop.create_task(coroutine)
+        if not task.done():  # an eager one may be
+            self._packets[task] = packet
+            if self._cancelled:  # by this very handler
+                task.cancel()
+
+    async def _run(self, packet: Packet) -> None:
+        try:
+            if not self._eager:  # else this is the queue's callback
+                await _pause()
+                self._stream._look()
+            await self._handler(packet)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            # Soon: the loop calls its exception handler in the task's context, which is entered.
+            self._loop.call_soon(self._report, error, packet, _current_task())
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+        finally:
+            settle(packet)
+            self._stream._look()
+            if self._packets.pop(_current_task(), None) is not None:
+                self._room.set()
+
+    def _report(self, error: BaseException, packet: Packet, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            task.exception()  # nobody else has to be told of it
+        if isinstance(error, nfq.ClosedError) and self._stream.closed:
+            return  # it says no more than that
+        context = {
+            "message": "Exception in the handler of a packet",
+            "exception": error,
+            "packet": packet,
+            "task": task,
+        }
+        self._loop.call_exception_handler(context)
+
+    def cancel(self) -> None:
+        """Cancels those that run, once; no other begins."""
+        if not self._cancelled:
+            self._cancelled = True
+            self._room.set()
+            for task in self._packets:
+                task.cancel()
+
+    async def _wait(self) -> None:
+        """Waits for those that run. Cancelling this cancels them; it waits all the same."""
+        cancelled: asyncio.CancelledError | None = None
+        while self._packets:
+            self._room.clear()
+            try:
+                await self._room.wait()
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self.cancel()
+        if cancelled is not None:
+            raise cancelled

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A greenlet that handles one packet after the other."""
+
+import sys
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import gevent
+
+if TYPE_CHECKING:
+    Greenlet = gevent.Greenlet[..., None]
+else:
+    Greenlet = gevent.Greenlet
+
+
+class Worker(Greenlet):
+    """A greenlet that handles packets, and can tell whether a handler has left something in it.
+
+    That is whatever refers to the greenlet: a gevent.Timeout that will raise in it, the values that
+    a gevent.local keeps for it, a kill that is under way.
+    """
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        super().__init__(run)
+        self.waits = True  # for a packet
+        self.has_switched = False  # since its handler began
+        self._settled = self._before = self._traces()
+
+    def switch_out(self) -> None:
+        """Called by gevent when the greenlet is left for others."""
+        self.has_switched = True
+
+    def settle(self) -> None:
+        """To be called by itself, once, before the first handler."""
+        gevent.sleep(0)
+        self._settled = self._traces()
+
+    def begin(self) -> None:
+        """To be called before each handler."""
+        self.has_switched = False
+        self._before = self._traces()
+
+    def is_clean(self) -> bool:
+        """Whether the handler has left nothing. To be called after it, may let others have a turn.
+
+        What has resumed a greenlet refers to it. So after a switch the state has to be one that is
+        always the same.
+        """
+        if not self.has_switched:
+            return self._traces() == self._before
+        try:
+            gevent.sleep(0)
+        except gevent.GreenletExit:
+            raise
+        except BaseException:  # noqa: BLE001 (whatever the handler has left)
+            return False
+        return self._traces() == self._settled
+
+    def _traces(self) -> tuple[int, int, int]:
+        """These change when something new refers to the greenlet."""
+        return sys.getrefcount(self), weakref.getweakrefcount(self), len(vars(self))
