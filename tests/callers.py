@@ -297,6 +297,7 @@ NUMBERS = {
     "priority": number(0, U32),
     "ct_mark": number(0, U32),
     "up_to_id": number(0, U32),
+    "skb_info": number(0, U32),
     "max_packets": number(1, (1 << 63) - 1),
     "rcvbuf": number(0, INT_MAX, 1 << 16),
     "verdict": VERDICT,
