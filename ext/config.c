@@ -291,12 +291,12 @@ answer_awaited(lnfq_handle *handle, const struct lnfq_answer *answer)
     }
 }
 
-/* Whether it answers a queue's last batch verdict: any other has the id that it names as its
+/* Whether it answers a verdict that may find nothing: any other has the id that it names as its
  * sequence number, and ids wrap. */
 static bool
-answers_teardown(const struct lnfq_answer *answer)
+answers_unsure(const struct lnfq_answer *answer)
 {
-    return answer->seq == LNFQ_SEQ_TEARDOWN && !(answer->named && answer->id == answer->seq);
+    return answer->seq == LNFQ_SEQ_UNSURE && !(answer->named && answer->id == answer->seq);
 }
 
 void
@@ -317,7 +317,7 @@ lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool r
         answer_awaited(handle, answer);
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH:
-        if (answers_teardown(answer)) {
+        if (answers_unsure(answer)) {
             handle->nothing_left = !read && answer->error == ENOENT;
         }
         else if (answer->error != 0) {
@@ -325,7 +325,11 @@ lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool r
         }
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT:
-        if (answer->error != 0) {
+        if (answer->error == ENOENT && answers_unsure(answer)) {
+            handle->stats.verdicts -= 1;
+            handle->stats.defaulted -= 1;
+        }
+        else if (answer->error != 0) {
             note_refusal(handle, answer);
         }
         break;

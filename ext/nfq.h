@@ -429,6 +429,10 @@ int lnfq_handle_post_batch(lnfq_handle *handle, lnfq_queue *queue, uint64_t coun
  */
 int lnfq_handle_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id);
 
+/* With the lock: sends the default verdict for a packet that the kernel may have, though it was not
+ * received. Returns 0 or an errno. */
+int lnfq_handle_send_unsure(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id);
+
 /* With the lock: sends the outbox. Returns 0 or an errno. */
 int lnfq_handle_send(lnfq_handle *handle);
 

@@ -223,7 +223,7 @@ put_teardown(lnfq_queue *queue, unsigned char *bytes)
     size_t size = lnfq_request_put_config(bytes, queue->number, ++queue->handle->seq, false, &shut);
 
     return size
-           + lnfq_verdict_put_batch(bytes + size, queue->number, everything, LNFQ_SEQ_TEARDOWN,
+           + lnfq_verdict_put_batch(bytes + size, queue->number, everything, LNFQ_SEQ_UNSURE,
                                     &verdict);
 }
 
@@ -602,7 +602,7 @@ doubts_note(struct lnfq_doubts *doubts, uint32_t id)
 }
 
 /* The ids up to the one that was received now exist in this binding: what was handed in with such
- * an id, and did not come again, may wait in the kernel. */
+ * an id, and did not come again, may wait in the kernel; or it was lost. */
 static void
 doubts_settle(lnfq_queue *queue, uint32_t received)
 {
@@ -610,12 +610,12 @@ doubts_settle(lnfq_queue *queue, uint32_t received)
     size_t known = 0;
 
     while (known < doubts->count && !lnfq_pending_newer(doubts->ids[known], received)) {
-        uint32_t id = doubts->ids[known++];
+        uint32_t id = doubts->ids[known];
 
-        if (id != received) {
-            receive(queue, id, false);
-            (void)lnfq_handle_post_default(queue->handle, queue, id);
+        if (id != received && lnfq_handle_send_unsure(queue->handle, queue, id) != 0) {
+            break;
         }
+        known += 1;
     }
     doubts->count -= known;
     memmove(doubts->ids, doubts->ids + known, doubts->count * sizeof(doubts->ids[0]));

@@ -42,14 +42,16 @@ lnfq_handle_post_batch(lnfq_handle *handle, lnfq_queue *queue, uint64_t count, u
 /* Sends a verdict past the outbox. It may overtake what is in there: no batch verdict in there is
  * about its packet, which is outstanding. Returns 0 or an errno. */
 static int
-send_past(lnfq_handle *handle, lnfq_queue *queue, uint32_t id, const struct lnfq_verdict *verdict)
+send_past(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id, uint32_t seq)
 {
+    const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
     _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_VERDICT_SIZE_MAX];
-    size_t size = lnfq_verdict_put(bytes, queue->number, id, verdict);
-    int error = lnfq_peer_send(handle, bytes, size);
+    size_t size = lnfq_verdict_put(bytes, queue->number, id, &verdict);
+    int error;
 
+    ((struct nlmsghdr *)(void *)bytes)->nlmsg_seq = seq;
+    error = lnfq_peer_send(handle, bytes, size);
     if (error == 0) {
-        lnfq_pending_answer(&queue->pending, id);
         handle->outbox.unconfirmed |= handle->outbox.refusable;
         handle->stats.sends += 1;
         handle->stats.verdicts += 1;
@@ -57,17 +59,38 @@ send_past(lnfq_handle *handle, lnfq_queue *queue, uint32_t id, const struct lnfq
     return error;
 }
 
+/* The same for a packet that was received. */
+static int
+send_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id)
+{
+    int error = send_past(handle, queue, id, id);
+
+    if (error == 0) {
+        lnfq_pending_answer(&queue->pending, id);
+    }
+    return error;
+}
+
+int
+lnfq_handle_send_unsure(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id)
+{
+    int error = send_past(handle, queue, id, LNFQ_SEQ_UNSURE);
+
+    handle->stats.defaulted += error == 0;
+    return error;
+}
+
 int
 lnfq_handle_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id)
 {
     const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
-    int error = handle->held ? send_past(handle, queue, id, &verdict) : ENOMEM;
+    int error = handle->held ? send_default(handle, queue, id) : ENOMEM;
 
     if (error != 0) {
         error = lnfq_handle_post(handle, queue, id, &verdict);
     }
     if (error != 0) {
-        error = send_past(handle, queue, id, &verdict);
+        error = send_default(handle, queue, id);
     }
     queue->pending.stranded |= error != 0;
     handle->stats.defaulted += 1;

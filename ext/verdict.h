@@ -18,9 +18,9 @@
  * VLAN tag. */
 #define LNFQ_L2_HEADER_MAX 64
 
-/* The sequence number of a queue's last batch verdict: its refusal says that nothing waited. The
- * one of a verdict on packet 0 is the same. */
-#define LNFQ_SEQ_TEARDOWN 0
+/* The sequence number of a verdict that may find nothing, as a queue's last batch verdict. One on
+ * packet 0 has the same. */
+#define LNFQ_SEQ_UNSURE 0
 
 /* What a packet is to get. Numbers are in host byte order; what is absent is not sent. */
 struct lnfq_verdict {

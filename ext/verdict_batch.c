@@ -62,6 +62,7 @@ reserve(lnfq_queue *queue)
 {
     struct lnfq_batches *batches = queue->batches;
     size_t capacity = batches != NULL ? batches->capacity * 2 : 4;
+    struct lnfq_batches *larger;
 
     if (batches != NULL) {
         prune(queue);
@@ -69,15 +70,15 @@ reserve(lnfq_queue *queue)
     if (batches != NULL && batches->count < batches->capacity) {
         return 0;
     }
-    batches = realloc(batches, sizeof(*batches) + capacity * sizeof(batches->entries[0]));
-    if (batches == NULL) {
+    larger = realloc(batches, sizeof(*larger) + capacity * sizeof(larger->entries[0]));
+    if (larger == NULL) {
         return ENOMEM;
     }
-    if (queue->batches == NULL) {
-        batches->count = 0;
+    if (batches == NULL) {
+        larger->count = 0;
     }
-    batches->capacity = capacity;
-    queue->batches = batches;
+    larger->capacity = capacity;
+    queue->batches = larger;
     return 0;
 }
 

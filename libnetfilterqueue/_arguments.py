@@ -4,7 +4,7 @@
 import functools
 import inspect
 import operator
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 
 def _show(value: object) -> str:
@@ -35,7 +35,7 @@ def check_count(what: str, value: SupportsIndex) -> int:
     return number
 
 
-def is_coroutine_function(function: object) -> bool:
+def is_coroutine_function(function: Any) -> bool:
     """Whether calling it makes a coroutine: also a partial of such, or an object that is one."""
     while isinstance(function, functools.partial):
         function = function.func

@@ -653,10 +653,7 @@ EXPOSING = [wait_in_select, ask_for_the_descriptor, read_by_asyncio]
 
 def batches_return(handle: Handle, udp: UdpPair, most: int) -> bool:
     """Whether runs of verdicts are batches again, after a few packets more."""
-    for _ in range(10):
-        if refusals(handle, udp, most) == 1:
-            return True
-    return False
+    return any(refusals(handle, udp, most) == 1 for _ in range(10))
 
 
 @pytest.mark.parametrize("expose", EXPOSING)

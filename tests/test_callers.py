@@ -412,10 +412,18 @@ ADAPTER_PARAMETERS = [
 ]
 
 
+async def ignore_later(*_: object) -> None:
+    """A handler for asyncio that does nothing."""
+
+
+HANDLERS = {"aio": ignore_later, "green": ignore}
+
+
 def call_adapter(member: Member, handle: Handle, stream: Any, changed: dict[str, object]) -> Any:
     """Calls it on the stream, or the stream's module, with one argument changed."""
-    subject = stream if member.owner else ADAPTERS[type(stream).__module__.split(".")[1]]
-    right = {"handle": handle, "stream": stream, "limit": 1024}
+    adapter = type(stream).__module__.split(".")[1]
+    subject = stream if member.owner else ADAPTERS[adapter]
+    right = {"handle": handle, "stream": stream, "limit": 1024, "handler": HANDLERS[adapter]}
     arguments = {name: right.get(name, value) for name, value in member.right().items()}
     positional, named = member.arguments(arguments | changed)
     return member.call(subject, *positional, **named)

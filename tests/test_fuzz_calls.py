@@ -114,7 +114,7 @@ class Binding:
     bound: bool = True
     last_id: int = 0  # of the packets that the kernel has queued
     highest: int = 0  # of those that were dispatched
-    batch: int | None = None  # up to which id a batch verdict was given
+    refusals: int = 0  # of verdicts, that had been read when it was created
     sent: list["Sent"] = field(default_factory=list, repr=False)
 
 
@@ -128,6 +128,7 @@ class Sent(Waiting):
     state: str = "on its way"  # then active, kept, executed; settled with its queue
     running: bool = False  # its callback
     recorded: Due | None = None
+    covered: Due | None = None  # what it is to get when it is dispatched
     packet: Packet | None = None  # as far as it is kept
 
     @property
@@ -165,6 +166,7 @@ class Calls(RuleBasedStateMachine):
         self.held: list[Sent] = []  # whose verdicts may wait for a flush
         self.frames: list[Frame] = []
         self.expected_unraisable: list[object] = []
+        self.refused: list[int] = []  # errors of verdicts, in the order of their reports
         self.unraisable.clear()
         self.packets = self.verdicts = self.defaulted = self.orphaned = 0
 
@@ -225,6 +227,9 @@ class Calls(RuleBasedStateMachine):
             binding.highest = packet.id
         sent.running = True
         sent.state = "active"
+        if sent.due is None and sent.covered is not None:
+            sent.due = sent.covered
+            self.held.append(sent)
         if sent.due is not None:
             sent.state = "executed"  # a batch verdict has covered it
             self.verdicts += 1
@@ -354,13 +359,25 @@ class Calls(RuleBasedStateMachine):
             sent for sent in binding.sent if sent.due is None and not newer(sent.packet_id, up_to)
         ]
         waiting = [sent for sent in covered if sent.undecided]
+        singly = self.is_stranded(binding)
         if waiting:
             self.verdicts += len(waiting)
             for sent in covered:
+                if singly and not sent.undecided:
+                    sent.covered = sent.covered or due
+                    continue
                 sent.due = due
                 if sent.undecided:
                     sent.state = "executed"
                 self.hold(sent)
+
+    def is_stranded(self, binding: Binding) -> bool:
+        """Whether the kernel may keep a packet of the queue whose own verdict it has refused.
+
+        A batch verdict would release that too, and is given to each packet by itself.
+        """
+        read = self.handle.stats().verdict_errors
+        return EPERM in self.refused[binding.refusals : read]
 
     def process(self, most: int) -> None:
         if most == 0:
@@ -413,7 +430,8 @@ class Calls(RuleBasedStateMachine):
             with pytest.raises(OSError, match=r"Errno 16.*bound on this handle already"):
                 call()
         else:
-            self.bindings[number] = Binding(number, call(), default)
+            read = self.handle.stats().verdict_errors
+            self.bindings[number] = Binding(number, call(), default, refusals=read)
 
     def configure(self, binding: Binding | None, which: int) -> None:
         """Requests that change nothing which the model knows of, and some that are refused."""
@@ -430,7 +448,7 @@ class Calls(RuleBasedStateMachine):
         if binding.bound and which < 3:
             calls[which]()
         else:
-            with pytest.raises(nfq.ClosedError, match=r"destroyed|must be in"):
+            with pytest.raises(ValueError, match=r"destroyed|must be in"):
                 calls[which]()
 
     def destroy(self, binding: Binding | None) -> None:
@@ -627,7 +645,6 @@ class PlayedCalls(Calls):
         self.kernel = self.played.enter_context(PlayedKernel())
         self.played.enter_context(self.kernel.answering())
         self.ledger = Ledger()
-        self.refusals = 0
         self.last_verdict = b""
         return self.kernel.handle
 
@@ -690,11 +707,11 @@ class PlayedCalls(Calls):
     def verdict_is_refused(self, error: int) -> None:
         """What the model takes for answered may wait in the kernel then: nothing else changes."""
         self.kernel.socket.send(error_message(error, self.last_verdict))
-        self.refusals += 1
+        self.refused.append(error)
 
     def nothing_left(self) -> None:
         super().nothing_left()
-        assert self.handle.stats().verdict_errors == self.refusals
+        assert self.handle.stats().verdict_errors == len(self.refused)
 
 
 class RealCalls(Calls):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from netns import TIMEOUT, UdpPair, queue_rule
+from netns import TIMEOUT, UdpPair
 from played_kernel import PlayedKernel, aligned, packet_message
 from queues import Handle, Packet, accept, data_of, netlink_socket
 

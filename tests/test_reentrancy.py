@@ -168,7 +168,10 @@ def test_any_act_in_any_callback(udp: UdpPair) -> None:
 def test_callback_that_raises(
     udp: UdpPair, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """What callbacks raise comes out of the dispatch, or goes to a hook, which may close."""
+    """What callbacks raise comes out of the dispatch, or goes to a hook, which may close.
+
+    What is no Exception comes out before the next callback, and the hook hears of nothing.
+    """
     told: list[int] = []
     kept: list[Packet] = []
 
@@ -190,7 +193,7 @@ def test_callback_that_raises(
                 process(handle)
             assert raised.value.args == (1,)
         assert sorted(udp.arrivals()) == SENT
-    assert told == [2] * ROUNDS
+    assert told == ([2] * ROUNDS if issubclass(error, Exception) else [])
 
 
 @WAYS

@@ -3,20 +3,18 @@
 
 import errno
 import socket
-import sys
-import threading
 import time
 from collections.abc import Callable
 
 import pytest
-from netns import TIMEOUT, UdpPair, background, queue_rule, without_net_admin
+from netns import TIMEOUT, UdpPair, background, without_net_admin
 from played_kernel import PlayedKernel, packet_message
 from queues import Handle, Packet, accept, data_of, keeping, netlink_socket, process_until
 
 import libnetfilterqueue as nfq
 
 LARGE = b"T" * 9000
-Told = list[tuple[int, int, int | None]]
+Told = list[tuple[int | None, int, int | None]]
 
 
 @pytest.fixture

@@ -4,17 +4,11 @@
 import sys
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import gevent
 
-if TYPE_CHECKING:
-    Greenlet = gevent.Greenlet[..., None]
-else:
-    Greenlet = gevent.Greenlet
 
-
-class Worker(Greenlet):
+class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run time
     """A greenlet that handles packets, and can tell whether a handler has left something in it.
 
     That is whatever refers to the greenlet: a gevent.Timeout that will raise in it, the values that
