@@ -55,7 +55,7 @@ def public(owner: Any, prefix: str) -> Iterator[tuple[str, str]]:
         yield ".".join(target.split(".")[1:]), target
         if is_module:
             yield target, target
-        if is_module and inspect.isclass(member):
+        if is_module and inspect.isclass(member) and member.__name__ == name:  # no short name
             yield from public(member, target)
 
 
