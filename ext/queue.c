@@ -572,7 +572,10 @@ judge_foreign(const lnfq_queue *queue, uint32_t id)
     if (queue->silent || (older && pending->missing == 0)) {
         return CLAIM_OLD;
     }
-    return queue->fenced && id > queue->received ? CLAIM_DOUBTFUL : CLAIM_OURS;
+    if (!queue->fenced || id <= queue->received) {
+        return CLAIM_OURS;
+    }
+    return older ? CLAIM_OLD : CLAIM_DOUBTFUL;
 }
 
 /* Notes an id, once. Without memory its packet waits until the queue is destroyed, if it is one. */
@@ -601,6 +604,25 @@ doubts_note(struct lnfq_doubts *doubts, uint32_t id)
     }
 }
 
+static void
+doubts_remove(struct lnfq_doubts *doubts, size_t at, size_t count)
+{
+    doubts->count -= count;
+    memmove(doubts->ids + at, doubts->ids + at + count,
+            (doubts->count - at) * sizeof(doubts->ids[0]));
+}
+
+/* There is no doubt about an id that was received. */
+static void
+doubts_forget(struct lnfq_doubts *doubts, uint32_t id)
+{
+    for (size_t i = 0; i < doubts->count && !lnfq_pending_newer(doubts->ids[i], id); i++) {
+        if (doubts->ids[i] == id) {
+            doubts_remove(doubts, i, 1);
+        }
+    }
+}
+
 /* The ids up to the one that was received now exist in this binding: what was handed in with such
  * an id, and did not come again, may wait in the kernel; or it was lost. */
 static void
@@ -609,16 +631,11 @@ doubts_settle(lnfq_queue *queue, uint32_t received)
     struct lnfq_doubts *doubts = &queue->doubts;
     size_t known = 0;
 
-    while (known < doubts->count && !lnfq_pending_newer(doubts->ids[known], received)) {
-        uint32_t id = doubts->ids[known];
-
-        if (id != received && lnfq_handle_send_unsure(queue->handle, queue, id) != 0) {
-            break;
-        }
+    while (known < doubts->count && !lnfq_pending_newer(doubts->ids[known], received)
+           && lnfq_handle_send_unsure(queue->handle, queue, doubts->ids[known]) == 0) {
         known += 1;
     }
-    doubts->count -= known;
-    memmove(doubts->ids, doubts->ids + known, doubts->count * sizeof(doubts->ids[0]));
+    doubts_remove(doubts, 0, known);
 }
 
 bool
@@ -645,8 +662,11 @@ lnfq_queue_owns(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
     if (handle->watching) {
         look_for_losses(queue, epoch);
     }
-    if (queue->doubts.count > 0 && !queue->fenced) {
-        doubts_settle(queue, id);
+    if (queue->doubts.count > 0) {
+        doubts_forget(&queue->doubts, id);
+        if (!queue->fenced) {
+            doubts_settle(queue, id);
+        }
     }
     return true;
 }

@@ -263,3 +263,27 @@ def test_old_message_after_its_namesake(handle: Handle, udp: UdpPair) -> None:
         assert len(new) == 1
         new[0].accept()
     assert udp.arrivals() == [b"new 1"]
+
+
+def test_doubtful_message_and_its_namesake(handle: Handle, udp: UdpPair) -> None:
+    """A packet of the new binding that is kept gets no default for an old message with its id."""
+    kept: list[Packet] = []
+    queue = handle.create_queue(1, accept)
+    with netlink_socket(handle) as sock:
+        udp.send(b"old 1", b"old 2")
+        held = read_all(sock)
+        queue.destroy()
+        handle.create_queue(1, kept.append, default_verdict=nfq.NF_ACCEPT)
+        udp.arrivals()
+        udp.send(b"new 1", b"new 2")
+        assert handle.handle_packet(held[0]) == 0  # before process() has read the marker
+        assert handle.process(timeout=TIMEOUT) == 2
+        assert handle.handle_packet(held[1]) == 0
+        udp.send(b"new 3")
+        assert handle.process(timeout=TIMEOUT) == 1
+    assert [packet.id for packet in kept] == [1, 2, 3]
+    assert udp.arrivals() == []
+    for packet in kept:
+        packet.accept()
+    assert udp.arrivals() == [b"new 1", b"new 2", b"new 3"]
+    assert handle.stats().verdict_errors == 0
