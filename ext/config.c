@@ -291,12 +291,12 @@ answer_awaited(lnfq_handle *handle, const struct lnfq_answer *answer)
     }
 }
 
-/* Whether it answers a verdict that may find nothing: any other has the id that it names as its
- * sequence number, and ids wrap. */
+/* Whether it answers a verdict with that sequence number that may find nothing: any other has the
+ * id that it names as its sequence number, and ids wrap. */
 static bool
-answers_unsure(const struct lnfq_answer *answer)
+answers_unsure(const struct lnfq_answer *answer, uint32_t seq)
 {
-    return answer->seq == LNFQ_SEQ_UNSURE && !(answer->named && answer->id == answer->seq);
+    return answer->seq == seq && !(answer->named && answer->id == seq);
 }
 
 void
@@ -317,7 +317,7 @@ lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool r
         answer_awaited(handle, answer);
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH:
-        if (answers_unsure(answer)) {
+        if (answers_unsure(answer, LNFQ_SEQ_TEARDOWN)) {
             handle->nothing_left = !read && answer->error == ENOENT;
         }
         else if (answer->error != 0) {
@@ -325,7 +325,7 @@ lnfq_config_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool r
         }
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT:
-        if (answer->error == ENOENT && answers_unsure(answer)) {
+        if (answer->error == ENOENT && answers_unsure(answer, LNFQ_SEQ_UNSURE)) {
             handle->stats.verdicts -= 1;
             handle->stats.defaulted -= 1;
         }

@@ -223,7 +223,7 @@ put_teardown(lnfq_queue *queue, unsigned char *bytes)
     size_t size = lnfq_request_put_config(bytes, queue->number, ++queue->handle->seq, false, &shut);
 
     return size
-           + lnfq_verdict_put_batch(bytes + size, queue->number, everything, LNFQ_SEQ_UNSURE,
+           + lnfq_verdict_put_batch(bytes + size, queue->number, everything, LNFQ_SEQ_TEARDOWN,
                                     &verdict);
 }
 

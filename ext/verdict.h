@@ -18,9 +18,10 @@
  * VLAN tag. */
 #define LNFQ_L2_HEADER_MAX 64
 
-/* The sequence number of a verdict that may find nothing, as a queue's last batch verdict. One on
- * packet 0 has the same. */
-#define LNFQ_SEQ_UNSURE 0
+/* The sequence numbers of verdicts that may find nothing: a queue's last batch verdict, and one on
+ * a packet that may have been lost. Others that have them are on packets with that very id. */
+#define LNFQ_SEQ_TEARDOWN 0
+#define LNFQ_SEQ_UNSURE 0xfffffffe /* what others send by themselves has small numbers */
 
 /* What a packet is to get. Numbers are in host byte order; what is absent is not sent. */
 struct lnfq_verdict {
