@@ -19,7 +19,8 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
         super().__init__(run)
         self.waits = True  # for a packet
         self.has_switched = False  # since its handler began
-        self._settled = self._before = self._traces()
+        self._settled = self._traces()[0]
+        self._before = self._traces()
 
     def switch_out(self) -> None:
         """Called by gevent when the greenlet is left for others."""
@@ -28,7 +29,7 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
     def settle(self) -> None:
         """To be called by itself, once, before the first handler."""
         gevent.sleep(0)
-        self._settled = self._traces()
+        self._settled = self._traces()[0]
 
     def begin(self) -> None:
         """To be called before each handler."""
@@ -38,8 +39,8 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
     def is_clean(self) -> bool:
         """Whether the handler has left nothing. To be called after it, may let others have a turn.
 
-        What has resumed a greenlet refers to it. So after a switch the state has to be one that is
-        always the same.
+        What has resumed a greenlet refers to it. So after a switch its references are counted
+        where something has always just resumed it.
         """
         if not self.has_switched:
             return self._traces() == self._before
@@ -49,7 +50,7 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
             raise
         except BaseException:  # noqa: BLE001 (whatever the handler has left)
             return False
-        return self._traces() == self._settled
+        return self._traces() == (self._settled, *self._before[1:])
 
     def _traces(self) -> tuple[int, int, int]:
         """These change when something new refers to the greenlet."""
