@@ -391,6 +391,7 @@ answer_packet(unsigned int at, unsigned int kind)
     }
     packet->given_up = true;
     if (kind % 4 == 0 || post(at, &standard) != 0) {
+        before.released = packet->released; /* by an earlier verdict, which was sent meanwhile */
         *packet = before;
     }
 }
