@@ -392,7 +392,7 @@ lnfq_outbox_forget(struct lnfq_outbox *outbox, uint16_t queue)
 }
 
 bool
-lnfq_outbox_find(const struct lnfq_outbox *outbox, uint16_t queue, uint32_t *id)
+lnfq_outbox_find(const struct lnfq_outbox *outbox, uint16_t queue, size_t *from, uint32_t *id)
 {
     const struct lnfq_enclosure *enclosure = outbox->enclosures;
     size_t at = 0;
@@ -400,8 +400,9 @@ lnfq_outbox_find(const struct lnfq_outbox *outbox, uint16_t queue, uint32_t *id)
     while (at < outbox->used) {
         struct stretch message = measure(outbox, at, enclosure);
 
-        if (message.queue == queue) {
+        if (at >= *from && message.queue == queue) {
             *id = message_id(outbox, at);
+            *from = at + message.inner;
             return true;
         }
         if (message.inner < message.outer) {

@@ -86,8 +86,9 @@ void lnfq_outbox_first(const struct lnfq_outbox *outbox, uint16_t *queue, uint32
  * Otherwise returns false. */
 bool lnfq_outbox_replace(struct lnfq_outbox *outbox, uint32_t verdict);
 
-/* Whether there is a verdict for a queue; which packet the first one is about. */
-bool lnfq_outbox_find(const struct lnfq_outbox *outbox, uint16_t queue, uint32_t *id);
+/* Whether there is a verdict for a queue from that place on; which packet the first one is about,
+ * and the place behind it. */
+bool lnfq_outbox_find(const struct lnfq_outbox *outbox, uint16_t queue, size_t *from, uint32_t *id);
 
 /* Throws away the verdicts for one queue. */
 void lnfq_outbox_forget(struct lnfq_outbox *outbox, uint16_t queue);

@@ -273,13 +273,14 @@ forget_unsent(lnfq_queue *queue, int error)
         .queue = queue->number,
     };
     lnfq_handle *handle = queue->handle;
+    size_t from = 0;
 
-    while (lnfq_outbox_find(&handle->outbox, queue->number, &refusal.id)) {
+    while (lnfq_outbox_find(&handle->outbox, queue->number, &from, &refusal.id)) {
         refusal.seq = refusal.id;
-        lnfq_outbox_forget(&handle->outbox, queue->number);
         lnfq_refusal_add(handle, &refusal);
         handle->stats.defaulted += 1;
     }
+    lnfq_outbox_forget(&handle->outbox, queue->number);
 }
 
 /* With the queue its holes are gone, those that had not shown too. */

@@ -166,14 +166,15 @@ def test_order_after_a_failure() -> None:
 
 
 def test_destroyed_before_it_left() -> None:
-    """A verdict that can't leave before its queue is destroyed becomes the default, and is told."""
+    """Verdicts that can't leave before their queue is destroyed become the default, each told."""
     with PlayedKernel() as kernel:
         told: Told = []
         kernel.handle.on_verdict_error = lambda number, packet_id, error: told.append(
             (number, packet_id, error.errno)
         )
-        queue = kernel.create_queue(1, accept)
-        kernel.socket.send(packet_message(1))
+        queue = kernel.create_queue(1, lambda packet: packet.accept(mark=packet.id))
+        for packet_id in (1, 2, 3):
+            kernel.socket.send(packet_message(packet_id))
         with kernel.deaf():
             with pytest.raises(BlockingIOError):
                 kernel.handle.process()
@@ -181,8 +182,8 @@ def test_destroyed_before_it_left() -> None:
                 queue.destroy()
         assert kernel.verdicts() == []
         assert kernel.handle.process() == 0
-        assert told == [(1, 1, errno.EAGAIN)]
-        assert kernel.handle.stats().defaulted == 1
+        assert told == [(1, packet_id, errno.EAGAIN) for packet_id in (1, 2, 3)]
+        assert kernel.handle.stats().defaulted == 3
 
 
 # A capability that is lost, and comes back

@@ -346,11 +346,12 @@ replace_first(struct model *model)
     struct record *record = next_record(model, model->records);
     uint16_t queue;
     uint32_t id;
+    size_t from = 0;
 
     require(record != NULL && record->owns);
     lnfq_outbox_first(&model->outbox, &queue, &id);
     require(queue == record->queue && id == record->id);
-    require(lnfq_outbox_find(&model->outbox, queue, &id) && id == record->id);
+    require(lnfq_outbox_find(&model->outbox, queue, &from, &id) && id == record->id);
     require(lnfq_outbox_replace(&model->outbox, REPLACEMENT));
     require(!lnfq_outbox_replace(&model->outbox, REPLACEMENT));
     record->verdict = (struct lnfq_verdict){.verdict = REPLACEMENT};
