@@ -147,6 +147,7 @@ def use(module: Any, udp: UdpPair, keep: Callable[[Any], object]) -> None:
     with netlink_socket(handle) as sock:
         handle.handle_packet(bytearray(sock.recv(1 << 16)))
     handle.close()
+    assert len(module.kept) == 3
 
 
 KEPT: dict[str, Callable[[Any], object]] = {
@@ -165,7 +166,6 @@ def test_module(udp: UdpPair, kind: str) -> None:
     module = another_module()
     gone = weakref.ref(module)
     use(module, udp, KEPT[kind])
-    assert len(module.kept) == 3
     del module
     gc.collect()
     gc.collect()
