@@ -14,7 +14,7 @@ lnfq_losses_ask(struct lnfq_losses *losses)
 void
 lnfq_losses_answer(struct lnfq_losses *losses)
 {
-    losses->unanswered -= losses->unanswered > 0; /* of whichever: so `recent` is not too small */
+    losses->unanswered -= losses->unanswered > 0;
 }
 
 void
@@ -22,15 +22,24 @@ lnfq_losses_sample(struct lnfq_losses *losses, uint32_t drops, uint64_t epoch)
 {
     losses->sample = drops;
     losses->epoch = epoch;
+    losses->earlier = losses->unanswered;
     losses->recent = 0;
+}
+
+static uint32_t
+smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
 }
 
 bool
 lnfq_losses_explain(struct lnfq_losses *losses)
 {
     uint32_t drops = losses->sample - losses->base; /* the count wraps */
-    uint32_t recent = losses->unanswered < losses->recent ? losses->unanswered : losses->recent;
-    uint32_t answers = losses->unanswered - recent; /* that may be among the drops */
+    /* An answer may be to any request: as many as possible may be among the drops, or come to be
+     * among later ones. */
+    uint32_t answers = smaller(losses->unanswered, losses->earlier);
+    uint32_t recent = smaller(losses->unanswered, losses->recent);
 
     losses->epoch = 0;
     if (drops < answers || losses->missing > drops - answers) {

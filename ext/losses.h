@@ -22,7 +22,8 @@ struct lnfq_losses {
     uint32_t sample;  /* its count before the last read that found the buffer empty */
     uint64_t epoch;   /* messages of this one or a later one were read after that; 0: no sample */
     uint32_t unanswered; /* requests since `base` that were not answered here: drops, perhaps */
-    uint32_t recent;     /* those of them since the sample */
+    uint32_t earlier;    /* how many there were of them when the sample was taken */
+    uint32_t recent;     /* requests since the sample */
 };
 
 /* A request that wants an answer was sent. */
