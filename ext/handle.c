@@ -203,8 +203,7 @@ next_queue_or_closed(lnfq_handle *handle)
 }
 
 /* In a child of fork the lock may be taken for ever, the queues are the parent's, and the
- * descriptors are closed already. The handle's critical section keeps the child's own threads
- * apart, which may close it together. */
+ * descriptors are closed already. */
 static void
 close_forked(lnfq_handle *handle)
 {
@@ -623,7 +622,8 @@ PyDoc_STRVAR(fd_doc, "fd($self, /)\n"
                      "\n"
                      "The netlink socket's descriptor, blocking unless it was adopted otherwise.\n"
                      "\n"
-                     "It is closed with the handle. Raises ClosedError for a closed handle,\n"
+                     "It is closed with the handle, and in children of fork: a program that is\n"
+                     "started gets a copy, by os.dup(). Raises ClosedError for a closed handle,\n"
                      "RuntimeError after fork. See nfq_fd(3).");
 
 static PyObject *

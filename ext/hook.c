@@ -28,8 +28,10 @@ lnfq_hook_take(lnfq_handle *handle, PyObject **hook)
     PyObject *taken;
 
     lnfq_handle_lock(handle);
+    Py_BEGIN_CRITICAL_SECTION(handle); /* a child of fork has no lock */
     taken = *hook;
     *hook = NULL;
+    Py_END_CRITICAL_SECTION();
     lnfq_handle_unlock(handle);
     return taken;
 }

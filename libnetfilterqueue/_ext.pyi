@@ -234,7 +234,8 @@ class NetfilterQueueHandle:
     def fd(self) -> int:
         """The netlink socket's descriptor, blocking unless it was adopted otherwise.
 
-        It is closed with the handle. Raises ClosedError for a closed handle,
+        It is closed with the handle, and in children of fork: a program that is
+        started gets a copy, by os.dup(). Raises ClosedError for a closed handle,
         RuntimeError after fork. See nfq_fd(3).
         """
     def fileno(self) -> int:

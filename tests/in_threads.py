@@ -28,6 +28,7 @@ ALONE = frozenset(
         "test_autoflush",
         "test_callers",
         "test_close",
+        "test_collecting",
         "test_concurrency",
         "test_descriptors",
         "test_examples",

@@ -2,6 +2,7 @@
 """What needs CAP_NET_ADMIN, and what happens to a program that has lost it."""
 
 import errno
+import os
 import re
 import signal
 import socket
@@ -415,9 +416,10 @@ def attempt(*arguments: object, under: Sequence[str] = (), fds: Sequence[int] = 
 
 def test_descriptor_of_a_privileged_program(handle: Handle) -> None:
     """A program without the capability can't bind queues on a socket of one that has it."""
-    fd = handle.fd()
+    fd = os.dup(handle.fd())  # a child of fork has the handle's own closed
     assert attempt("adopt", fd, under=only("net_admin"), fds=[fd]) == "bound"
     refused = attempt("adopt", fd, under=only(), fds=[fd])
+    os.close(fd)
     assert re.match("PermissionError: .*CAP_NET_ADMIN", refused)
 
 
