@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from netns import TIMEOUT, UdpPair, queue_rule
+from netns import TIMEOUT, queue_rule
 from played_kernel import PlayedKernel, packet_message
-from queues import Packet, netlink_socket
+from queues import Packet
 from test_fork import in_child
 
 import libnetfilterqueue as nfq
