@@ -12,6 +12,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "ARCHITECTURE.md"
 MARK = "<!-- files -->\n"
+LAYERS = {
+    "wire": "plain C, which fuzzers run without Python",
+    "support": "what knows Python, and no handle",
+    "engine": "what the handle's lock protects",
+    "types": "the Python types and the module",
+}
 
 
 def opening(path: Path) -> str:
@@ -37,16 +43,9 @@ def table(title: str, paths: Iterable[Path]) -> Iterator[str]:
 
 
 def tables() -> Iterator[str]:
-    """Those of the extension, and one for each directory of the package."""
-    plain: list[Path] = []
-    python: list[Path] = []
-    for path in (ROOT / "ext").glob("*.[ch]"):
-        knows_python = re.search(
-            r'^#include ["<](nfq|Python)\.h[">]', path.read_text(), re.MULTILINE
-        )
-        (python if knows_python else plain).append(path)
-    yield from table("`ext/`, plain C, which fuzzers run without Python", plain)
-    yield from table("`ext/`, what knows Python", python)
+    """One for each directory of the extension, from its lowest layer on, and of the package."""
+    for layer, what in LAYERS.items():
+        yield from table(f"`ext/{layer}/`, {what}", (ROOT / "ext" / layer).glob("*.[ch]"))
     package = ROOT / "libnetfilterqueue"
     for directory in sorted({path.parent for path in package.rglob("*.py")}):
         title = f"`{directory.relative_to(ROOT)}/`"

@@ -21,7 +21,7 @@ def rows() -> dict[str, str]:
 
 def test_files() -> None:
     """Each has a row; `./dev format` writes the list anew."""
-    files = [*(ROOT / "ext").iterdir(), *(ROOT / "libnetfilterqueue").rglob("*.py*")]
+    files = [*(ROOT / "ext").rglob("*.[ch]"), *(ROOT / "libnetfilterqueue").rglob("*.py*")]
     sources = {
         str(path.relative_to(ROOT)) for path in files if path.suffix in (".c", ".h", ".py", ".pyi")
     }
@@ -43,5 +43,5 @@ def test_named() -> None:
     names = re.findall(r"`([\w./]+\.(?:c|h|py|md|typed))`", PROSE)
     assert len(names) >= 15
     for name in names:
-        places = [ROOT / "ext" / name, ROOT / "libnetfilterqueue" / name, ROOT / name]
+        places = [ROOT / name, ROOT / "libnetfilterqueue" / name, *(ROOT / "ext").rglob(name)]
         assert any(place.exists() for place in places), name

@@ -11,7 +11,7 @@
 #include <linux/netfilter.h>
 
 #include "fuzz.h"
-#include "request.h"
+#include "config.h"
 #include "verdict.h"
 
 #define ANSWER_MAX 1024
@@ -49,7 +49,7 @@ put_config(struct dialogue *dialogue, bool mode)
 {
     const struct lnfq_config config = {.has_mode = mode, .has_maxlen = true};
 
-    lnfq_request_put_config(dialogue->request, dialogue->queue, dialogue->id, true, &config);
+    lnfq_config_put(dialogue->request, dialogue->queue, dialogue->id, true, &config);
 }
 
 static void
@@ -65,7 +65,7 @@ take_dialogue(struct input *input, struct dialogue *dialogue)
     take(input, dialogue->why, dialogue->extended ? WHY_MAX : 0);
     switch (kind % 4) {
     case 0:
-        lnfq_request_put_marker(dialogue->request, dialogue->id);
+        lnfq_config_put_marker(dialogue->request, dialogue->id);
         break;
     case 1:
         put_config(dialogue, kind & 4);

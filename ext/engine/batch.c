@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What one system call received; see batch.h.
+ */
+#include "batch.h"
+
+#include <stdlib.h>
+
+#include "handle.h"
+#include "inlets.h"
+#include "lock.h"
+#include "reference.h"
+#include "slot.h"
+
+/* Lets its slots go. */
+static void
+batch_clear(lnfq_batch *batch)
+{
+    for (int i = 0; i < LNFQ_BATCH_MAX; i++) {
+        Py_CLEAR(batch->slots[i]);
+    }
+}
+
+void
+lnfq_batch_free(lnfq_batch *batch)
+{
+    if (batch != NULL) {
+        batch_clear(batch);
+        lnfq_inlets_free(batch->inlets);
+        free(batch);
+    }
+}
+
+int
+lnfq_batch_visit(const lnfq_batch *batch, visitproc visit, void *arg)
+{
+    int stop = 0;
+
+    for (int i = 0; batch != NULL && i < LNFQ_BATCH_MAX && stop == 0; i++) {
+        stop = lnfq_slot_visit(batch->slots[i], visit, arg);
+    }
+    return stop;
+}
+
+static lnfq_batch *
+batch_new(void)
+{
+    lnfq_batch *batch = calloc(1, sizeof(*batch));
+
+    if (batch == NULL) {
+        return NULL;
+    }
+    batch->inlets = lnfq_inlets_new(LNFQ_BATCH_MAX);
+    if (batch->inlets == NULL) {
+        free(batch);
+        return NULL;
+    }
+    return batch;
+}
+
+void
+lnfq_batch_give_back(lnfq_handle *handle, lnfq_batch *batch)
+{
+    lnfq_batch *surplus;
+
+    lnfq_lock_acquire(handle);
+    surplus = handle->spare;
+    handle->spare = batch;
+    atomic_fetch_sub(&handle->readers, 1);
+    lnfq_lock_release(handle);
+    lnfq_batch_free(surplus);
+}
+
+lnfq_batch *
+lnfq_batch_take(lnfq_handle *handle)
+{
+    lnfq_batch *batch;
+
+    lnfq_lock_acquire(handle);
+    batch = handle->spare;
+    handle->spare = NULL;
+    atomic_fetch_add(&handle->readers, 1);
+    lnfq_lock_release(handle);
+    if (batch == NULL) {
+        batch = batch_new();
+    }
+    if (batch == NULL) {
+        lnfq_batch_give_back(handle, NULL);
+        PyErr_NoMemory();
+    }
+    return batch;
+}
+
+int
+lnfq_batch_prepare(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
+{
+    size_t size = atomic_load(&handle->datagram_size);
+
+    if (batch->slot_size < size) {
+        batch_clear(batch);
+        batch->slot_size = size;
+    }
+    for (unsigned int i = 0; i < count; i++) {
+        if (batch->slots[i] == NULL || !lnfq_reference_sole((PyObject *)batch->slots[i])) {
+            lnfq_slot *slot = lnfq_slot_new(handle->state, size);
+
+            if (slot == NULL) {
+                return -1;
+            }
+            Py_XSETREF(batch->slots[i], slot);
+            lnfq_inlets_set(batch->inlets, i, slot->bytes, size);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What one system call received: slots, which are used again once nobody looks into them. A batch
+ * belongs to the thread that took it. With the GIL and without the lock.
+ */
+#ifndef LNFQ_BATCH_H
+#define LNFQ_BATCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "forward.h"
+#include "inlets.h"
+#include "slot.h"
+
+struct lnfq_batch {
+    unsigned int count;
+    uint64_t epoch;
+    size_t slot_size;
+    struct lnfq_inlets *inlets;
+    lnfq_slot *slots[LNFQ_BATCH_MAX]; /* strong; NULL where none was needed yet */
+};
+
+/* Takes the handle's spare one, or a new one, for a reader; NULL with MemoryError. */
+lnfq_batch *lnfq_batch_take(lnfq_handle *handle);
+
+/* The reader is done with it. */
+void lnfq_batch_give_back(lnfq_handle *handle, lnfq_batch *batch);
+
+/* Sees that the first `count` slots are there, large enough, and nobody looks into them. 0, or -1.
+ */
+int lnfq_batch_prepare(lnfq_handle *handle, lnfq_batch *batch, unsigned int count);
+
+void lnfq_batch_free(lnfq_batch *batch);
+
+/* For the traversal of what holds a batch, which may be NULL. */
+int lnfq_batch_visit(const lnfq_batch *batch, visitproc visit, void *arg);
+
+#endif

@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Binding a queue number, configuring it and unbinding it; see binding.h.
+ */
+#include "binding.h"
+
+#include <netinet/in.h> /* before the kernel's, which then leaves it its names */
+
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink_queue.h>
+#include <linux/netlink.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "bound.h"
+#include "config.h"
+#include "error.h"
+#include "exchange.h"
+#include "explain.h"
+#include "fate.h"
+#include "handle.h"
+#include "kept.h"
+#include "lock.h"
+#include "missing.h"
+#include "outbox.h"
+#include "packet.h"
+#include "pending.h"
+#include "post.h"
+#include "queue.h"
+#include "rcvbuf.h"
+#include "refusal.h"
+#include "remedy.h"
+#include "transport.h"
+#include "verdict.h"
+
+/* ---- binding; all with the lock ---- */
+
+/* How often a marker is sent again while its acknowledgement gets lost in a flood. */
+#define MARKER_ATTEMPTS 100
+
+/* Sends a marker and says whether its acknowledgement found room. */
+static bool
+mark_reliably(lnfq_queue *queue)
+{
+    uint32_t before, after;
+    bool counted = lnfq_transport_drops(queue->handle->fd, &before);
+
+    queue->fence = lnfq_exchange_mark(queue->handle);
+    return counted && lnfq_transport_drops(queue->handle->fd, &after) && after == before;
+}
+
+/*
+ * Gives a silent queue its mode behind a marker; see claim.h. Each request in front
+ * of the marker changes nothing, makes room by reading what waits, and tells whether we may.
+ */
+static int
+open_fenced(lnfq_queue *queue, const struct lnfq_config *mode)
+{
+    const struct lnfq_config silence = {.has_mode = true, .mode = NFQNL_COPY_NONE};
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_CONFIG_SIZE_MAX];
+    lnfq_handle *handle = queue->handle;
+    bool marked = false;
+    int error = 0;
+
+    lnfq_exchange_expect(handle, mode);
+    for (int i = 0; i < MARKER_ATTEMPTS && !marked && error == 0; i++) {
+        error = lnfq_exchange_request(handle, queue->number, &silence, NULL, 0);
+        marked = error == 0 && mark_reliably(queue);
+    }
+    if (error == 0) {
+        size_t size = lnfq_config_put(bytes, queue->number, ++handle->seq, false, mode);
+
+        error = lnfq_transport_send(handle->fd, bytes, size);
+    }
+    if (error == 0) {
+        queue->silent = false;
+        queue->fenced = marked;
+    }
+    return error;
+}
+
+/* A queue that may be mistaken for its predecessor is bound without its mode first. */
+static int
+bind_queue(lnfq_queue *queue, const struct lnfq_config *config)
+{
+    struct lnfq_config first = *config;
+    const struct lnfq_config mode = {
+        .has_mode = true,
+        .mode = config->mode,
+        .range = config->range,
+    };
+    int error;
+
+    first.has_mode = config->has_mode && !queue->silent;
+    error = lnfq_exchange_request(queue->handle, queue->number, &first, NULL, 0);
+    if (error != 0 || !queue->silent || !config->has_mode || config->mode == NFQNL_COPY_NONE) {
+        return error;
+    }
+    return open_fenced(queue, &mode);
+}
+
+/* What a failed binding may have left in the kernel goes; the first error is the one to report. */
+static void
+undo_bind(lnfq_handle *handle, uint16_t number)
+{
+    const struct lnfq_config unbind = {.command = NFQNL_CFG_CMD_UNBIND};
+
+    (void)lnfq_exchange_request(handle, number, &unbind, NULL, 0);
+}
+
+static int
+bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE])
+{
+    int error = bind_queue(queue, config);
+
+    if (error != 0) {
+        lnfq_explain_config(queue->handle, error, queue->number, config, remedy);
+    }
+    if (error != 0 && error != EPERM && error != EBUSY && error != ETIMEDOUT) {
+        undo_bind(queue->handle, queue->number);
+        queue->handle->history[queue->number] = (struct lnfq_history){.left = true};
+        queue->handle->epoch += 1;
+    }
+    return error;
+}
+
+/* ---- unbinding; all with the lock ---- */
+
+/*
+ * What the kernel gets in front of the unbinding, which drops all that waits: no more packets are
+ * queued (where the default verdict is NF_ACCEPT they pass), and what waits gets the default.
+ */
+static size_t
+put_teardown(lnfq_queue *queue, unsigned char *bytes)
+{
+    const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
+    const struct lnfq_config shut = {
+        .has_maxlen = true,
+        .maxlen = 0,
+        .mask = NFQA_CFG_F_FAIL_OPEN,
+        .flags = verdict.verdict == NF_ACCEPT ? NFQA_CFG_F_FAIL_OPEN : 0,
+    };
+    uint32_t everything = queue->pending.highest + (UINT32_MAX >> 2); /* ids are compared signed */
+    size_t size = lnfq_config_put(bytes, queue->number, ++queue->handle->seq, false, &shut);
+
+    return size
+           + lnfq_verdict_put_batch(bytes + size, queue->number, everything, LNFQ_SEQ_TEARDOWN,
+                                    &verdict);
+}
+
+/* The callbacks that run have recorded verdicts; what they have not is the default's, and so are
+ * the packets that are kept. */
+static void
+settle_packets(lnfq_queue *queue)
+{
+    for (lnfq_packet *packet = queue->active; packet != NULL; packet = packet->active_next) {
+        if (packet->state == LNFQ_PACKET_ACTIVE && packet->recorded) {
+            (void)lnfq_fate_execute(packet);
+        }
+    }
+    while (queue->kept != NULL) {
+        lnfq_kept_remove(queue, queue->kept);
+    }
+    queue->handle->stats.defaulted += queue->pending.outstanding;
+    queue->pending.outstanding = 0;
+}
+
+/* What the next binding of the number has to reckon with. */
+static struct lnfq_history
+left_behind(const lnfq_queue *queue)
+{
+    const struct lnfq_pending *pending = &queue->pending;
+
+    if (queue->silent) {
+        return queue->handle->history[queue->number]; /* as it was left to this one */
+    }
+    if (queue->handle->nothing_left && pending->missing == 0 && !queue->fenced) {
+        return (struct lnfq_history){.left = false};
+    }
+    return (struct lnfq_history){
+        .left = true,
+        .received = pending->missing == 0 && !queue->fenced ? pending->highest : 0,
+    };
+}
+
+/* Its verdicts that could not be sent: the kernel has given their packets the default instead. */
+static void
+forget_unsent(lnfq_queue *queue, int error)
+{
+    struct lnfq_outbox *outbox = &queue->handle->outbox;
+    size_t from = 0;
+    uint32_t id;
+
+    while (lnfq_outbox_find(outbox, queue->number, &from, &id)) {
+        lnfq_refusal_defaulted(queue->handle, queue->number, id, error);
+    }
+    lnfq_outbox_forget(outbox, queue->number);
+}
+
+static int
+unbind_queue(lnfq_queue *queue)
+{
+    const struct lnfq_config unbind = {.command = NFQNL_CFG_CMD_UNBIND};
+    _Alignas(struct nlmsghdr) unsigned char before[LNFQ_CONFIG_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
+    lnfq_handle *handle = queue->handle;
+    int sending, unbinding;
+
+    handle->leaving = queue;
+    sending = lnfq_post_send(handle);
+    handle->nothing_left = false;
+    unbinding =
+        lnfq_exchange_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
+    forget_unsent(queue, sending);
+    handle->leaving = NULL;
+    handle->history[queue->number] = left_behind(queue);
+    handle->epoch += 1; /* what is received from now on is not this binding's */
+    lnfq_missing_restart(handle);
+    return sending != 0 ? sending : unbinding;
+}
+
+/* ---- creating ---- */
+
+static lnfq_queue *
+queue_new(lnfq_handle *handle, uint16_t number, PyObject *callback,
+          const struct lnfq_queue_options *options)
+{
+    lnfq_queue *queue = PyObject_GC_New(lnfq_queue, handle->state->queue_type);
+
+    if (queue != NULL) {
+        memset((char *)queue + sizeof(PyObject), 0, sizeof(*queue) - sizeof(PyObject));
+        queue->handle = (lnfq_handle *)Py_NewRef((PyObject *)handle);
+        queue->callback = Py_NewRef(callback);
+        queue->number = number;
+        atomic_init(&queue->default_verdict, options->default_verdict);
+        queue->maxlen = options->config.has_maxlen ? options->config.maxlen : LNFQ_BINDING_MAXLEN;
+        queue->grows_rcvbuf = options->rcvbuf == LNFQ_BINDING_RCVBUF_GROWS;
+    }
+    return queue;
+}
+
+/* With the lock and the GIL: puts a new queue on its handle's list, which takes a reference. 0 or
+ * an errno. */
+static int
+enlist(lnfq_queue *queue)
+{
+    lnfq_handle *handle = queue->handle;
+    struct lnfq_history history;
+    int error = handle->closed ? EBADF : lnfq_bound_reserve(handle);
+
+    if (error != 0) {
+        return error;
+    }
+    if (lnfq_bound_find(handle, queue->number) != NULL) {
+        return EBUSY;
+    }
+    history = handle->history[queue->number];
+    queue->born = handle->epoch;
+    queue->successor = history.left;
+    queue->received = history.received;
+    queue->silent = history.left && handle->kernel;
+    queue->bound = true;
+    lnfq_bound_insert(handle, (lnfq_queue *)Py_NewRef((PyObject *)queue));
+    return 0;
+}
+
+/* With the lock and the GIL: the reverse. The caller drops the list's references once it has left.
+ */
+static PyObject *
+delist(lnfq_queue *queue)
+{
+    PyObject *callback = queue->callback;
+
+    queue->bound = false;
+    queue->callback = NULL;
+    lnfq_bound_remove(queue->handle, queue);
+    return callback;
+}
+
+/* Takes a queue that could not be bound off the list again, and what another thread may have
+ * dispatched meanwhile with it: the kernel has forgotten those packets. */
+static void
+discard(lnfq_queue *queue)
+{
+    lnfq_handle *handle = queue->handle;
+    PyObject *callback = NULL;
+    bool bound;
+
+    lnfq_lock_acquire(handle);
+    bound = queue->bound;
+    if (bound) {
+        settle_packets(queue);
+        lnfq_outbox_forget(&handle->outbox, queue->number);
+        callback = delist(queue);
+    }
+    lnfq_lock_release(handle);
+    if (bound) {
+        Py_XDECREF(callback);
+        Py_DECREF(queue);
+    }
+}
+
+/* The receive buffer has room for a queue that is on the list, before its packets come. 0 or an
+ * errno. */
+static int
+make_room(lnfq_queue *queue, int rcvbuf)
+{
+    if (queue->grows_rcvbuf) {
+        lnfq_rcvbuf_grow(queue->handle, 0);
+    }
+    return rcvbuf > 0 ? lnfq_rcvbuf_write(queue->handle, &rcvbuf) : 0;
+}
+
+/* Lists and binds in one go; 0 or an errno, with what can be done about it. */
+static int
+enlist_and_bind(lnfq_queue *queue, const struct lnfq_queue_options *options,
+                char remedy[LNFQ_REMEDY_SIZE])
+{
+    lnfq_handle *handle = queue->handle;
+    int error;
+
+    lnfq_lock_acquire(handle);
+    error = enlist(queue);
+    if (error != 0) {
+        lnfq_lock_release(handle);
+        snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", error == EBUSY ? LNFQ_REMEDY_LISTED : "");
+    }
+    else {
+        PyThreadState *thread = PyEval_SaveThread();
+
+        error = make_room(queue, options->rcvbuf);
+        if (error != 0) {
+            snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", lnfq_remedy_descriptor(error));
+        }
+        else {
+            error = bind_or_explain(queue, &options->config, remedy);
+        }
+        lnfq_lock_leave(handle, thread);
+        if (error != 0) {
+            discard(queue);
+        }
+    }
+    return error;
+}
+
+PyObject *
+lnfq_binding_create(lnfq_handle *handle, uint16_t number, PyObject *callback,
+                    const struct lnfq_queue_options *options)
+{
+    char remedy[LNFQ_REMEDY_SIZE];
+    lnfq_queue *queue = queue_new(handle, number, callback, options);
+    int error;
+
+    if (queue == NULL) {
+        return NULL;
+    }
+    PyObject_GC_Track(queue);
+    error = enlist_and_bind(queue, options, remedy);
+    if (error == 0) {
+        return (PyObject *)queue;
+    }
+    Py_DECREF(queue);
+    if (error != EBADF || lnfq_handle_check(handle, "create_queue()") == 0) {
+        lnfq_error_raise(error, remedy, "create_queue(%u)", number);
+    }
+    return NULL;
+}
+
+/* ---- destroying ---- */
+
+int
+lnfq_binding_destroy(lnfq_queue *queue)
+{
+    lnfq_handle *handle = queue->handle;
+    PyThreadState *thread;
+    PyObject *callback;
+    int error;
+
+    lnfq_lock_acquire(handle);
+    if (!queue->bound) {
+        lnfq_lock_release(handle);
+        return 0;
+    }
+    settle_packets(queue);
+    callback = delist(queue);
+    thread = PyEval_SaveThread();
+    error = unbind_queue(queue);
+    lnfq_lock_leave(handle, thread);
+    Py_XDECREF(callback);
+    Py_DECREF(queue); /* the list's; the caller has its own */
+    return error;
+}
+
+void
+lnfq_binding_abandon(lnfq_queue *queue)
+{
+    Py_XDECREF(delist(queue));
+    Py_DECREF(queue);
+}
+
+int
+lnfq_binding_configure(lnfq_queue *queue, const struct lnfq_config *config)
+{
+    int error;
+
+    if (queue->silent && config->has_mode && config->mode != NFQNL_COPY_NONE) {
+        return open_fenced(queue, config);
+    }
+    if (config->has_maxlen && config->maxlen > queue->maxlen && queue->grows_rcvbuf) {
+        lnfq_rcvbuf_grow(queue->handle, config->maxlen - queue->maxlen);
+    }
+    error = lnfq_exchange_request(queue->handle, queue->number, config, NULL, 0);
+    if (error == 0 && config->has_maxlen) {
+        queue->maxlen = config->maxlen;
+    }
+    return error;
+}

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A handle's bound queues; see bound.h.
+ */
+#include "bound.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "handle.h"
+#include "queue.h"
+
+static size_t
+position(const lnfq_handle *handle, uint16_t number)
+{
+    size_t low = 0, high = handle->queue_count;
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+
+        if (handle->queues[middle]->number < number) {
+            low = middle + 1;
+        }
+        else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+lnfq_queue *
+lnfq_bound_find(lnfq_handle *handle, uint16_t number)
+{
+    size_t at = position(handle, number);
+
+    return at < handle->queue_count && handle->queues[at]->number == number ? handle->queues[at]
+                                                                            : NULL;
+}
+
+int
+lnfq_bound_reserve(lnfq_handle *handle)
+{
+    size_t capacity = handle->queue_capacity ? handle->queue_capacity * 2 : 4;
+    lnfq_queue **queues;
+
+    if (handle->history == NULL) {
+        handle->history = calloc(UINT16_MAX + 1, sizeof(handle->history[0]));
+        if (handle->history == NULL) {
+            return ENOMEM;
+        }
+    }
+    if (handle->queue_count < handle->queue_capacity) {
+        return 0;
+    }
+    queues = realloc(handle->queues, capacity * sizeof(*queues));
+    if (queues == NULL) {
+        return ENOMEM;
+    }
+    handle->queues = queues;
+    handle->queue_capacity = capacity;
+    return 0;
+}
+
+void
+lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue)
+{
+    size_t at = position(handle, queue->number);
+
+    memmove(&handle->queues[at + 1], &handle->queues[at],
+            (handle->queue_count - at) * sizeof(handle->queues[0]));
+    handle->queues[at] = queue;
+    handle->queue_count += 1;
+}
+
+void
+lnfq_bound_remove(lnfq_handle *handle, const lnfq_queue *queue)
+{
+    size_t at = position(handle, queue->number);
+
+    handle->queue_count -= 1;
+    memmove(&handle->queues[at], &handle->queues[at + 1],
+            (handle->queue_count - at) * sizeof(handle->queues[0]));
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A handle's bound queues, sorted by their numbers. With the lock; the list is changed with the GIL
+ * too, for the garbage collector.
+ */
+#ifndef LNFQ_BOUND_H
+#define LNFQ_BOUND_H
+
+#include <stdint.h>
+
+#include "forward.h"
+
+/* The queue of that number, borrowed, or NULL. */
+lnfq_queue *lnfq_bound_find(lnfq_handle *handle, uint16_t number);
+
+/* Makes room for one more. Returns 0 or ENOMEM. */
+int lnfq_bound_reserve(lnfq_handle *handle);
+
+/* Takes the caller's reference. There is room. */
+void lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue);
+
+/* Gives the reference back to the caller. */
+void lnfq_bound_remove(lnfq_handle *handle, const lnfq_queue *queue);
+
+#endif

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A handle's descriptors; see descriptors.h.
+ */
+#include "descriptors.h"
+
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "handle.h"
+
+/* Notes which file a descriptor is on, if there is one; errno stays as it is. */
+static struct lnfq_file
+file_of(int fd)
+{
+    struct stat status = {0};
+    int error = errno;
+
+    (void)fstat(fd, &status);
+    errno = error;
+    return (struct lnfq_file){status.st_dev, status.st_ino};
+}
+
+static bool
+is_on(int fd, const struct lnfq_file *file)
+{
+    struct lnfq_file now = file_of(fd);
+
+    return fd >= 0 && now.device == file->device && now.inode == file->inode;
+}
+
+void
+lnfq_descriptors_take(lnfq_handle *handle, int fd)
+{
+    handle->fd = fd;
+    handle->file = file_of(fd);
+}
+
+void
+lnfq_descriptors_take_wake(lnfq_handle *handle, int fd)
+{
+    handle->wake_fd = fd;
+    handle->wake_file = file_of(fd);
+}
+
+/* A number that other code has closed, and that is a stranger's by now, is left to that. */
+void
+lnfq_descriptors_close(lnfq_handle *handle)
+{
+    if (is_on(handle->fd, &handle->file)) {
+        (void)close(handle->fd);
+    }
+    if (is_on(handle->wake_fd, &handle->wake_file)) {
+        (void)close(handle->wake_fd);
+    }
+    handle->fd = -1;
+    handle->wake_fd = -1;
+}
+
+void
+lnfq_descriptors_leave_stranger(lnfq_handle *handle)
+{
+    if (!is_on(handle->fd, &handle->file)) {
+        handle->fd = -1;
+    }
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A handle's descriptors. Other code may close them, and their numbers become other files': which
+ * file each is on is noted when it is opened, and looked at when it is closed. No lock: the caller
+ * has the handle's, or nobody else knows the handle yet.
+ */
+#ifndef LNFQ_DESCRIPTORS_H
+#define LNFQ_DESCRIPTORS_H
+
+#include "forward.h"
+
+/* While forks are held off: takes a descriptor that has been opened, or -1. */
+void lnfq_descriptors_take(lnfq_handle *handle, int fd);
+void lnfq_descriptors_take_wake(lnfq_handle *handle, int fd);
+
+/* While forks are held off: closes them. A signal handler may do that. */
+void lnfq_descriptors_close(lnfq_handle *handle);
+
+/* If the netlink socket's number is a stranger's by now, it is that stranger's. */
+void lnfq_descriptors_leave_stranger(lnfq_handle *handle);
+
+#endif

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A configuration request, its answer, and what arrives in between.
+ *
+ * The kernel answers on the descriptor, among packets. The kernel's answer to a request is in the
+ * receive buffer when the request's send returns, so nobody waits: what stands before it is set
+ * aside, for the next dispatch. If it isn't there (the receive buffer was full, or another reader
+ * took it) the request is sent again. Only a test's kernel, behind a socket pair, takes its time.
+ *
+ * A marker (see config.h) follows when packets were set aside, so that select sees them.
+ *
+ * Everything here runs with the handle's lock and without the GIL.
+ */
+#include "exchange.h"
+
+#include <errno.h>
+#include <linux/netfilter/nfnetlink_queue.h>
+#include <linux/netlink.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "backlog.h"
+#include "bound.h"
+#include "claim.h"
+#include "config.h"
+#include "handle.h"
+#include "index.h"
+#include "inlets.h"
+#include "lock.h"
+#include "losses.h"
+#include "message.h"
+#include "missing.h"
+#include "outbox.h"
+#include "peer.h"
+#include "post.h"
+#include "queue.h"
+#include "refusal.h"
+#include "verdict.h"
+
+/* How often a request is sent again while its answer gets lost in a flood. */
+#define ATTEMPTS 1000
+
+/* How long a peer that is no kernel may take, in slices: another thread may read its answer. */
+#define PEER_SLICE_MS 10
+#define PEER_SLICES 500
+
+/* Without memory a packet gets its queue's default. */
+static void
+set_aside(lnfq_handle *handle, const unsigned char *bytes, size_t length,
+          const struct lnfq_index *index)
+{
+    struct lnfq_aside *aside = lnfq_backlog_aside(bytes, length, handle->epoch, false);
+    lnfq_queue *queue;
+
+    if (aside != NULL) {
+        lnfq_backlog_append(&handle->backlog, aside);
+        return;
+    }
+    queue = index != NULL ? lnfq_bound_find(handle, index->queue) : NULL;
+    if (queue != NULL && lnfq_claim_message(queue, index->id, handle->epoch, false)) {
+        queue->pending.gap = true; /* older ones may wait to be dispatched */
+        (void)lnfq_post_default(handle, queue, index->id);
+    }
+}
+
+static void
+sort_datagram(lnfq_handle *handle, const unsigned char *bytes, size_t length)
+{
+    while (length > 0) {
+        struct lnfq_message message;
+        struct lnfq_index index;
+
+        if (lnfq_message_read(bytes, length, &message, &index) != NULL) {
+            set_aside(handle, bytes, length, NULL); /* for the next dispatch to complain of */
+            return;
+        }
+        if (message.kind == LNFQ_MESSAGE_ANSWER) {
+            lnfq_exchange_answer(handle, &message.answer, false);
+        }
+        else if (message.kind == LNFQ_MESSAGE_PACKET) {
+            set_aside(handle, bytes, message.size, &index);
+        }
+        bytes += message.size;
+        length -= message.size;
+    }
+}
+
+/* The receive buffer's size: no more than that can have been waiting when a request was sent. */
+static size_t
+receive_buffer(lnfq_handle *handle)
+{
+    int size;
+    socklen_t length = sizeof(size);
+
+    return getsockopt(handle->fd, SOL_SOCKET, SO_RCVBUF, &size, &length) < 0 ? 0 : (size_t)size;
+}
+
+/* Reads what waits, until the answer or the end of it. Returns 0 or an errno. */
+static int
+drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
+{
+    size_t limit = receive_buffer(handle);
+    size_t total = 0;
+
+    while (!awaited->answered && total <= limit) {
+        int received = lnfq_inlets_receive(handle->inlets, handle->fd, 1);
+
+        if (received == -ENOBUFS) {
+            lnfq_missing_overrun(handle);
+        }
+        else if (received < 0) {
+            return received == -EAGAIN ? 0 : -received;
+        }
+        else if (lnfq_peer_ended(handle, handle->inlets)) {
+            return ECONNRESET;
+        }
+        else {
+            size_t length = lnfq_inlets_length(handle->inlets, 0);
+
+            total += length;
+            sort_datagram(handle, handle->scratch, length);
+        }
+    }
+    return 0;
+}
+
+/* Waits for a peer that is no kernel, and reads. Gives up the lock while it waits. */
+static int
+await_peer(lnfq_handle *handle, const struct lnfq_awaited *awaited)
+{
+    for (int slice = 0; slice < PEER_SLICES && !awaited->answered; slice++) {
+        struct pollfd poller = {.fd = handle->fd, .events = POLLIN};
+        int error;
+
+        handle->waiters += 1;
+        lnfq_lock_release(handle);
+        (void)poll(&poller, 1, PEER_SLICE_MS);
+        pthread_mutex_lock(&handle->lock);
+        handle->waiters -= 1;
+        error = drain(handle, awaited);
+        if (error != 0) {
+            return error;
+        }
+    }
+    return awaited->answered ? 0 : ETIMEDOUT;
+}
+
+static void
+awaited_add(lnfq_handle *handle, struct lnfq_awaited *awaited)
+{
+    awaited->next = handle->awaited;
+    handle->awaited = awaited;
+}
+
+static void
+awaited_remove(lnfq_handle *handle, const struct lnfq_awaited *awaited)
+{
+    struct lnfq_awaited **link = &handle->awaited;
+
+    while (*link != awaited) {
+        link = &(*link)->next;
+    }
+    *link = awaited->next;
+}
+
+/* Sends the request once and reads. Returns 0 or an errno; EAGAIN where the answer got lost. */
+static int
+attempt(lnfq_handle *handle, struct lnfq_awaited *awaited, const unsigned char *bytes, size_t size)
+{
+    int error = lnfq_peer_send(handle, bytes, size);
+
+    lnfq_losses_ask(&handle->losses);
+    if (error == 0) {
+        error = drain(handle, awaited);
+    }
+    if (error == 0 && !awaited->answered && !handle->kernel) {
+        error = await_peer(handle, awaited);
+    }
+    if (error != 0) {
+        return error;
+    }
+    return awaited->answered ? awaited->error : EAGAIN;
+}
+
+/* A repeated request may find its work done. */
+static int
+confirm(int error, bool repeated, const struct lnfq_config *config)
+{
+    if (config->command == NFQNL_CFG_CMD_BIND && repeated && error == EBUSY) {
+        return 0;
+    }
+    if (config->command == NFQNL_CFG_CMD_UNBIND && error == ENODEV) {
+        return 0;
+    }
+    return error;
+}
+
+/* So that select sees that something was set aside, or is to be told. */
+static void
+mark_if_wanted(lnfq_handle *handle)
+{
+    if (handle->backlog.count > 0 || handle->marker_wanted
+        || atomic_load(&handle->refusals) != NULL) {
+        (void)lnfq_exchange_mark(handle);
+    }
+}
+
+void
+lnfq_exchange_expect(lnfq_handle *handle, const struct lnfq_config *config)
+{
+    uint32_t range = 0;
+    size_t size;
+
+    if (config->has_mode && config->mode == NFQNL_COPY_PACKET) {
+        range = config->range != 0 && config->range < LNFQ_PAYLOAD_MAX ? config->range
+                                                                       : LNFQ_PAYLOAD_MAX;
+    }
+    size = LNFQ_DATAGRAM_HEAD + range;
+    if (size > atomic_load(&handle->datagram_size)) {
+        atomic_store(&handle->datagram_size, size);
+    }
+}
+
+int
+lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config,
+                      const unsigned char *before, size_t before_size)
+{
+    _Alignas(struct nlmsghdr) unsigned char bytes[2 * LNFQ_CONFIG_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
+    struct nlmsghdr first;
+    struct lnfq_awaited awaited = {0};
+    bool repeated = false;
+    int error = EAGAIN;
+
+    lnfq_exchange_expect(handle, config);
+    /* No Python code runs before this function is over, so that `awaited` may live on the stack. */
+    awaited_add(handle, &awaited);
+    for (int i = 0; i < ATTEMPTS && error == EAGAIN; i++) {
+        size_t size = before_size;
+
+        if (before_size > 0) {
+            memcpy(bytes, before, before_size);
+        }
+        awaited.seq = ++handle->seq;
+        awaited.answered = false;
+        size += lnfq_config_put(bytes + size, queue, awaited.seq, true, config);
+        memcpy(&first, bytes, sizeof(first));
+        awaited.first_seq = first.nlmsg_seq;
+        error = confirm(attempt(handle, &awaited, bytes, size), repeated, config);
+        repeated = true;
+    }
+    awaited_remove(handle, &awaited);
+    mark_if_wanted(handle);
+    return error == EAGAIN ? ENOBUFS : error;
+}
+
+uint32_t
+lnfq_exchange_mark(lnfq_handle *handle)
+{
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_CONFIG_SIZE_MAX];
+    uint32_t seq = ++handle->seq;
+
+    handle->marker_wanted = false;
+    lnfq_losses_ask(&handle->losses);
+    /* Without it the packets are still dispatched with the next one that comes. */
+    (void)lnfq_peer_send(handle, bytes, lnfq_config_put_marker(bytes, seq));
+    return seq;
+}
+
+void
+lnfq_exchange_catch_up(lnfq_handle *handle)
+{
+    const struct lnfq_awaited nothing = {0};
+    int error = drain(handle, &nothing);
+
+    if (error == 0 && !handle->overran && !handle->quiet) {
+        lnfq_outbox_confirm(&handle->outbox);
+    }
+    mark_if_wanted(handle);
+}
+
+static void
+lift_fences(lnfq_handle *handle, uint32_t marker)
+{
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        lnfq_queue *queue = handle->queues[i];
+
+        if (queue->fenced && (int32_t)(queue->fence - marker) <= 0) {
+            queue->fenced = false;
+        }
+    }
+}
+
+/* A packet whose verdict was refused is still there, unless that is the reason. A sender without
+ * CAP_NET_ADMIN is told of the datagram's first verdict only; others may be other queues'. */
+static void
+note_refusal(lnfq_handle *handle, const struct lnfq_answer *answer)
+{
+    lnfq_refusal_add(handle, answer);
+    for (size_t i = 0; answer->error != ENOENT && i < handle->queue_count; i++) {
+        lnfq_queue *queue = handle->queues[i];
+
+        if (!answer->named || answer->error == EPERM || queue->number == answer->queue) {
+            queue->pending.stranded = true;
+        }
+    }
+}
+
+/* The kernel answers a sender without CAP_NET_ADMIN once, for the first message of a datagram. */
+static bool
+answers(const struct lnfq_answer *answer, const struct lnfq_awaited *awaited)
+{
+    return answer->seq == awaited->seq
+           || (answer->error == EPERM && answer->seq == awaited->first_seq);
+}
+
+static void
+answer_awaited(lnfq_handle *handle, const struct lnfq_answer *answer)
+{
+    for (struct lnfq_awaited *awaited = handle->awaited; awaited != NULL; awaited = awaited->next) {
+        if (answers(answer, awaited)) {
+            awaited->answered = true;
+            awaited->error = answer->error;
+        }
+    }
+}
+
+/* Whether it answers a verdict with that sequence number that may find nothing: any other has the
+ * id that it names as its sequence number, and ids wrap. */
+static bool
+answers_unsure(const struct lnfq_answer *answer, uint32_t seq)
+{
+    return answer->seq == seq && !(answer->named && answer->id == seq);
+}
+
+void
+lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool read)
+{
+    switch (answer->type) {
+    case NLMSG_NOOP:
+        lnfq_losses_answer(&handle->losses);
+        if (read) {
+            lift_fences(handle, answer->seq);
+        }
+        else {
+            handle->marker_wanted = true; /* it was not for us: another one has to follow */
+        }
+        break;
+    case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_CONFIG:
+        lnfq_losses_answer(&handle->losses);
+        answer_awaited(handle, answer);
+        break;
+    case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH:
+        if (answers_unsure(answer, LNFQ_SEQ_TEARDOWN)) {
+            handle->nothing_left = !read && answer->error == ENOENT;
+        }
+        else if (answer->error != 0) {
+            note_refusal(handle, answer);
+        }
+        break;
+    case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT:
+        if (answer->error == ENOENT && answers_unsure(answer, LNFQ_SEQ_UNSURE)) {
+            handle->stats.verdicts -= 1;
+            handle->stats.defaulted -= 1;
+        }
+        else if (answer->error != 0) {
+            note_refusal(handle, answer);
+        }
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A handle: one netlink socket, and all that belongs to it.
+ *
+ * Its lock (lock.h) protects the handle, its queues and the verdicts of their packets. While a
+ * thread holds it, no Python code runs, no object is made or destroyed, and nobody waits: a thread
+ * that finds it taken gives up the GIL first, a destructor never waits for it at all (packet.c).
+ * Without the GIL, in free-threaded Python, what is said of it here is said of the thread's being
+ * attached to the interpreter: the garbage collector, which looks at objects without a lock, runs
+ * only while nobody else is.
+ */
+#ifndef LNFQ_HANDLE_H
+#define LNFQ_HANDLE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "backlog.h"
+#include "counters.h"
+#include "forward.h"
+#include "losses.h"
+#include "name.h"
+#include "outbox.h"
+#include "slot.h"
+#include "state.h"
+
+/* What is counted since `open`; tuples.py says what each counter means. */
+struct lnfq_stats {
+#define LNFQ_COUNTER(name) uint64_t name;
+    LNFQ_COUNTERS(LNFQ_COUNTER)
+#undef LNFQ_COUNTER
+};
+
+/* What the last binding of a queue number has left behind. */
+struct lnfq_history {
+    uint32_t received; /* all ids from 1 up to this one were received; 0: that is not known */
+    bool left;         /* messages may be in a reader's hands */
+};
+
+/* Which file a descriptor is on: other code may close it, and its number become another file's. */
+struct lnfq_file {
+    dev_t device;
+    ino_t inode;
+};
+
+struct lnfq_handle {
+    PyObject_HEAD
+    lnfq_state *state;
+    int fd;
+    int wake_fd;           /* an eventfd: readable once the handle is closed */
+    struct lnfq_file file; /* what they were on when they were opened */
+    struct lnfq_file wake_file;
+    bool forked;       /* this is a child of the process that opened it, whose queues they are */
+    bool kernel;       /* a netlink socket: an answer is there when the request's send returns */
+    bool patient;      /* behind the descriptor is a program that reads all: see peer.c */
+    int rcvbuf;        /* then: the receive buffer's size, which that program counts */
+    bool more;         /* then: it has more for us than the pair has room for */
+    lnfq_handle *next; /* on the list of fork.c, which protects these two */
+    lnfq_handle **link;
+    pthread_mutex_t lock;
+
+    /* The rest is protected by the lock, but for what is atomic. */
+    bool closed;
+    unsigned int waiters; /* threads that wait on the descriptors; the last one closes them */
+    lnfq_queue **queues;  /* bound, sorted by number; each a strong reference */
+    size_t queue_count;
+    size_t queue_capacity;
+    struct lnfq_history *history; /* of each queue number, since `open` */
+    lnfq_queue *leaving;          /* the one that is being unbound, borrowed */
+    struct lnfq_outbox outbox;
+    bool autoflush;    /* verdicts given outside of callbacks are sent at once */
+    bool held;         /* such a verdict waits */
+    bool unsent;       /* what should have been sent could not be */
+    bool replaced;     /* a verdict was too large to be sent, and nobody was told yet */
+    PyObject *on_held; /* strong, NULL for None */
+    PyObject *on_close;
+    PyObject *on_verdict_error;
+    struct lnfq_name names[LNFQ_NAMES]; /* a device's place is its index modulo their number */
+    struct lnfq_backlog backlog;        /* messages that were set aside */
+    struct lnfq_awaited *awaited;
+    unsigned char *scratch;     /* one datagram, while an answer is awaited */
+    struct lnfq_inlets *inlets; /* for that one */
+    lnfq_batch *spare;          /* `process` keeps its buffers here */
+    bool adopted;               /* other processes may read the descriptor */
+    bool exposed;               /* others know the descriptor, and may read it */
+    bool foreign;               /* somebody has handed in messages that were read elsewhere */
+    bool overran;               /* messages were lost since the buffer was last found empty */
+    bool quiet;                 /* the kernel does not say when they are */
+    bool watching;              /* ids may be missing: `losses` is to tell which were lost */
+    struct lnfq_losses losses;
+    bool drained;    /* the last receiving left nothing */
+    bool rcvbuf_set; /* somebody has set the receive buffer */
+    uint32_t seq;
+    uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
+    bool marker_wanted;
+    bool nothing_left; /* the kernel said so of the queue that is being destroyed */
+    struct lnfq_stats stats;
+
+    _Atomic size_t datagram_size;    /* how long a message may become; grows under the lock */
+    _Atomic unsigned int readers;    /* calls of `process` and `handle_packet` that run */
+    _Atomic(lnfq_slot *) spare_slot; /* a borrowing slot to be used again; strong */
+    _Atomic(lnfq_packet *) blank;    /* a packet object to be used again; strong */
+    _Atomic(struct lnfq_kept *) debts;
+    _Atomic(struct lnfq_refusal *) refusals; /* that nobody has been told of; newest first */
+};
+
+/* A handle that is closed as yet; NULL with an exception. */
+lnfq_handle *lnfq_handle_new(lnfq_state *state);
+
+/* Whether this is a child of the process that opened the handle: there it is closed, and nobody
+ * else's thread can let go of its lock. */
+static inline bool
+lnfq_handle_forked(const lnfq_handle *handle)
+{
+    return handle->forked;
+}
+
+/* Whether it is closed, read under the lock. */
+bool lnfq_handle_closed(lnfq_handle *handle);
+
+/* 0, or -1 with RuntimeError naming the call, in a child of fork. */
+int lnfq_handle_check_forked(const lnfq_handle *handle, const char *call);
+
+/* The same, and ClosedError where the handle is closed. */
+int lnfq_handle_check(lnfq_handle *handle, const char *call);
+
+/* Raises that ClosedError; returns -1. */
+int lnfq_handle_raise_closed(const lnfq_handle *handle, const char *call);
+
+#endif

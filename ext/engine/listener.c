@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What others have a handle call: adapters on_held and on_close, users on_verdict_error.
+ */
+#include "listener.h"
+
+#include "callback.h"
+#include "error.h"
+#include "handle.h"
+#include "lock.h"
+#include "reference.h"
+
+int
+lnfq_listener_call(PyObject *listener)
+{
+    PyObject *result;
+    int told = 0;
+
+    if (listener == NULL) {
+        return 0;
+    }
+    result = PyObject_CallNoArgs(listener);
+    if (result == NULL) {
+        told = lnfq_error_tell(listener);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(listener);
+    return told;
+}
+
+PyObject *
+lnfq_listener_take(lnfq_handle *handle, PyObject **listener)
+{
+    PyObject *taken;
+
+    lnfq_lock_acquire(handle);
+    Py_BEGIN_CRITICAL_SECTION(handle); /* a child of fork has no lock */
+    taken = *listener;
+    *listener = NULL;
+    Py_END_CRITICAL_SECTION();
+    lnfq_lock_release(handle);
+    return taken;
+}
+
+static PyObject **
+listener_place(lnfq_handle *handle, const struct lnfq_listener *listener)
+{
+    return (PyObject **)(void *)((char *)handle + listener->offset);
+}
+
+PyObject *
+lnfq_listener_get(PyObject *self, void *closure)
+{
+    lnfq_handle *handle = (lnfq_handle *)self;
+    PyObject *listener;
+
+    lnfq_lock_acquire(handle);
+    listener = Py_XNewRef(*listener_place(handle, closure));
+    lnfq_lock_release(handle);
+    return listener != NULL ? listener : Py_NewRef(Py_None);
+}
+
+int
+lnfq_listener_set(PyObject *self, PyObject *value, void *closure)
+{
+    lnfq_handle *handle = (lnfq_handle *)self;
+    const struct lnfq_listener *listener = closure;
+    PyObject *former;
+
+    if (value == NULL) {
+        PyErr_Format(PyExc_TypeError, "%s can't be deleted", listener->name);
+        return -1;
+    }
+    if ((value != Py_None && lnfq_callback_check(value, listener->name) < 0)
+        || lnfq_handle_check(handle, listener->name) < 0) {
+        return -1;
+    }
+    lnfq_lock_acquire(handle);
+    former = *listener_place(handle, listener);
+    *listener_place(handle, listener) = value != Py_None ? Py_NewRef(value) : NULL;
+    lnfq_lock_release(handle);
+    Py_XDECREF(former);
+    return 0;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Listeners: what others have a handle call. Adapters set on_held and on_close, users
+ * on_verdict_error; each is an attribute of the handle. With the GIL and without the lock.
+ */
+#ifndef LNFQ_LISTENER_H
+#define LNFQ_LISTENER_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stddef.h>
+
+#include "forward.h"
+
+/* What a handle calls: the attribute's name, and where in the handle it is. */
+struct lnfq_listener {
+    const char *name;
+    size_t offset;
+};
+
+/* Calls a listener without arguments, and lets it go; NULL is none. Nobody is there to take its
+ * exception, unless that leaves: then -1, otherwise 0. */
+int lnfq_listener_call(PyObject *listener);
+
+/* Takes a listener out of its place, so that it is called once at most. NULL where there is none.
+ */
+PyObject *lnfq_listener_take(lnfq_handle *handle, PyObject **listener);
+
+/* The `closure` is the listener. */
+PyObject *lnfq_listener_get(PyObject *self, void *closure);
+int lnfq_listener_set(PyObject *self, PyObject *value, void *closure);
+
+#endif

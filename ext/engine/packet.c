@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A packet: its object; see packet.h.
+ *
+ * While its callback runs its slot may be the buffer that the message came in; a packet that
+ * outlives its callback gets a slot with a copy, and is tracked by the garbage collector from then
+ * on. The handle's lock protects what belongs to the verdict; the packet's own critical section
+ * protects `slot` and `bytes`, since another thread may read an attribute while the message is
+ * copied. The rest doesn't change.
+ */
+#include "packet.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "handle.h"
+#include "index.h"
+#include "kept.h"
+#include "lock.h"
+#include "queue.h"
+#include "reference.h"
+#include "slot.h"
+#include "state.h"
+
+lnfq_packet *
+lnfq_packet_new(lnfq_state *state)
+{
+    lnfq_packet *packet = PyObject_GC_New(lnfq_packet, state->packet_type);
+
+    if (packet != NULL) {
+        packet->queue = NULL;
+        packet->slot = NULL;
+        packet->kept = NULL;
+        packet->state = LNFQ_PACKET_EXECUTED;
+        packet->verdict.owner = NULL;
+        packet->verdict.options = NULL;
+        lnfq_reference_share((PyObject *)packet);
+    }
+    return packet;
+}
+
+/* Options, and a payload whose verdict was never executed. */
+static void
+let_verdict_go(lnfq_packet *packet)
+{
+    PyObject *payload = packet->verdict.owner;
+
+    free(packet->verdict.options);
+    packet->verdict.options = NULL;
+    packet->verdict.owner = NULL;
+    Py_XDECREF(payload);
+}
+
+void
+lnfq_packet_blank(lnfq_packet *packet)
+{
+    packet->state = LNFQ_PACKET_EXECUTED;
+    let_verdict_go(packet);
+    Py_CLEAR(packet->queue);
+    Py_CLEAR(packet->slot);
+}
+
+int
+lnfq_packet_copy(lnfq_packet *packet)
+{
+    size_t size = packet->index.size;
+    lnfq_slot *slot, *former;
+
+    PyObject_GC_Track(packet);
+    slot = lnfq_slot_new(packet->queue->handle->state, size);
+    if (slot == NULL) {
+        lnfq_slot_track(packet->slot); /* whose other owner lives on */
+        return -1;
+    }
+    memcpy(slot->bytes, packet->bytes, size);
+    Py_BEGIN_CRITICAL_SECTION(packet);
+    former = packet->slot;
+    packet->slot = slot;
+    packet->bytes = slot->bytes;
+    Py_END_CRITICAL_SECTION();
+    Py_DECREF(former);
+    return 0;
+}
+
+/*
+ * Nobody can give it a verdict any more. Never waits: if the lock is taken, whoever releases it
+ * pays the debt.
+ */
+static void
+packet_forget(lnfq_packet *packet)
+{
+    lnfq_handle *handle = packet->queue->handle;
+    struct lnfq_kept *debt = packet->kept;
+
+    packet->kept = NULL;
+    debt->next_debt = atomic_load(&handle->debts);
+    while (!atomic_compare_exchange_weak(&handle->debts, &debt->next_debt, debt)) {
+    }
+    if (pthread_mutex_trylock(&handle->lock) == 0) {
+        lnfq_lock_release(handle);
+    }
+}
+
+void
+lnfq_packet_end(lnfq_packet *packet)
+{
+    if (packet->state == LNFQ_PACKET_KEPT && packet->kept != NULL
+        && !lnfq_handle_forked(packet->queue->handle)) {
+        packet_forget(packet);
+    }
+    free(packet->kept);
+    let_verdict_go(packet);
+}
+
+uint32_t
+lnfq_packet_number(lnfq_packet *packet, unsigned int attribute)
+{
+    uint32_t number;
+
+    Py_BEGIN_CRITICAL_SECTION(packet);
+    number = lnfq_index_u32(&packet->index, packet->bytes, attribute);
+    Py_END_CRITICAL_SECTION();
+    return number;
+}
+
+uint32_t
+lnfq_packet_original_length(lnfq_packet *packet)
+{
+    uint32_t length;
+
+    Py_BEGIN_CRITICAL_SECTION(packet);
+    length = lnfq_index_original_length(&packet->index, packet->bytes);
+    Py_END_CRITICAL_SECTION();
+    return length;
+}
+
+bool
+lnfq_packet_truncated(lnfq_packet *packet)
+{
+    bool truncated;
+
+    Py_BEGIN_CRITICAL_SECTION(packet);
+    truncated = lnfq_index_truncated(&packet->index, packet->bytes);
+    Py_END_CRITICAL_SECTION();
+    return truncated;
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A packet: the message that it came in, and its verdict.
+ */
+#ifndef LNFQ_PACKET_H
+#define LNFQ_PACKET_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "forward.h"
+#include "index.h"
+#include "kept.h"
+#include "slot.h"
+#include "state.h"
+#include "verdict.h"
+
+enum lnfq_packet_state {
+    LNFQ_PACKET_ACTIVE,   /* its callback runs: a verdict is recorded */
+    LNFQ_PACKET_KEPT,     /* its callback is over: a verdict is executed */
+    LNFQ_PACKET_EXECUTED, /* it has had its verdict */
+};
+
+struct lnfq_packet {
+    PyObject_HEAD
+    lnfq_queue *queue; /* strong; NULL while it is blank */
+    struct lnfq_index index;
+
+    /* Protected by the packet's critical section once others may see it. */
+    lnfq_slot *slot; /* strong: holds the message; NULL while it is blank */
+    const unsigned char *bytes;
+
+    /* Protected by the handle's lock. */
+    struct lnfq_kept *kept; /* there from when it is kept on */
+    enum lnfq_packet_state state;
+    bool in_callback; /* and so on its queue's list */
+    bool recorded;    /* `verdict` is set */
+    struct lnfq_verdict verdict;
+    lnfq_packet *active_next;
+    lnfq_packet **active_link; /* what points at it */
+};
+
+/* A blank packet: nothing in it means anything until a message is read into it. */
+lnfq_packet *lnfq_packet_new(lnfq_state *state);
+
+/* Makes a packet that nobody else references, and that has its verdict, blank again. */
+void lnfq_packet_blank(lnfq_packet *packet);
+
+/* Makes a packet that outlives its callback independent of the buffer that it came in. 0 or -1. */
+int lnfq_packet_copy(lnfq_packet *packet);
+
+/* For its destructor: what belongs to the verdict is let go, and a packet that is kept gets its
+ * default. Never waits. */
+void lnfq_packet_end(lnfq_packet *packet);
+
+/* An attribute of 32 bits, 0 where it is absent. */
+uint32_t lnfq_packet_number(lnfq_packet *packet, unsigned int attribute);
+
+uint32_t lnfq_packet_original_length(lnfq_packet *packet);
+
+/* Whether the payload is shorter than the packet. */
+bool lnfq_packet_truncated(lnfq_packet *packet);
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The other end of a pair of SOCK_SEQPACKET sockets: a program that plays the kernel.
+ *
+ * It reads all that comes, as soon as its thread runs, where the kernel takes it within the send:
+ * so a full pair is waited for. How much room a pair has depends on who runs the program; so does
+ * how large a receive buffer may be, which is therefore counted there, and only told from here.
+ * What is in that buffer and has no room in the pair is waited for, from an NLMSG_NOOP to an
+ * NLMSG_DONE. On pairs of datagram sockets, whose other end may be read by nobody, nothing of that
+ * is done.
+ *
+ * With the handle's lock, which a thread that waits keeps.
+ */
+#include "peer.h"
+
+#include <errno.h>
+#include <linux/netlink.h>
+#include <poll.h>
+#include <string.h>
+
+#include "clock.h"
+#include "handle.h"
+#include "inlets.h"
+#include "transport.h"
+
+/* Longer than a loaded machine needs to run a thread. */
+#define PATIENCE_MS 2000
+#define PATIENCE_NS (PATIENCE_MS * INT64_C(1000000))
+
+/* The calling thread's state if it has the GIL, or else NULL. */
+static PyThreadState *
+attached_thread(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return PyThreadState_GetUnchecked();
+#elif PY_VERSION_HEX >= 0x030c0000
+    return _PyThreadState_UncheckedGet();
+#else
+    PyThreadState *holder = _PyThreadState_UncheckedGet(); /* of any thread */
+
+    return holder == PyGILState_GetThisThreadState() ? holder : NULL;
+#endif
+}
+
+bool
+lnfq_peer_await_room(lnfq_handle *handle)
+{
+    PyThreadState *thread = handle->patient ? attached_thread() : NULL;
+    struct pollfd poller = {.fd = handle->fd, .events = POLLOUT};
+    int ready;
+
+    if (!handle->patient) {
+        return false;
+    }
+    if (thread != NULL) {
+        (void)PyEval_SaveThread(); /* the other end's thread needs the GIL */
+    }
+    do {
+        ready = poll(&poller, 1, PATIENCE_MS);
+    } while (ready < 0 && errno == EINTR);
+    if (thread != NULL) {
+        PyEval_RestoreThread(thread);
+    }
+    return ready > 0;
+}
+
+int64_t
+lnfq_peer_deadline(const lnfq_handle *handle, int64_t deadline)
+{
+    return deadline == 0 && handle->more ? lnfq_clock_now() + PATIENCE_NS : deadline;
+}
+
+int
+lnfq_peer_send(lnfq_handle *handle, const void *bytes, size_t size)
+{
+    int error;
+
+    do {
+        error = lnfq_transport_send(handle->fd, bytes, size);
+    } while (error == EAGAIN && lnfq_peer_await_room(handle));
+    return error;
+}
+
+bool
+lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets)
+{
+    return handle->patient && lnfq_inlets_length(inlets, 0) == 0;
+}
+
+void
+lnfq_peer_note(lnfq_handle *handle, const unsigned char *bytes, size_t length)
+{
+    struct nlmsghdr header;
+
+    if (!handle->patient || length < sizeof(header)) {
+        return;
+    }
+    memcpy(&header, bytes, sizeof(header));
+    if (header.nlmsg_type == NLMSG_NOOP || header.nlmsg_type == NLMSG_DONE) {
+        handle->more = header.nlmsg_type == NLMSG_NOOP;
+    }
+}

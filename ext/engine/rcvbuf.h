@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The receive buffer of a handle's socket. With the lock.
+ */
+#ifndef LNFQ_RCVBUF_H
+#define LNFQ_RCVBUF_H
+
+#include <stdint.h>
+
+#include "forward.h"
+
+/* Reads its size in bytes, as the kernel reports it. Returns 0 or an errno. */
+int lnfq_rcvbuf_read(lnfq_handle *handle, int *size);
+
+/* Sets it: past rmem_max where we may go past it, else as far as it goes. It does not grow any more
+ * then. Returns 0 or an errno. */
+int lnfq_rcvbuf_write(lnfq_handle *handle, int *size);
+
+/* Grows the receive buffer, unless it was set, so that what all queues may hold, and
+ * so many packets more, has room in it. */
+void lnfq_rcvbuf_grow(lnfq_handle *handle, uint32_t more);
+
+#endif

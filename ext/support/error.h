@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The one funnel from errno to exceptions, and what keeps the first exception of a batch. With the
+ * GIL; no state, no lock.
+ */
+#ifndef LNFQ_ERROR_H
+#define LNFQ_ERROR_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+
+/* The OSError of `error`: "operation: strerror: remedy"; `remedy` may be empty. NULL with another
+ * exception. */
+PyObject *lnfq_error_new(int error, const char *remedy, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Raises it. */
+void lnfq_error_raise(int error, const char *remedy, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Takes the raised exception away; NULL where there is none. */
+PyObject *lnfq_error_take(void);
+
+/* Raises an exception that lnfq_error_take took; steals the reference. */
+void lnfq_error_restore(PyObject *exception);
+
+/* Whether it is no Exception (KeyboardInterrupt, SystemExit, GreenletExit): it ends what it meets.
+ */
+bool lnfq_error_leaves(PyObject *exception);
+
+/* Tells the unraisable hook of the raised exception, and returns 0; -1 if it leaves: then it stays
+ * raised. */
+int lnfq_error_tell(PyObject *where);
+
+/*
+ * Keeps the raised exception in `first`. If there is one already, the unraisable hook is told of
+ * the raised one; of the earlier one where only the raised one leaves. Returns whether it leaves.
+ */
+bool lnfq_error_collect(PyObject **first, PyObject *where);
+
+#endif

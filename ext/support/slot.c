@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A slot owns the bytes that packets and views look into: bytes of its own, or a caller's buffer
+ * that it holds. Whoever looks into it holds a reference; when the last one goes, so do the bytes.
+ * Not visible from Python. A slot never changes once a second user can see it, but for one thing:
+ * the garbage collector tracks one once there is a view of it, since a caller's buffer may hold the
+ * view, and any slot its type and so the module. Before, who holds it stands for it: see
+ * lnfq_slot_visit. The slot's critical section protects that; no other lock.
+ */
+#include "slot.h"
+
+#include "reference.h"
+#include "state.h"
+
+lnfq_slot *
+lnfq_slot_new(lnfq_state *state, size_t size)
+{
+    lnfq_slot *slot = PyObject_GC_NewVar(lnfq_slot, state->slot_type, (Py_ssize_t)size);
+
+    if (slot != NULL) {
+        slot->bytes = slot->own;
+        slot->borrowed.obj = NULL;
+        lnfq_reference_share((PyObject *)slot);
+    }
+    return slot;
+}
+
+lnfq_slot *
+lnfq_slot_borrow(lnfq_state *state, _Atomic(lnfq_slot *) *spare, PyObject *buffer)
+{
+    lnfq_slot *slot = atomic_exchange(spare, NULL);
+
+    if (slot == NULL) {
+        slot = lnfq_slot_new(state, 0);
+    }
+    if (slot == NULL) {
+        return NULL;
+    }
+    if (PyObject_GetBuffer(buffer, &slot->borrowed, PyBUF_SIMPLE) < 0) {
+        slot->borrowed.obj = NULL;
+        Py_DECREF(slot);
+        return NULL;
+    }
+    slot->bytes = slot->borrowed.buf;
+    return slot;
+}
+
+void
+lnfq_slot_give_back(_Atomic(lnfq_slot *) *spare, lnfq_slot *slot)
+{
+    if (lnfq_reference_sole((PyObject *)slot) && !PyObject_GC_IsTracked((PyObject *)slot)) {
+        PyBuffer_Release(&slot->borrowed);
+        slot = atomic_exchange(spare, slot);
+    }
+    Py_XDECREF(slot);
+}
+
+void
+lnfq_slot_track(lnfq_slot *slot)
+{
+    Py_BEGIN_CRITICAL_SECTION(slot);
+    if (!PyObject_GC_IsTracked((PyObject *)slot)) {
+        PyObject_GC_Track(slot);
+    }
+    Py_END_CRITICAL_SECTION();
+}
+
+int
+lnfq_slot_visit(lnfq_slot *slot, visitproc visit, void *arg)
+{
+    if (slot == NULL || PyObject_GC_IsTracked((PyObject *)slot)) {
+        Py_VISIT(slot);
+        return 0;
+    }
+    Py_VISIT(Py_TYPE(slot));
+    Py_VISIT(slot->borrowed.obj);
+    return 0;
+}
+
+static int
+slot_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((lnfq_slot *)self)->borrowed.obj);
+    return 0;
+}
+
+static void
+slot_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    lnfq_slot *slot = (lnfq_slot *)self;
+
+    PyObject_GC_UnTrack(self);
+    if (slot->borrowed.obj != NULL) {
+        PyBuffer_Release(&slot->borrowed);
+    }
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot slot_slots[] = {
+    {Py_tp_traverse, slot_traverse},
+    {Py_tp_dealloc, slot_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec lnfq_slot_spec = {
+    .name = "libnetfilterqueue._ext._Slot",
+    .basicsize = sizeof(lnfq_slot),
+    .itemsize = 1,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = slot_slots,
+};

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel's own table of queues, /proc/net/netfilter/nfnetlink_queue, of the calling thread's
+ * network namespace. Its root may read it, if it had one when it was made. No state.
+ */
+#include "status.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <linux/netlink.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "enums.h"
+#include "error.h"
+#include "netns.h"
+#include "remedy.h"
+#include "state.h"
+#include "tuples.h"
+
+#define TABLE "/proc/thread-self/net/netfilter/nfnetlink_queue"
+
+/* The numbers of a line, in its order. */
+enum column {
+    COLUMN_QUEUE,
+    COLUMN_PORTID,
+    COLUMN_WAITING,
+    COLUMN_COPY_MODE,
+    COLUMN_COPY_RANGE,
+    COLUMN_QUEUE_DROPPED,
+    COLUMN_USER_DROPPED,
+    COLUMN_ID_SEQUENCE,
+    COLUMNS,
+};
+
+/* Reads the next line; false at the end. */
+static bool
+read_line(FILE *table, uint32_t numbers[COLUMNS])
+{
+    char line[256];
+    char *at = line;
+
+    if (fgets(line, sizeof(line), table) == NULL) {
+        return false;
+    }
+    for (int i = 0; i < COLUMNS; i++) {
+        numbers[i] = (uint32_t)strtoul(at, &at, 10);
+    }
+    return true;
+}
+
+bool
+lnfq_status_owner(uint16_t queue, uint32_t *port)
+{
+    FILE *table = fopen(TABLE, "re");
+    uint32_t numbers[COLUMNS];
+    bool found = false;
+
+    if (table == NULL) {
+        return false;
+    }
+    while (!found && read_line(table, numbers)) {
+        found = numbers[COLUMN_QUEUE] == queue;
+        *port = numbers[COLUMN_PORTID];
+    }
+    (void)fclose(table);
+    return found;
+}
+
+/* Whether the descriptor is a netfilter socket of that port id, in the thread's namespace. */
+static bool
+has_port(int fd, uint32_t port)
+{
+    int protocol;
+    socklen_t protocol_size = sizeof(protocol);
+    struct sockaddr_nl address = {0};
+    socklen_t address_size = sizeof(address);
+
+    return getsockname(fd, (struct sockaddr *)&address, &address_size) == 0
+           && address.nl_family == AF_NETLINK && address.nl_pid == port
+           && getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &protocol_size) == 0
+           && protocol == NETLINK_NETFILTER && lnfq_netns_is_ours(fd);
+}
+
+bool
+lnfq_status_is_own(uint32_t port)
+{
+    DIR *descriptors = opendir("/proc/thread-self/fd");
+    struct dirent *entry;
+    bool found = false;
+
+    if (descriptors == NULL) {
+        return false;
+    }
+    while (!found && (entry = readdir(descriptors)) != NULL) {
+        char *end;
+        long fd = strtol(entry->d_name, &end, 10);
+
+        found = *end == '\0' && has_port((int)fd, port);
+    }
+    (void)closedir(descriptors);
+    return found;
+}
+
+static PyObject *
+make_status(lnfq_state *state, const uint32_t numbers[COLUMNS])
+{
+    PyObject *values[COLUMNS];
+
+    for (int i = 0; i < COLUMNS; i++) {
+        values[i] = i == COLUMN_COPY_MODE
+                        ? lnfq_enums_member(state, LNFQ_ENUM_COPY_MODE, numbers[i])
+                        : PyLong_FromUnsignedLong(numbers[i]);
+    }
+    return lnfq_tuples_make(state, LNFQ_TUPLE_QUEUE_STATUS, values, COLUMNS);
+}
+
+/* Appends a line to the list; 0, or -1. */
+static int
+append_status(lnfq_state *state, PyObject *list, const uint32_t numbers[COLUMNS])
+{
+    PyObject *status = make_status(state, numbers);
+    int result = status != NULL ? PyList_Append(list, status) : -1;
+
+    Py_XDECREF(status);
+    return result;
+}
+
+PyObject *
+lnfq_status_list(lnfq_state *state)
+{
+    FILE *table = fopen(TABLE, "re");
+    uint32_t numbers[COLUMNS];
+    PyObject *list;
+
+    if (table == NULL) {
+        lnfq_error_raise(errno, lnfq_remedy_status(errno), "queue_status()");
+        return NULL;
+    }
+    list = PyList_New(0);
+    while (list != NULL && read_line(table, numbers)) {
+        if (append_status(state, list, numbers) < 0) {
+            Py_CLEAR(list);
+        }
+    }
+    (void)fclose(table);
+    return list;
+}

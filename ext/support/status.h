@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel's own table of queues, of the calling thread's network namespace. No state, no lock.
+ */
+#ifndef LNFQ_STATUS_H
+#define LNFQ_STATUS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "state.h"
+
+/* A list of what the kernel's table says; NULL with an exception. */
+PyObject *lnfq_status_list(lnfq_state *state);
+
+/* The port id that has bound a queue in this thread's namespace, as far as the kernel shows it. */
+bool lnfq_status_owner(uint16_t queue, uint32_t *port);
+
+/* Whether a socket of this process has that port id in this thread's namespace. */
+bool lnfq_status_is_own(uint32_t port);
+
+#endif

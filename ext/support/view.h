@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Views: what a payload's memoryview stands on. With the GIL.
+ */
+#ifndef LNFQ_VIEW_H
+#define LNFQ_VIEW_H
+
+#include <stddef.h>
+
+#include "slot.h"
+#include "state.h"
+
+extern PyType_Spec lnfq_view_spec;
+
+/* A read-only memoryview of a part of the slot, which it holds. */
+PyObject *lnfq_view_new(lnfq_state *state, lnfq_slot *slot, const unsigned char *start,
+                        size_t length);
+
+#endif

@@ -1,0 +1,584 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * NetfilterQueueHandle: one netlink socket and the queues that are bound on it.
+ */
+#include "handle_type.h"
+
+#include <netinet/in.h> /* before the kernel's, which then leaves it its names */
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink_queue.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "arguments.h"
+#include "backlog.h"
+#include "batch.h"
+#include "binding.h"
+#include "callback.h"
+#include "config.h"
+#include "counters.h"
+#include "descriptors.h"
+#include "dispatch.h"
+#include "docstrings.h"
+#include "error.h"
+#include "exchange.h"
+#include "explain.h"
+#include "flush.h"
+#include "fork.h"
+#include "handle.h"
+#include "inlets.h"
+#include "listener.h"
+#include "lock.h"
+#include "name.h"
+#include "outbox.h"
+#include "post.h"
+#include "queue.h"
+#include "receive.h"
+#include "reference.h"
+#include "remedy.h"
+#include "report.h"
+#include "slot.h"
+#include "socket_options.h"
+#include "state.h"
+#include "tuples.h"
+
+/* A longer wait is cut to this; nobody will see its end. In seconds. */
+#define TIMEOUT_MAX 1e9
+
+static inline lnfq_handle *
+handle_cast(PyObject *self)
+{
+    return (lnfq_handle *)self;
+}
+
+/* ---- lifecycle ---- */
+
+/* A bound queue, a new reference; NULL once there is none, and then the handle is marked closed. */
+static lnfq_queue *
+next_queue_or_closed(lnfq_handle *handle)
+{
+    lnfq_queue *queue = NULL;
+
+    lnfq_lock_acquire(handle);
+    if (handle->queue_count > 0) {
+        queue = (lnfq_queue *)Py_NewRef((PyObject *)handle->queues[handle->queue_count - 1]);
+    }
+    else if (!handle->closed) {
+        (void)lnfq_post_send(handle);
+        handle->closed = true;
+        (void)eventfd_write(handle->wake_fd, 1); /* whoever waits closes the descriptors */
+        lnfq_lock_close_unused(handle);
+    }
+    lnfq_lock_release(handle);
+    return queue;
+}
+
+/* In a child of fork the lock may be taken for ever, the queues are the parent's, and the
+ * descriptors are closed already. */
+static void
+close_forked(lnfq_handle *handle)
+{
+    Py_BEGIN_CRITICAL_SECTION(handle);
+    while (handle->queue_count > 0) {
+        lnfq_binding_abandon(handle->queues[handle->queue_count - 1]);
+    }
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(lnfq_listener_take(handle, &handle->on_close)); /* the parent's, which calls it */
+}
+
+/* Nothing is sent to a stranger: the queues went with the descriptor that was closed. */
+static void
+leave_stranger(lnfq_handle *handle)
+{
+    lnfq_lock_acquire(handle);
+    lnfq_descriptors_leave_stranger(handle);
+    lnfq_lock_release(handle);
+}
+
+/* Returns 0, or -1 with an exception of a listener that leaves, once all else is done. */
+static int
+close_handle(lnfq_handle *handle)
+{
+    PyObject *error = NULL;
+    lnfq_queue *queue;
+
+    if (lnfq_handle_forked(handle)) {
+        close_forked(handle);
+    }
+    else {
+        if (lnfq_listener_call(lnfq_listener_take(handle, &handle->on_close)) < 0) {
+            (void)lnfq_error_collect(&error, (PyObject *)handle);
+        }
+        leave_stranger(handle);
+        while ((queue = next_queue_or_closed(handle)) != NULL) {
+            /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
+            (void)lnfq_binding_destroy(queue);
+            Py_DECREF(queue);
+        }
+        if (lnfq_report_refusals(handle) < 0) {
+            (void)lnfq_error_collect(&error, (PyObject *)handle);
+        }
+    }
+    Py_XDECREF(lnfq_listener_take(handle, &handle->on_held));
+    Py_XDECREF(lnfq_listener_take(handle, &handle->on_verdict_error));
+    if (error != NULL) {
+        lnfq_error_restore(error);
+        return -1;
+    }
+    return 0;
+}
+
+static void
+handle_finalize(PyObject *self)
+{
+    lnfq_handle *handle = handle_cast(self);
+    PyObject *raised = lnfq_error_take();
+
+    if (!handle->closed && PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
+        PyErr_WriteUnraisable(self);
+    }
+    if (close_handle(handle) < 0) {
+        PyErr_WriteUnraisable(self);
+    }
+    if (raised != NULL) {
+        lnfq_error_restore(raised);
+    }
+}
+
+static int
+handle_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    lnfq_handle *handle = handle_cast(self);
+    lnfq_packet *blank = atomic_load(&handle->blank);
+    int stop;
+
+    /* The list changes only while its thread has the GIL: see nfq.h. */
+    Py_VISIT(Py_TYPE(self));
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        Py_VISIT(handle->queues[i]);
+    }
+    Py_VISIT(handle->on_held);
+    Py_VISIT(handle->on_close);
+    Py_VISIT(handle->on_verdict_error);
+    if (blank != NULL) { /* nothing is in it, and nobody else holds it */
+        Py_VISIT(Py_TYPE(blank));
+    }
+    stop = lnfq_slot_visit(atomic_load(&handle->spare_slot), visit, arg);
+    return stop != 0 ? stop : lnfq_batch_visit(handle->spare, visit, arg);
+}
+
+static void
+handle_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    lnfq_handle *handle = handle_cast(self);
+
+    if (PyObject_CallFinalizerFromDealloc(self) < 0) {
+        return;
+    }
+    PyObject_GC_UnTrack(self);
+    lnfq_fork_close(handle);
+    lnfq_fork_remove(handle);
+    lnfq_batch_free(handle->spare);
+    Py_XDECREF(atomic_load(&handle->spare_slot));
+    Py_XDECREF(atomic_load(&handle->blank));
+    Py_XDECREF(handle->on_held);
+    Py_XDECREF(handle->on_close);
+    Py_CLEAR(handle->on_verdict_error);
+    (void)lnfq_report_refusals(handle);
+    lnfq_name_forget(handle);
+    lnfq_outbox_clear(&handle->outbox);
+    lnfq_post_free_enclosures(lnfq_outbox_take_done(&handle->outbox));
+    lnfq_backlog_clear(&handle->backlog);
+    lnfq_inlets_free(handle->inlets);
+    free(handle->scratch);
+    free(handle->history);
+    free(handle->queues);
+    pthread_mutex_destroy(&handle->lock);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* ---- methods ---- */
+
+/* bind_pf and unbind_pf. */
+static PyObject *
+configure_family(lnfq_handle *handle, PyObject *family, uint8_t command, const char *call)
+{
+    char remedy[LNFQ_REMEDY_SIZE];
+    struct lnfq_config config = {.command = command};
+    PyThreadState *thread;
+    int64_t number;
+    int error = 0;
+    bool closed;
+
+    if (lnfq_arguments_int(
+            family, command == NFQNL_CFG_CMD_PF_BIND ? "bind_pf(): family" : "unbind_pf(): family",
+            0, UINT8_MAX, &number)
+            < 0
+        || lnfq_handle_check(handle, call) < 0) {
+        return NULL;
+    }
+    config.family = (uint8_t)number;
+    thread = lnfq_lock_enter(handle);
+    closed = handle->closed;
+    if (!closed) {
+        error = lnfq_exchange_request(handle, 0, &config, NULL, 0);
+    }
+    if (error != 0) {
+        lnfq_explain_config(handle, error, 0, &config, remedy);
+    }
+    lnfq_lock_leave(handle, thread);
+    if (closed) {
+        (void)lnfq_handle_raise_closed(handle, call);
+        return NULL;
+    }
+    if (error != 0) {
+        lnfq_error_raise(error, remedy, "%s: family %u", call, config.family);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+handle_bind_pf(PyObject *self, PyObject *family)
+{
+    return configure_family(handle_cast(self), family, NFQNL_CFG_CMD_PF_BIND, "bind_pf()");
+}
+
+static PyObject *
+handle_unbind_pf(PyObject *self, PyObject *family)
+{
+    return configure_family(handle_cast(self), family, NFQNL_CFG_CMD_PF_UNBIND, "unbind_pf()");
+}
+
+/* The optional arguments of create_queue, from `mode` on. 0, or -1 with an exception. */
+static int
+parse_queue_options(PyObject *const values[6], struct lnfq_queue_options *options)
+{
+    struct lnfq_config *config = &options->config;
+    int64_t mode = NFQNL_COPY_PACKET, range = LNFQ_BINDING_RANGE, maxlen = 0, flags = 0;
+    int64_t rcvbuf = LNFQ_BINDING_RCVBUF_GROWS;
+
+    config->has_mode = values[0] != Py_None;
+    config->has_maxlen = lnfq_arguments_given(values[2]);
+    if ((lnfq_arguments_given(values[0])
+         && lnfq_arguments_int(values[0], "create_queue(): mode", 0, NFQNL_COPY_PACKET, &mode) < 0)
+        || (values[1] != NULL
+            && lnfq_arguments_int(values[1], "create_queue(): range", 0, UINT32_MAX, &range) < 0)
+        || (config->has_maxlen
+            && lnfq_arguments_int(values[2], "create_queue(): maxlen", 0, UINT32_MAX, &maxlen) < 0)
+        || (values[3] != NULL
+            && lnfq_arguments_int(values[3], "create_queue(): flags", 0, UINT32_MAX, &flags) < 0)
+        || (lnfq_arguments_given(values[4])
+            && lnfq_arguments_int(values[4], "create_queue(): rcvbuf", 0, INT_MAX, &rcvbuf) < 0)
+        || (values[5] != NULL
+            && lnfq_arguments_verdict(values[5], "create_queue(): default_verdict",
+                                      &options->default_verdict)
+                   < 0)) {
+        return -1;
+    }
+    options->rcvbuf = (int)rcvbuf;
+    config->mode = (uint8_t)mode;
+    config->range = (uint32_t)range;
+    config->maxlen = (uint32_t)maxlen;
+    config->mask = (uint32_t)flags;
+    config->flags = (uint32_t)flags;
+    return 0;
+}
+
+static PyObject *
+handle_create_queue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"number", "callback",        "mode",
+                                        "range",  "maxlen",          "flags",
+                                        "rcvbuf", "default_verdict", NULL};
+    PyObject *values[8] = {NULL};
+    struct lnfq_queue_options options = {
+        .config = {.command = NFQNL_CFG_CMD_BIND},
+        .default_verdict = NF_DROP,
+    };
+    int64_t number;
+
+    if (lnfq_arguments_parse("create_queue", names, 2, 2, args, nargs, kwnames, values) < 0
+        || lnfq_arguments_int(values[0], "create_queue(): number", 0, UINT16_MAX, &number) < 0
+        || lnfq_callback_check(values[1], "create_queue(): callback") < 0
+        || parse_queue_options(&values[2], &options) < 0
+        || lnfq_handle_check(handle_cast(self), "create_queue()") < 0) {
+        return NULL;
+    }
+    return lnfq_binding_create(handle_cast(self), (uint16_t)number, values[1], &options);
+}
+
+static PyObject *
+handle_handle_packet(PyObject *self, PyObject *buffer)
+{
+    Py_ssize_t packets;
+
+    if (!PyObject_CheckBuffer(buffer)) {
+        lnfq_arguments_refuse(PyExc_TypeError, buffer,
+                              "handle_packet(): buffer must be a bytes-like object");
+        return NULL;
+    }
+    if (lnfq_handle_check_forked(handle_cast(self), "handle_packet()") < 0) {
+        return NULL;
+    }
+    packets = lnfq_dispatch_buffer(handle_cast(self), buffer);
+    return packets < 0 ? NULL : PyLong_FromSsize_t(packets);
+}
+
+/* Seconds as in select, -1 for None. 0, or -1 with an exception. */
+static int
+parse_timeout(PyObject *object, double *timeout)
+{
+    if (!lnfq_arguments_given(object)) {
+        *timeout = object == NULL ? 0 : -1;
+        return 0;
+    }
+    *timeout = PyFloat_AsDouble(object);
+    if (*timeout == -1 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            lnfq_arguments_refuse(PyExc_TypeError, object,
+                                  "process(): timeout must be a number of seconds or None");
+        }
+        else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            lnfq_arguments_refuse(PyExc_ValueError, object,
+                                  "process(): timeout must be a number that a float holds");
+        }
+        return -1;
+    }
+    if (isnan(*timeout) || *timeout < 0) {
+        lnfq_arguments_refuse(PyExc_ValueError, object,
+                              "process(): timeout must be at least 0 or None");
+        return -1;
+    }
+    *timeout = fmin(*timeout, TIMEOUT_MAX);
+    return 0;
+}
+
+static PyObject *
+handle_process(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"max_packets", "timeout", NULL};
+    PyObject *values[2] = {NULL, NULL};
+    int64_t most = LNFQ_BATCH_MAX;
+    double timeout;
+    Py_ssize_t packets;
+
+    if (lnfq_arguments_parse("process", names, 0, 2, args, nargs, kwnames, values) < 0
+        || (values[0] != NULL
+            && lnfq_arguments_int(values[0], "process(): max_packets", 1, PY_SSIZE_T_MAX, &most)
+                   < 0)
+        || parse_timeout(values[1], &timeout) < 0
+        || lnfq_handle_check(handle_cast(self), "process()") < 0) {
+        return NULL;
+    }
+    packets = lnfq_receive_process(handle_cast(self), (Py_ssize_t)most, timeout);
+    return packets < 0 ? NULL : PyLong_FromSsize_t(packets);
+}
+
+static PyObject *
+get_fd(lnfq_handle *handle, const char *call)
+{
+    int fd;
+
+    if (lnfq_handle_check_forked(handle, call) < 0) {
+        return NULL;
+    }
+    lnfq_lock_acquire(handle);
+    fd = handle->closed ? -1 : handle->fd;
+    handle->exposed = true; /* from now on others may read it */
+    lnfq_lock_release(handle);
+    if (fd < 0) {
+        (void)lnfq_handle_raise_closed(handle, call);
+        return NULL;
+    }
+    return PyLong_FromLong(fd);
+}
+
+static PyObject *
+handle_fd(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return get_fd(handle_cast(self), "fd()");
+}
+
+static PyObject *
+handle_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return get_fd(handle_cast(self), "fileno()");
+}
+
+static PyObject *
+handle_flush(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (lnfq_handle_check(handle_cast(self), "flush()") < 0
+        || lnfq_flush_now(handle_cast(self), "flush()") < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+handle_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    lnfq_handle *handle = handle_cast(self);
+    struct lnfq_stats stats;
+
+    if (lnfq_handle_check_forked(handle, "stats()") < 0) {
+        return NULL;
+    }
+    lnfq_lock_acquire(handle);
+    stats = handle->stats;
+    lnfq_lock_release(handle);
+
+#define LNFQ_COUNTER(name) PyLong_FromUnsignedLongLong(stats.name),
+    PyObject *const values[] = {LNFQ_COUNTERS(LNFQ_COUNTER)};
+#undef LNFQ_COUNTER
+
+    return lnfq_tuples_make(handle->state, LNFQ_TUPLE_HANDLE_STATS, values,
+                            Py_ARRAY_LENGTH(values));
+}
+
+static PyObject *
+handle_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (close_handle(handle_cast(self)) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+handle_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (lnfq_handle_check(handle_cast(self), "__enter__()") < 0) {
+        return NULL;
+    }
+    return Py_NewRef(self);
+}
+
+static PyObject *
+handle_exit(PyObject *self, PyObject *Py_UNUSED(exception))
+{
+    return handle_close(self, NULL);
+}
+
+/* ---- type ---- */
+
+static PyObject *
+handle_get_closed(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(lnfq_handle_closed(handle_cast(self)));
+}
+
+static PyObject *
+handle_get_autoflush(PyObject *self, void *Py_UNUSED(closure))
+{
+    bool autoflush;
+
+    lnfq_lock_acquire(handle_cast(self));
+    autoflush = handle_cast(self)->autoflush;
+    lnfq_lock_release(handle_cast(self));
+    return PyBool_FromLong(autoflush);
+}
+
+static int
+handle_set_autoflush(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    lnfq_handle *handle = handle_cast(self);
+    int autoflush;
+
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "autoflush can't be deleted");
+        return -1;
+    }
+    autoflush = PyObject_IsTrue(value);
+    if (autoflush < 0 || lnfq_handle_check(handle, "autoflush") < 0) {
+        return -1;
+    }
+    lnfq_lock_acquire(handle);
+    handle->autoflush = autoflush != 0;
+    lnfq_lock_release(handle);
+    return autoflush ? lnfq_flush_now(handle, "autoflush") : 0;
+}
+
+static PyObject *
+handle_repr(PyObject *self)
+{
+    lnfq_handle *handle = handle_cast(self);
+    bool closed;
+    int fd;
+
+    lnfq_lock_acquire(handle);
+    closed = handle->closed;
+    fd = handle->fd;
+    lnfq_lock_release(handle);
+    return closed ? PyUnicode_FromFormat("<%s closed>", Py_TYPE(self)->tp_name)
+                  : PyUnicode_FromFormat("<%s fd=%d>", Py_TYPE(self)->tp_name, fd);
+}
+
+static const struct lnfq_listener on_held = {"on_held", offsetof(lnfq_handle, on_held)};
+static const struct lnfq_listener on_close = {"on_close", offsetof(lnfq_handle, on_close)};
+static const struct lnfq_listener on_verdict_error = {"on_verdict_error",
+                                                      offsetof(lnfq_handle, on_verdict_error)};
+
+static PyMethodDef handle_methods[] = {
+    {"bind_pf", handle_bind_pf, METH_O, DOC_NetfilterQueueHandle_bind_pf},
+    {"unbind_pf", handle_unbind_pf, METH_O, DOC_NetfilterQueueHandle_unbind_pf},
+    {"create_queue", (PyCFunction)(void (*)(void))handle_create_queue,
+     METH_FASTCALL | METH_KEYWORDS, DOC_NetfilterQueueHandle_create_queue},
+    {"handle_packet", handle_handle_packet, METH_O, DOC_NetfilterQueueHandle_handle_packet},
+    {"process", (PyCFunction)(void (*)(void))handle_process, METH_FASTCALL | METH_KEYWORDS,
+     DOC_NetfilterQueueHandle_process},
+    {"fd", handle_fd, METH_NOARGS, DOC_NetfilterQueueHandle_fd},
+    {"fileno", handle_fileno, METH_NOARGS, DOC_NetfilterQueueHandle_fileno},
+    {"flush", handle_flush, METH_NOARGS, DOC_NetfilterQueueHandle_flush},
+    {"stats", handle_stats, METH_NOARGS, DOC_NetfilterQueueHandle_stats},
+    {"close", handle_close, METH_NOARGS, DOC_NetfilterQueueHandle_close},
+    {"__enter__", handle_enter, METH_NOARGS, DOC_NetfilterQueueHandle___enter__},
+    {"__exit__", handle_exit, METH_VARARGS, DOC_NetfilterQueueHandle___exit__},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef handle_attributes[] = {
+    {"closed", handle_get_closed, NULL, DOC_NetfilterQueueHandle_closed, NULL},
+    {"autoflush", handle_get_autoflush, handle_set_autoflush, DOC_NetfilterQueueHandle_autoflush,
+     NULL},
+    {"on_held", lnfq_listener_get, lnfq_listener_set, DOC_NetfilterQueueHandle_on_held,
+     (void *)(uintptr_t)&on_held},
+    {"on_close", lnfq_listener_get, lnfq_listener_set, DOC_NetfilterQueueHandle_on_close,
+     (void *)(uintptr_t)&on_close},
+    {"on_verdict_error", lnfq_listener_get, lnfq_listener_set,
+     DOC_NetfilterQueueHandle_on_verdict_error, (void *)(uintptr_t)&on_verdict_error},
+    {"rcvbuf", lnfq_socket_options_get_rcvbuf, lnfq_socket_options_set_rcvbuf,
+     DOC_NetfilterQueueHandle_rcvbuf, NULL},
+    {"no_enobufs", lnfq_socket_options_get_no_enobufs, lnfq_socket_options_set_no_enobufs,
+     DOC_NetfilterQueueHandle_no_enobufs, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot handle_slots[] = {
+    {Py_tp_doc, (void *)(uintptr_t)DOC_NetfilterQueueHandle},
+    {Py_tp_methods, handle_methods},
+    {Py_tp_getset, handle_attributes},
+    {Py_tp_repr, handle_repr},
+    {Py_tp_finalize, handle_finalize},
+    {Py_tp_traverse, handle_traverse},
+    {Py_tp_dealloc, handle_dealloc},
+    {0, NULL},
+};
+
+PyType_Spec lnfq_handle_type_spec = {
+    .name = "libnetfilterqueue.NetfilterQueueHandle",
+    .basicsize = sizeof(lnfq_handle),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = handle_slots,
+};

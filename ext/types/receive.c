@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * `process`: waits for messages, and receives many by one system call, into slots that are used
+ * again once nobody looks into them.
+ *
+ * A batch belongs to the thread that received it until it is dispatched. Receiving happens with the
+ * handle's lock and without the GIL; waiting with neither, counted in `waiters`.
+ */
+#include "receive.h"
+
+#include <errno.h>
+#include <linux/netlink.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "batch.h"
+#include "clock.h"
+#include "dispatch.h"
+#include "error.h"
+#include "handle.h"
+#include "inlets.h"
+#include "lock.h"
+#include "missing.h"
+#include "outbox.h"
+#include "peer.h"
+#include "post.h"
+#include "remedy.h"
+#include "report.h"
+#include "transport.h"
+
+#define FOR_EVER INT64_MAX
+
+/* When verdicts that could not be sent are tried again during a wait. */
+#define RETRY_NS 10000000
+
+/* Whether one of the datagrams is a report or an answer of the kernel's. */
+static bool
+any_report(const lnfq_batch *batch, int received)
+{
+    for (int i = 0; i < received; i++) {
+        struct nlmsghdr header;
+
+        if (lnfq_inlets_length(batch->inlets, (unsigned int)i) >= sizeof(header)) {
+            memcpy(&header, batch->slots[i]->bytes, sizeof(header));
+            if (header.nlmsg_type == NLMSG_ERROR) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/*
+ * With the lock: the buffer was found empty. So what the kernel had to say of what was sent is in
+ * what was read, unless somebody else may have read it. After an overrun a report may be lost: then
+ * it counts that the capability is there now, which a program seldom has back.
+ */
+static void
+note_empty(lnfq_handle *handle, const lnfq_batch *batch, int received)
+{
+    struct lnfq_outbox *outbox = &handle->outbox;
+    bool lost = handle->overran || handle->quiet;
+
+    handle->overran = false;
+
+    if (outbox->unconfirmed && !handle->foreign && !handle->adopted
+        && atomic_load(&handle->readers) <= 1 && !any_report(batch, received)
+        && (!lost || lnfq_transport_permitted())) {
+        lnfq_outbox_confirm(outbox);
+    }
+}
+
+/* With the lock: receives up to `count` datagrams. Returns how many, or a negative errno; -ERANGE
+ * if a queue was configured meanwhile, and its messages may be longer than the slots; -EALREADY if
+ * that has set older messages aside. */
+static int
+receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
+{
+    bool counted;
+    uint32_t drops;
+    int received;
+
+    if (batch->slot_size < atomic_load(&handle->datagram_size)) {
+        return -ERANGE;
+    }
+    if (handle->backlog.count > 0) {
+        return -EALREADY;
+    }
+    for (;;) {
+        /* Before the buffer is found empty: see losses.h. */
+        counted = handle->watching && handle->losses.epoch == 0
+                  && lnfq_transport_drops(handle->fd, &drops);
+        received = lnfq_inlets_receive(batch->inlets, handle->fd, count);
+        if (received != -ENOBUFS) {
+            break;
+        }
+        lnfq_missing_overrun(handle);
+    }
+    if (received > 0 && lnfq_peer_ended(handle, batch->inlets)) {
+        return -ECONNRESET;
+    }
+    for (int i = 0; handle->patient && i < received; i++) {
+        lnfq_peer_note(handle, batch->slots[i]->bytes,
+                       lnfq_inlets_length(batch->inlets, (unsigned int)i));
+    }
+    handle->stats.receives += received > 0;
+    batch->epoch = handle->epoch;
+    if (received < (int)count && (received > 0 || received == -EAGAIN)) {
+        note_empty(handle, batch, received);
+        if (counted) {
+            lnfq_missing_sample(handle, drops);
+        }
+    }
+    if (received == -EAGAIN && !handle->kernel && lnfq_transport_ended(handle->fd)) {
+        received = -ECONNRESET;
+    }
+    return received;
+}
+
+/* With the lock, which it gives up meanwhile: waits until there is something, the handle is closed,
+ * or the time is over. Returns 0, or a negative errno; -EAGAIN if there is nothing. */
+static int
+await(lnfq_handle *handle, int64_t deadline)
+{
+    int64_t left = deadline == FOR_EVER ? FOR_EVER : deadline - lnfq_clock_now();
+    int64_t slice = handle->unsent && left > RETRY_NS ? RETRY_NS : left;
+    struct timespec timeout = {slice / LNFQ_CLOCK_SECOND, slice % LNFQ_CLOCK_SECOND};
+    struct pollfd pollers[2] = {
+        {.fd = handle->fd, .events = POLLIN},
+        {.fd = handle->wake_fd, .events = POLLIN},
+    };
+    int ready;
+
+    if (left <= 0) {
+        return 0; /* no time to wait is time enough to look */
+    }
+    handle->waiters += 1;
+    lnfq_lock_release(handle);
+    ready = ppoll(pollers, 2, slice == FOR_EVER ? NULL : &timeout, NULL);
+    ready = ready < 0 ? -errno : ready;
+    pthread_mutex_lock(&handle->lock);
+    handle->waiters -= 1;
+    if (ready < 0) {
+        return ready;
+    }
+    return ready == 0 ? -EAGAIN : 0;
+}
+
+/*
+ * With the lock: receives, and waits before that if there is nothing. The last call that received
+ * tells what to try first: each attempt that fails is a system call too many.
+ */
+static int
+receive_or_await(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t deadline)
+{
+    int received = -EAGAIN;
+
+    if (deadline == 0 || !handle->drained) {
+        received = receive(handle, batch, count);
+    }
+    if (received == -EAGAIN) {
+        lnfq_post_resend(handle);
+        deadline = lnfq_peer_deadline(handle, deadline);
+    }
+    if (received == -EAGAIN && deadline != 0) {
+        received = await(handle, deadline);
+        if (received == 0 && !handle->closed) {
+            received = receive(handle, batch, count);
+        }
+    }
+    handle->drained = received < (int)count;
+    return received;
+}
+
+/* One attempt of batch_receive; the same, or a negative errno. */
+static int
+batch_try(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t deadline)
+{
+    PyThreadState *thread = lnfq_lock_enter(handle);
+    int received = -EBADF;
+
+    if (!handle->closed) {
+        received = receive_or_await(handle, batch, count, deadline);
+    }
+    if (handle->closed && received <= 0) {
+        received = -EBADF;
+    }
+    lnfq_lock_leave(handle, thread);
+    return received;
+}
+
+/* Receives up to `count` datagrams. Returns how many; 0 after the time or a signal, or if something
+ * was set aside; or -1. */
+static int
+batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t deadline)
+{
+    int received;
+
+    batch->count = 0;
+    do {
+        if (lnfq_batch_prepare(handle, batch, count) < 0) {
+            return -1;
+        }
+        received = batch_try(handle, batch, count, deadline);
+    } while (received == -ERANGE);
+    if (received > 0) {
+        batch->count = (unsigned int)received;
+        return received;
+    }
+    if (received == -EBADF && lnfq_handle_check(handle, "process()") < 0) {
+        return -1;
+    }
+    if (received < 0 && received != -EAGAIN && received != -EINTR && received != -EALREADY) {
+        lnfq_error_raise(-received, lnfq_remedy_descriptor(-received), "process()");
+        return -1;
+    }
+    return 0;
+}
+
+/* What was set aside, or else one system call's worth. Returns the number of packets, or -1; `more`
+ * says that the next call would find more. */
+static Py_ssize_t
+process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, int64_t deadline, bool *more)
+{
+    Py_ssize_t packets = lnfq_dispatch_backlog(handle, most);
+    unsigned int count;
+    int received;
+
+    *more = packets > 0 || lnfq_dispatch_waiting(handle) > 0;
+    if (packets < 0 || *more) {
+        return packets;
+    }
+    count = most < LNFQ_BATCH_MAX ? (unsigned int)most : LNFQ_BATCH_MAX;
+    received = batch_receive(handle, batch, count, deadline);
+    *more = received == (int)count || (received > 0 && handle->more)
+            || lnfq_dispatch_waiting(handle) > 0;
+    if (received <= 0) {
+        return received;
+    }
+    return lnfq_dispatch_batch(handle, batch);
+}
+
+/* Signal handlers may have raised, or forked. */
+static int
+check_signals(lnfq_handle *handle)
+{
+    return PyErr_CheckSignals() < 0 ? -1 : lnfq_handle_check_forked(handle, "process()");
+}
+
+static Py_ssize_t
+process_until(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t max_packets, int64_t deadline)
+{
+    Py_ssize_t total = 0;
+
+    if (lnfq_report_refusals(handle) < 0) { /* a configuration call may have read reports */
+        return -1;
+    }
+    for (;;) {
+        bool more;
+        Py_ssize_t packets =
+            process_once(handle, batch, max_packets - total, total > 0 ? 0 : deadline, &more);
+
+        if (packets < 0) {
+            return -1;
+        }
+        total += packets;
+        if (total >= max_packets || (total > 0 && (!more || lnfq_handle_closed(handle)))) {
+            return total;
+        }
+        if (check_signals(handle) < 0) {
+            return -1;
+        }
+        if (total == 0 && !more && (deadline == 0 || deadline <= lnfq_clock_now())) {
+            return 0;
+        }
+    }
+}
+
+Py_ssize_t
+lnfq_receive_process(lnfq_handle *handle, Py_ssize_t max_packets, double timeout)
+{
+    lnfq_batch *batch = lnfq_batch_take(handle);
+    int64_t deadline = 0;
+    Py_ssize_t total;
+
+    if (batch == NULL) {
+        return -1;
+    }
+    if (timeout < 0) {
+        deadline = FOR_EVER;
+    }
+    else if (timeout > 0) {
+        deadline = lnfq_clock_now() + (int64_t)(timeout * LNFQ_CLOCK_SECOND);
+    }
+    total = process_until(handle, batch, max_packets, deadline);
+    lnfq_batch_give_back(handle, batch);
+    return total;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sending on the descriptor, and asking of its state. No state of its own: the handle's lock
+ * protects what is passed in. Nothing here waits, whatever the descriptor's mode is.
+ */
+#define _GNU_SOURCE /* POLLRDHUP */
+#include "transport.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+bool
+lnfq_transport_ended(int fd)
+{
+    struct pollfd poller = {.fd = fd, .events = POLLRDHUP};
+
+    return poll(&poller, 1, 0) > 0 && (poller.revents & (POLLRDHUP | POLLHUP)) != 0;
+}
+
+int
+lnfq_transport_send(int fd, const void *bytes, size_t size)
+{
+    ssize_t sent;
+
+    do {
+        sent = send(fd, bytes, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? errno : 0;
+}
+
+int
+lnfq_transport_send_pieces(int fd, struct iovec *pieces, size_t count)
+{
+    const struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+    ssize_t sent;
+
+    if (count == 1) {
+        return lnfq_transport_send(fd, pieces->iov_base, pieces->iov_len); /* costs less */
+    }
+    do {
+        sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? errno : 0;
+}
+
+bool
+lnfq_transport_drops(int fd, uint32_t *drops)
+{
+    uint32_t memory[SK_MEMINFO_VARS];
+    socklen_t size = sizeof(memory);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_MEMINFO, memory, &size) < 0 || size < sizeof(memory)) {
+        return false;
+    }
+    *drops = memory[SK_MEMINFO_DROPS];
+    return true;
+}
+
+bool
+lnfq_transport_permitted(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+
+    return syscall(SYS_capget, &header, sets) == 0
+           && (sets[CAP_TO_INDEX(CAP_NET_ADMIN)].effective & CAP_TO_MASK(CAP_NET_ADMIN)) != 0;
+}
+
+int
+lnfq_transport_get_option(int fd, int level, int option, int *value)
+{
+    socklen_t size = sizeof(*value);
+
+    return getsockopt(fd, level, option, value, &size) < 0 ? errno : 0;
+}
+
+int
+lnfq_transport_set_option(int fd, int level, int option, int value)
+{
+    return setsockopt(fd, level, option, &value, sizeof(value)) < 0 ? errno : 0;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sending on the descriptor, and asking of its state, without Python. Nothing here waits.
+ */
+#ifndef LNFQ_TRANSPORT_H
+#define LNFQ_TRANSPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+/* Whether nothing will ever come, since the socket or its other end is shut down. */
+bool lnfq_transport_ended(int fd);
+
+/* Sends one datagram; returns 0 or an errno. */
+int lnfq_transport_send(int fd, const void *bytes, size_t size);
+
+/* The same from several pieces. */
+int lnfq_transport_send_pieces(int fd, struct iovec *pieces, size_t count);
+
+/* How many messages the kernel could not put in the receive buffer; false where it does not say. */
+bool lnfq_transport_drops(int fd, uint32_t *drops);
+
+/* Whether the calling thread has CAP_NET_ADMIN, without which the kernel refuses what it sends. */
+bool lnfq_transport_permitted(void);
+
+/* The socket's int options; both return 0 or an errno. */
+int lnfq_transport_get_option(int fd, int level, int option, int *value);
+int lnfq_transport_set_option(int fd, int level, int option, int value);
+
+#endif
