@@ -106,7 +106,7 @@ undo_bind(lnfq_handle *handle, uint16_t number)
 {
     const struct lnfq_config unbind = {.command = NFQNL_CFG_CMD_UNBIND};
 
-    (void)lnfq_exchange_request(handle, number, &unbind, NULL, 0);
+    handle->strays |= lnfq_exchange_request(handle, number, &unbind, NULL, 0) != 0;
 }
 
 static int
@@ -211,6 +211,7 @@ unbind_queue(lnfq_queue *queue)
     handle->nothing_left = false;
     unbinding =
         lnfq_exchange_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
+    handle->strays |= unbinding != 0;
     forget_unsent(queue, sending);
     handle->leaving = NULL;
     handle->history[queue->number] = left_behind(queue);

@@ -96,6 +96,14 @@ doubts_settle(lnfq_queue *queue, uint32_t received)
     doubts_remove(doubts, 0, known);
 }
 
+/* Whether nobody else can have read the descriptor, or holds what was read: messages that are set
+ * aside are older than those of a reader that has not dispatched all of its own. */
+static bool
+is_alone(lnfq_handle *handle)
+{
+    return !handle->exposed && atomic_load(&handle->readers) <= 1 && handle->backlog.count == 0;
+}
+
 bool
 lnfq_claim_message(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
 {
@@ -116,7 +124,7 @@ lnfq_claim_message(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
             return false;
         }
     }
-    lnfq_missing_receive(queue, id, !handle->exposed && atomic_load(&handle->readers) <= 1);
+    lnfq_missing_receive(queue, id, is_alone(handle));
     if (handle->watching) {
         lnfq_missing_look(queue, epoch);
     }

@@ -99,7 +99,8 @@ receive_buffer(lnfq_handle *handle)
     return getsockopt(handle->fd, SOL_SOCKET, SO_RCVBUF, &size, &length) < 0 ? 0 : (size_t)size;
 }
 
-/* Reads what waits, until the answer or the end of it. Returns 0 or an errno. */
+/* Reads what waits, until the answer, or for as long as that can have been there. Returns 0 or an
+ * errno; EAGAIN where nothing is left. */
 static int
 drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
 {
@@ -113,7 +114,7 @@ drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
             lnfq_missing_overrun(handle);
         }
         else if (received < 0) {
-            return received == -EAGAIN ? 0 : -received;
+            return -received;
         }
         else if (lnfq_peer_ended(handle, handle->inlets)) {
             return ECONNRESET;
@@ -142,7 +143,7 @@ await_peer(lnfq_handle *handle, const struct lnfq_awaited *awaited)
         pthread_mutex_lock(&handle->lock);
         handle->waiters -= 1;
         error = drain(handle, awaited);
-        if (error != 0) {
+        if (error != 0 && error != EAGAIN) {
             return error;
         }
     }
@@ -174,16 +175,17 @@ attempt(lnfq_handle *handle, struct lnfq_awaited *awaited, const unsigned char *
     int error = lnfq_peer_send(handle, bytes, size);
 
     lnfq_losses_ask(&handle->losses);
-    if (error == 0) {
-        error = drain(handle, awaited);
-    }
-    if (error == 0 && !awaited->answered && !handle->kernel) {
-        error = await_peer(handle, awaited);
-    }
     if (error != 0) {
         return error;
     }
-    return awaited->answered ? awaited->error : EAGAIN;
+    error = drain(handle, awaited);
+    if ((error == 0 || error == EAGAIN) && !awaited->answered && !handle->kernel) {
+        error = await_peer(handle, awaited);
+    }
+    if (awaited->answered) {
+        return awaited->error;
+    }
+    return error != 0 ? error : EAGAIN;
 }
 
 /* A repeated request may find its work done. */
@@ -274,9 +276,11 @@ void
 lnfq_exchange_catch_up(lnfq_handle *handle)
 {
     const struct lnfq_awaited nothing = {0};
-    int error = drain(handle, &nothing);
 
-    if (error == 0 && !handle->overran && !handle->quiet) {
+    if (handle->backlog.count > 0) { /* a report may be in there */
+        return;
+    }
+    if (drain(handle, &nothing) == EAGAIN && !handle->overran && !handle->quiet) {
         lnfq_outbox_confirm(&handle->outbox);
     }
     mark_if_wanted(handle);

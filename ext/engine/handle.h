@@ -90,6 +90,7 @@ struct lnfq_handle {
     lnfq_batch *spare;          /* `process` keeps its buffers here */
     bool adopted;               /* other processes may read the descriptor */
     bool exposed;               /* others know the descriptor, and may read it */
+    bool strays;                /* a number may be bound on the socket that is no queue's here */
     bool foreign;               /* somebody has handed in messages that were read elsewhere */
     bool overran;               /* messages were lost since the buffer was last found empty */
     bool quiet;                 /* the kernel does not say when they are */

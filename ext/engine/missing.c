@@ -37,7 +37,7 @@ lnfq_missing_look(lnfq_queue *queue, uint64_t epoch)
 {
     lnfq_handle *handle = queue->handle;
 
-    if (handle->foreign || handle->adopted) {
+    if (handle->foreign || handle->adopted || handle->strays) {
         handle->watching = false;
         return;
     }

@@ -28,7 +28,8 @@ void lnfq_missing_sample(lnfq_handle *handle, uint32_t drops);
 void lnfq_missing_receive(lnfq_queue *queue, uint32_t id, bool alone);
 
 /* It was received in that epoch, while ids may be missing: perhaps it shows that they were lost.
- * Nothing can be proved where others read the descriptor. */
+ * Nothing can be proved where others read the descriptor, or where packets are dropped
+ * that no queue here counts. */
 void lnfq_missing_look(lnfq_queue *queue, uint64_t epoch);
 
 /* A queue is gone, and with it its holes, those that had not shown too. */

@@ -63,7 +63,7 @@ send_past(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id, uint32_t se
     ((struct nlmsghdr *)(void *)bytes)->nlmsg_seq = seq;
     error = lnfq_peer_send(handle, bytes, size);
     if (error == 0) {
-        handle->outbox.unconfirmed |= handle->outbox.refusable;
+        handle->outbox.unconfirmed |= lnfq_outbox_doubts(&handle->outbox, false);
         handle->stats.sends += 1;
         handle->stats.verdicts += 1;
     }
@@ -128,6 +128,15 @@ replace_first(lnfq_handle *handle)
     return true;
 }
 
+/* The kernel may keep packets of any queue that count as answered. */
+static void
+strand_all(lnfq_handle *handle)
+{
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        handle->queues[i]->pending.stranded = true;
+    }
+}
+
 int
 lnfq_post_send(lnfq_handle *handle)
 {
@@ -139,12 +148,16 @@ lnfq_post_send(lnfq_handle *handle)
         handle->unsent = false;
         return 0;
     }
-    outbox->ask = atomic_load(&handle->readers) > 1;
+    outbox->ask = handle->exposed || atomic_load(&handle->readers) > 1;
     do {
         error = lnfq_outbox_send(outbox, handle->fd, &handle->stats.sends);
     } while ((error == EMSGSIZE && replace_first(handle))
              || (error == EAGAIN && lnfq_peer_await_room(handle)));
     handle->unsent = error != 0;
+    if (outbox->demoted) {
+        strand_all(handle);
+        outbox->demoted = false;
+    }
     return error;
 }
 

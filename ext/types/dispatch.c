@@ -541,8 +541,8 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     dispatch_asides(&dispatch, aside, PY_SSIZE_T_MAX, &rest);
     dispatch.last = true;
     dispatch_bytes(&dispatch, slot->bytes, (size_t)slot->borrowed.len, &source, &rest);
-    atomic_fetch_sub(&handle->readers, 1);
     lnfq_slot_give_back(&handle->spare_slot, slot);
     dispatch_leave(&dispatch, &rest);
+    atomic_fetch_sub(&handle->readers, 1); /* the rest is where others see it */
     return dispatch_end(&dispatch);
 }

@@ -153,7 +153,7 @@ catch_up(lnfq_handle *handle)
     PyThreadState *thread;
 
     lnfq_lock_acquire(handle);
-    if (!handle->outbox.unconfirmed || handle->closed || handle->foreign || handle->adopted
+    if (!handle->outbox.unconfirmed || handle->closed || handle->exposed
         || atomic_load(&handle->readers) > 0) {
         lnfq_lock_release(handle);
         return;

@@ -14,6 +14,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "batch.h"
 #include "clock.h"
@@ -53,6 +54,29 @@ any_report(const lnfq_batch *batch, int received)
 }
 
 /*
+ * With the lock: whether the buffer was found empty, by a system call that has received fewer
+ * datagrams than it could. It also ends that way where messages were lost meanwhile: then the
+ * socket keeps the error, and the buffer is full.
+ */
+static bool
+found_empty(lnfq_handle *handle, int received, unsigned int count)
+{
+    int error;
+
+    if (received == -EAGAIN) {
+        return true;
+    }
+    if (received <= 0 || received >= (int)count
+        || lnfq_transport_get_option(handle->fd, SOL_SOCKET, SO_ERROR, &error) != 0) {
+        return false;
+    }
+    if (error == ENOBUFS) {
+        lnfq_missing_overrun(handle);
+    }
+    return error == 0;
+}
+
+/*
  * With the lock: the buffer was found empty. So what the kernel had to say of what was sent is in
  * what was read, unless somebody else may have read it. After an overrun a report may be lost: then
  * it counts that the capability is there now, which a program seldom has back.
@@ -65,9 +89,8 @@ note_empty(lnfq_handle *handle, const lnfq_batch *batch, int received)
 
     handle->overran = false;
 
-    if (outbox->unconfirmed && !handle->foreign && !handle->adopted
-        && atomic_load(&handle->readers) <= 1 && !any_report(batch, received)
-        && (!lost || lnfq_transport_permitted())) {
+    if (outbox->unconfirmed && !handle->exposed && atomic_load(&handle->readers) <= 1
+        && !any_report(batch, received) && (!lost || lnfq_transport_permitted())) {
         lnfq_outbox_confirm(outbox);
     }
 }
@@ -107,7 +130,9 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
     }
     handle->stats.receives += received > 0;
     batch->epoch = handle->epoch;
-    if (received < (int)count && (received > 0 || received == -EAGAIN)) {
+    /* Asking costs a system call: where somebody waits for what it tells. */
+    if ((counted || handle->outbox.unconfirmed || handle->overran)
+        && found_empty(handle, received, count)) {
         note_empty(handle, batch, received);
         if (counted) {
             lnfq_missing_sample(handle, drops);

@@ -290,22 +290,49 @@ send_datagram(struct lnfq_outbox *outbox, int fd, size_t *limit)
     return error;
 }
 
+/* What was sent may be refused, and the rest could not be sent: no batch verdict in there may stand
+ * for what went in front of it any more. Each becomes the verdict on its last packet. */
+static void
+demote(struct lnfq_outbox *outbox)
+{
+    const struct lnfq_enclosure *enclosure = outbox->enclosures;
+    size_t at = 0;
+
+    while (at < outbox->used) {
+        struct stretch message = measure(outbox, at, enclosure);
+
+        outbox->demoted |= lnfq_verdict_single(outbox->bytes + at);
+        if (message.inner < message.outer) {
+            enclosure = enclosure->next;
+        }
+        at += message.inner;
+    }
+}
+
+bool
+lnfq_outbox_doubts(const struct lnfq_outbox *outbox, bool several)
+{
+    return outbox->refusable && !((several || outbox->ask) && lnfq_transport_permitted());
+}
+
 int
 lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends)
 {
     size_t limit = small(outbox) ? SEND_ALWAYS : send_limit(fd);
+    bool doubt = outbox->used > 0 && lnfq_outbox_doubts(outbox, outbox->several);
+    uint64_t sent = 0;
     int error = 0;
 
     outbox->growing = false;
-    /* Asking costs a system call, which a single verdict does without if it can. */
-    if (outbox->used > 0 && outbox->refusable
-        && !((outbox->several || outbox->ask) && lnfq_transport_permitted())) {
-        outbox->unconfirmed = true;
-    }
     while (outbox->used > 0 && error == 0) {
         error = send_datagram(outbox, fd, &limit);
-        *sends += error == 0;
+        sent += error == 0;
     }
+    outbox->unconfirmed |= doubt && sent > 0;
+    if (doubt && sent > 0 && error != 0) {
+        demote(outbox);
+    }
+    *sends += sent;
     return error;
 }
 

@@ -39,6 +39,7 @@ struct lnfq_outbox {
     bool refusable;   /* the other end is the kernel, which may refuse */
     bool ask;         /* somebody else may read what it says */
     bool unconfirmed; /* what was sent may have been refused */
+    bool demoted;     /* packets that were to be released by batch verdicts wait in the kernel */
     /* The last message, if a batch verdict may grow out of it. */
     bool growing;
     size_t last;
@@ -68,9 +69,14 @@ bool lnfq_outbox_ends_with(const struct lnfq_outbox *outbox, uint16_t queue, uin
 /*
  * Sends everything, in as many datagrams as the send buffer asks for, and adds their number to
  * `sends`. Returns 0 or an errno, and then what was not sent stays. EMSGSIZE says that the first
- * message is too large for the socket: see lnfq_outbox_replace.
+ * message is too large for the socket: see lnfq_outbox_replace. Where some have left that may be
+ * refused, batch verdicts among the rest become single ones on their last packets (`demoted`).
  */
 int lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends);
+
+/* Whether one verdict, or several, sent by this thread may be refused without anybody's knowing it.
+ * To find that out costs a system call, which a single verdict does without if it can. */
+bool lnfq_outbox_doubts(const struct lnfq_outbox *outbox, bool several);
 
 /* Everything that the kernel had said by now was read: nothing that was sent has been refused. */
 static inline void

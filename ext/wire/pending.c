@@ -13,6 +13,9 @@ lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone)
     bool newer = !pending->seen || lnfq_pending_newer(id, pending->highest);
     int64_t more = newer ? (int64_t)(id - next) : -(int64_t)(pending->missing > 0);
 
+    if (!newer) {
+        pending->scattered = true; /* the frontier may be past it */
+    }
     if (!newer || (more > 0 && !alone)) {
         pending->gap = true;
     }

@@ -27,7 +27,7 @@ struct lnfq_pending {
     uint64_t missing;     /* ids up to `highest` that were not received here */
     uint32_t highest;     /* the newest id that was received here; ids count from 1 and wrap */
     uint32_t frontier;    /* the id up to which all are answered, unless `scattered` */
-    bool scattered;       /* one was answered before an older one, and any is outstanding since */
+    bool scattered;       /* one behind the frontier, or before an older one, may be outstanding */
     bool seen;            /* any was received */
     bool gap;             /* an id up to `highest` may be in other hands */
     bool stranded;        /* the kernel may keep a packet that counts as answered */

@@ -146,6 +146,16 @@ lnfq_verdict_put_batch(unsigned char *buffer, uint16_t queue, uint32_t up_to, ui
     return put(buffer, NFQNL_MSG_VERDICT_BATCH, queue, up_to, seq, verdict);
 }
 
+bool
+lnfq_verdict_single(unsigned char *message)
+{
+    struct nlmsghdr *header = (struct nlmsghdr *)(void *)message;
+    bool batch = header->nlmsg_type == ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH);
+
+    header->nlmsg_type = (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT;
+    return batch;
+}
+
 void
 lnfq_verdict_extend(unsigned char *message, uint32_t up_to)
 {

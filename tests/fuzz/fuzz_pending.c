@@ -73,6 +73,7 @@ static struct model {
 
     bool capable;
     bool report;               /* in the receive buffer */
+    unsigned int send_passes;  /* so many sendings do not fail yet */
     unsigned int send_fails;   /* so many sendings fail */
     int send_error;            /* with that */
     size_t limit;              /* of a datagram */
@@ -146,7 +147,10 @@ execute(const struct nlmsghdr *message)
 static ssize_t
 kernel_take(unsigned char *bytes, size_t size)
 {
-    if (model.send_fails > 0) {
+    if (model.send_passes > 0) {
+        model.send_passes -= 1;
+    }
+    else if (model.send_fails > 0) {
         model.send_fails -= 1;
         errno = model.send_error;
         return -1;
@@ -347,6 +351,8 @@ flush(void)
         }
     } while (error == EMSGSIZE);
     require(error != 0 || model.outbox.used == 0);
+    model.pending.stranded |= model.outbox.demoted;
+    model.outbox.demoted = false;
     for (struct lnfq_enclosure *done = lnfq_outbox_take_done(&model.outbox); done != NULL;) {
         struct lnfq_enclosure *next = done->next;
 
@@ -467,6 +473,7 @@ fail(unsigned int argument)
     case 1:
         model.send_error = errors[argument / 4 % 4];
         model.send_fails = argument / 16 % 8;
+        model.send_passes = model.send_fails / 4;
         break;
     case 2:
         model.capable = argument >= 128;
