@@ -14,11 +14,11 @@ from libnetfilterqueue._arguments import check_type
 from libnetfilterqueue.testing import _messages as nl
 from libnetfilterqueue.testing._attributes import Attributes, Rule, check_attributes, check_bits
 from libnetfilterqueue.testing._captures import read_capture
-from libnetfilterqueue.testing._failures import Failures
 from libnetfilterqueue.testing._original import original
 from libnetfilterqueue.testing._packets import KernelPacket
 from libnetfilterqueue.testing._peer import EPOLLIN, Peer
 from libnetfilterqueue.testing._queues import KernelQueue, Queues, Refusal, Refused
+from libnetfilterqueue.testing._skb import Skb
 from libnetfilterqueue.testing._waiting import Waitable, Waiters
 from libnetfilterqueue.tuples import QueueStatus
 
@@ -46,8 +46,7 @@ class FakeKernel:
         self.net_admin = True
         """Set to False, all that programs ask is refused with EPERM, as without CAP_NET_ADMIN."""
         self._lock: Any = original("_thread", "allocate_lock")()
-        self._waiters = Waiters()
-        self._failures = Failures()
+        self._waiters = Waiters(self._execute, self._lock)
         self._queues = Queues(self._send_packet, first_id)
         self._peers: dict[int, Peer] = {}
         self._opened = 0
@@ -108,7 +107,7 @@ class FakeKernel:
         before = nfq.open, nfq.queue_status
         nfq.open, nfq.queue_status = self.open, self.queue_status
         try:
-            with self._failures.watching():
+            with self._waiters.failures.watching():
                 yield self
         finally:
             nfq.open, nfq.queue_status = before
@@ -137,12 +136,12 @@ class FakeKernel:
         that no packet has and for one of another type; the message says what is meant.
         """
         rule = Rule.checked(number, bypass, match_mark)
-        packet = KernelPacket(self, as_bytes(payload), rule, check_attributes(attributes))
+        skb = Skb(as_bytes(payload), rule, check_attributes(attributes))
         with self._locked("enqueue()"):
             self._drain()
-            self._queues.apply_rule(packet)
+            self._queues.apply_rule(skb)
             self._waiters.look()
-        return packet
+        return KernelPacket(self._waiters, skb)
 
     def enqueue_all(
         self,
@@ -196,14 +195,14 @@ class FakeKernel:
         with self._locked("flush()"):
             self._drain()
             for packet in packets:
-                self._queues.forget(packet)
+                self._queues.forget(packet._skb)
             self._waiters.look()
 
     def listening(self, number: int = 1) -> Waitable:
         """When a program has bound a queue and set its copy mode: `.wait()` or `await` it."""
         check_bits("listening(): number", number, 16)
         return Waitable(
-            self,
+            self._waiters,
             lambda: number in self._queues.bound and self._queues.bound[number].copy_mode,
             f"somebody who listens on queue {number}",
         )
