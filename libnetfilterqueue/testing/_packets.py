@@ -35,8 +35,9 @@ class Live(Generic[T]):
 class KernelPacket(Waitable):
     """A packet on the kernel's side, which FakeKernel.enqueue() returns.
 
-    What it says is up to date: all verdicts that programs have sent before are executed. `wait()`
-    waits in a thread or greenlet, and `await` in asyncio, until the packet passed or was dropped.
+    Its attributes are up to date: the kernel first executes all verdicts that programs have sent.
+    `wait()` waits in a thread or greenlet, and `await` in asyncio, until the packet passed or was
+    dropped.
     """
 
     id: Live[int | None] = Live()
@@ -74,8 +75,8 @@ class KernelPacket(Waitable):
     def verdict(self) -> int | None:
         """The last verdict that a program gave it: a Verdict, or what NF_QUEUE_NR() returns.
 
-        None without one: it still waits, or the kernel decided (nobody listened, or the queue was
-        full, or ended).
+        It is None if there was none. Then the packet still waits, or the kernel decided: nobody
+        listened, or the queue was full, or the queue ended.
         """
         verdicts = self.verdicts
         return verdicts[-1].verdict if verdicts else None

@@ -44,7 +44,7 @@ class KernelQueue(NamedTuple):
     copy_mode: CopyMode
     """How much of a packet it delivers."""
     copy_range: int
-    """Bytes of a packet that are delivered at most."""
+    """How many bytes of a packet it delivers at most."""
     maxlen: int
     """Packets that may wait."""
     flags: QueueFlag
@@ -58,12 +58,12 @@ class KernelQueue(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A verdict that the fake kernel refused; the program is told by an error message."""
+    """A verdict that the fake kernel refused. An error message reports it to the program."""
 
     number: int
     """The queue's number."""
     id: int | None
-    """The packet's; of a batch verdict, up to which it went. None if the queue was the reason."""
+    """The packet's id; of a batch verdict, the last one. None if the queue was the reason."""
     error: int
     """ENOENT for a packet that doesn't wait, ENODEV for a queue that is not bound, EPERM for one of
     another handle, EINVAL for no valid verdict."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Waiting for what happens in the fake kernel: by threads, asyncio's tasks and greenlets.
+"""Waits for events in the fake kernel: in threads, asyncio's tasks and greenlets.
 
-The kernel's thread and its lock are the system's own also where gevent has replaced them: whatever
-waits for the kernel in a loop must not keep the kernel from running.
+The kernel's thread and its lock are the system's own, also where gevent has replaced them. A wait
+in a loop must not keep the kernel from running.
 """
 
 import contextlib
@@ -86,10 +86,10 @@ class Waitable:
         self._what = what
 
     def wait(self, timeout: float | None = TIMEOUT) -> Self:
-        """Wait until it is true, so many seconds at most, None for ever.
+        """Wait until it is true, for `timeout` seconds at most; None waits for ever.
 
-        Other greenlets run meanwhile, with and without monkey-patching. Raises TimeoutError, which
-        names the threads, greenlets and tasks that have failed, as far as that can be known.
+        Other greenlets run meanwhile, with and without monkey-patching. Raises TimeoutError. The
+        error names the threads, greenlets and tasks that have failed, as far as that can be known.
         """
         if timeout is not None:
             check_type(
@@ -109,7 +109,7 @@ class Waitable:
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
-        """As wait(), in an asyncio task: its timeout can be made shorter by asyncio.timeout()."""
+        """Like wait(), in an asyncio task. asyncio.timeout() can make its timeout shorter."""
         import asyncio  # noqa: PLC0415 (others do without)
 
         loop = asyncio.get_running_loop()
