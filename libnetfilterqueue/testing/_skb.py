@@ -16,19 +16,21 @@ class Skb:
     """A packet. The fake kernel's lock protects it."""
 
     def __init__(self, payload: bytes, rule: Rule, attributes: Attributes) -> None:
-        self.rule = rule
+        self.rule: Rule = rule
         self.id: int | None = None
-        self.number = rule.number
+        self.number: int = rule.number
         self.passed: bool | None = None
         self.verdicts: tuple[nl.SentVerdict, ...] = ()
-        self.payload = payload
-        self.mark = attributes.get("mark", 0)
-        self.priority = attributes.get("priority", 0)
-        self.vlan = Vlan(*attributes["vlan"]) if "vlan" in attributes else None
-        self.l2_header = attributes.get("l2_header", b"")
+        self.payload: bytes = payload
+        self.mark: int = attributes.get("mark", 0)
+        self.priority: int = attributes.get("priority", 0)
+        self.vlan: Vlan | None = Vlan(*attributes["vlan"]) if "vlan" in attributes else None
+        self.l2_header: bytes = attributes.get("l2_header", b"")
         conntrack = attributes.get("conntrack")
-        self.ct_mark = None if conntrack is None else conntrack.get("mark", 0)
-        self.ct_labels = None if conntrack is None else conntrack.get("labels", bytes(16))
+        self.ct_mark: int | None = None if conntrack is None else conntrack.get("mark", 0)
+        self.ct_labels: bytes | None = (
+            None if conntrack is None else conntrack.get("labels", bytes(16))
+        )
         self._attributes: Attributes = attributes
         self._family, self._hw_protocol = self._protocols()
 

@@ -45,7 +45,7 @@ class Waiters:
 
     def __init__(self, execute: Callable[[], object], lock: Any) -> None:
         self.execute = execute
-        self.failures = Failures()
+        self.failures: Failures = Failures()
         self._lock = lock
         self._waiting: list[tuple[Callable[[], object], Callable[[], object]]] = []
 
