@@ -6,7 +6,7 @@
 `Stream`: the throughput of one TCP connection through a veth pair.
 
 All have `measure`, which takes one round's figures, and `close`. Namespaces and rules come from
-tests/netns.py.
+tests/support/netns.py.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Linux's NFQUEUE: receive packets from the kernel and give each its verdict.
 
-The loop is yours: open() a handle, create_queue() with a callback, and either receive on the
-handle's descriptor and pass what comes to handle_packet(), or call process(). See README.md.
+The loop is yours. open() a handle and call create_queue() with a callback. Then receive on the
+handle's descriptor and pass the bytes to handle_packet(), or call process(). See README.md.
 """
 
 from libnetfilterqueue._ext import (

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Arguments of the adapters' calls: their types and ranges, in errors that name call and value."""
+"""Checks of the arguments of the adapters' calls. Their errors name the call and the value."""
 
 import functools
 import inspect

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the streams of all adapters have in common: packets that wait to be fetched, and readers."""
+"""The part that the streams of all adapters share: packets to be fetched, and their readers."""
 
 import contextlib
 from abc import ABC, abstractmethod
@@ -89,5 +89,5 @@ class Backlog(ABC):
         return [packet for packet in taken if packet is not None]
 
     def qsize(self) -> int:
-        """The number of packets that have been read from the kernel and not been fetched."""
+        """The number of packets that have been read from the kernel and are not fetched yet."""
         return len(self._packets)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Epoll objects in processes that gevent may have patched."""
+"""Makes epoll objects, also in processes that gevent has patched."""
 
 import select
 import sys

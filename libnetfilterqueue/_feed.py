@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the adapters for event loops have in common: a handle that a loop feeds.
+"""The part that the adapters for event loops share: a handle that a loop feeds.
 
-Nothing here knows a loop: what a loop does is in the methods that the adapters implement.
+This module knows no loop: the adapters implement the methods that depend on one.
 """
 
 import contextvars
@@ -150,7 +150,7 @@ class Feed(ABC):
     def pause(self) -> None:
         """Stop reading: packets wait in the kernel. Does nothing if it is paused or detached.
 
-        Raises RuntimeError in another thread than the loop's.
+        Raises RuntimeError in a thread other than the loop's.
         """
         self._check_here("pause()")
         if not self._paused and not self._closed:
@@ -158,9 +158,9 @@ class Feed(ABC):
             self._unwatch()
 
     def resume(self) -> None:
-        """Read on. Does nothing if it is not paused, or detached.
+        """Start reading again. Does nothing if it is not paused, or is detached.
 
-        Raises RuntimeError in another thread than the loop's.
+        Raises RuntimeError in a thread other than the loop's.
         """
         self._check_here("resume()")
         if self._paused and not self._closed:
@@ -168,11 +168,11 @@ class Feed(ABC):
             self._watch()
 
     def detach(self) -> None:
-        """Leave the handle to its owner, as it was before; does nothing if that has been done.
+        """Give the handle back to its owner, as it was before. Does nothing the second time.
 
-        Verdicts that are held back are sent; that they can't be goes to the loop's handler. Raises
-        RuntimeError in another thread than the loop's. Closing the handle detaches it, in any
-        thread.
+        Verdicts that are held back are sent. If that fails, the error goes to the loop's handler.
+        Raises RuntimeError in a thread other than the loop's. Closing the handle in any thread
+        detaches it.
         """
         if self._closed:
             return

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A call that a loop owes."""
+"""A call that a loop has to make."""
 
 from collections.abc import Callable
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the adapters for event loops have in common: a stream of packets.
+"""The part that the adapters for event loops share: a stream of packets.
 
-Nothing here knows a loop: what a loop does is in the methods that the adapters implement.
+This module knows no loop: the adapters implement the methods that depend on one.
 """
 
 import os
@@ -65,7 +65,7 @@ class Stream(Backlog, Generic[FeedT]):
 
     def _open(self) -> Self:
         if self._closed:
-            raise nfq.ClosedError("the stream is closed, and can be opened once")
+            raise nfq.ClosedError("the stream is closed; a stream can be opened once")
         if self._handle is not None:
             raise ValueError("a stream can be opened once")
         self._handle = nfq.open(netns=self._netns)
@@ -111,27 +111,30 @@ class Stream(Backlog, Generic[FeedT]):
         return nfq.ClosedError(f"{call}: the stream is {'closed' if self.closed else 'stopped'}")
 
     def pause(self) -> None:
-        """Read no more from the kernel; packets in the stream can still be fetched.
+        """Stop reading from the kernel. Packets in the stream can still be fetched.
 
-        Does nothing if it is paused or closed. Raises RuntimeError in another thread than the
-        loop's.
+        Does nothing if the stream is paused or closed. Raises RuntimeError in a thread other than
+        the loop's.
         """
         self._check_here("pause()")
         self._paused = True
         self._steer()
 
     def resume(self) -> None:
-        """Read on. Does nothing if it is not paused, or closed; else as pause()."""
+        """Start reading again. Does nothing if the stream is not paused, or is closed.
+
+        Raises RuntimeError in a thread other than the loop's.
+        """
         self._check_here("resume()")
         self._paused = False
         self._steer()
 
     def stop(self) -> None:
-        """Read no more from the kernel, for good; does nothing if that has been done.
+        """Stop reading from the kernel for good. Does nothing the second time.
 
-        Packets that have been read can still be fetched; then iteration ends, get() raises
-        ClosedError, and serve() returns when its handlers have ended. What waits in the kernel
-        stays there until the stream is closed. May be called in any thread and signal handler.
+        Packets that have been read can still be fetched. Then iteration ends, get() raises
+        ClosedError, and serve() returns when its handlers have ended. Packets in the kernel wait
+        there until the stream is closed. Any thread and any signal handler may call it.
         """
         if self._feed is None or self._is_ended():
             self._stopped = True
@@ -160,15 +163,15 @@ class Stream(Backlog, Generic[FeedT]):
 
     @property
     def closed(self) -> bool:
-        """Whether the stream is closed, by itself or with its handle, as in a child of fork."""
+        """Whether the stream or its handle is closed. In a child of fork both are."""
         return self._closed or (self._handle is not None and self._handle.closed)
 
     def close(self) -> None:
-        """Close queue and handle; does nothing if that has been done.
+        """Close the queue and the handle. Does nothing the second time.
 
-        Packets that nobody has fetched get the queue's default verdict. Iteration ends, and
-        whoever waits in get() gets a ClosedError. May be called in any thread and signal handler;
-        in another thread than the loop's it closes the handle, and the loop does the rest.
+        Packets that nobody has fetched get the queue's default verdict. Iteration ends, and a get()
+        that waits raises ClosedError. Any thread and any signal handler may call it. In a thread
+        other than the loop's it closes the handle, and the loop does the rest.
         """
         if self._closed:
             return

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel's constants as enums; each member is exported under its own name too.
+"""The kernel's constants as enums. Each member is exported under its own name too.
 
-The values are the kernel headers', by way of the extension.
+The extension takes the values from the kernel's headers.
 """
 
 import enum
@@ -17,13 +17,13 @@ class Verdict(enum.IntEnum):
     NF_ACCEPT = _ext.NF_ACCEPT
     """It goes on to the next rule table or hook."""
     NF_STOLEN = _ext.NF_STOLEN
-    """The network stack forgets it. Kernels refuse it from user space; executed as NF_DROP."""
+    """The network stack forgets it. Kernels refuse it from user space. It acts as NF_DROP."""
     NF_QUEUE = _ext.NF_QUEUE
-    """It goes to queue 0, or, as NF_QUEUE_NR(number), to another."""
+    """It goes to queue 0; with NF_QUEUE_NR(number), to another queue."""
     NF_REPEAT = _ext.NF_REPEAT
-    """The chain that queued it begins anew."""
+    """The chain that queued it starts again."""
     NF_STOP = _ext.NF_STOP
-    """It leaves the hook: its other rule tables do not see it."""
+    """It leaves the hook. The other rule tables of the hook do not see it."""
 
 
 class _Open(enum.IntEnum):
@@ -54,7 +54,7 @@ class QueueFlag(enum.IntFlag):
     """A queue's flags (NFQA_CFG_FLAGS in linux/netfilter/nfnetlink_queue.h)."""
 
     NFQA_CFG_F_FAIL_OPEN = _ext.NFQA_CFG_F_FAIL_OPEN
-    """Packets pass, instead of being dropped, when the queue or the receive buffer is full."""
+    """When the queue or the receive buffer is full, packets pass instead of being dropped."""
     NFQA_CFG_F_CONNTRACK = _ext.NFQA_CFG_F_CONNTRACK
     """Deliver the conntrack entry."""
     NFQA_CFG_F_GSO = _ext.NFQA_CFG_F_GSO
@@ -69,9 +69,9 @@ class SkbInfo(enum.IntFlag):
     """What the kernel says of a packet's state (NFQA_SKB_INFO)."""
 
     NFQA_SKB_CSUMNOTREADY = _ext.NFQA_SKB_CSUMNOTREADY
-    """The checksums will be filled in later; they look wrong and are not."""
+    """The checksums are filled in later. They look wrong, but are not."""
     NFQA_SKB_GSO = _ext.NFQA_SKB_GSO
-    """It will be segmented later: it is larger than the device's MTU."""
+    """The packet is segmented later: it is larger than the device's MTU."""
     NFQA_SKB_CSUM_NOTVERIFIED = _ext.NFQA_SKB_CSUM_NOTVERIFIED
     """Nobody has checked the checksums yet."""
 
@@ -80,7 +80,7 @@ class Hook(_Open):
     """Where in the network stack a packet was queued (linux/netfilter.h)."""
 
     NF_INET_PRE_ROUTING = _ext.NF_INET_PRE_ROUTING
-    """It has been received, and not been routed yet: the chain PREROUTING."""
+    """It has been received and is not routed yet: the chain PREROUTING."""
     NF_INET_LOCAL_IN = _ext.NF_INET_LOCAL_IN
     """It is for this host: INPUT."""
     NF_INET_FORWARD = _ext.NF_INET_FORWARD

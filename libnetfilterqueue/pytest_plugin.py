@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fixture of pytest's that libnetfilterqueue brings along; unused, it costs nothing."""
+"""The pytest fixture that libnetfilterqueue brings. It costs nothing where it is not used."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def nfqueue() -> "Iterator[FakeKernel]":
-    """A fake kernel, which libnetfilterqueue.open() opens its handles on: see docs/testing.md."""
+    """A fake kernel, on which libnetfilterqueue.open() opens its handles: see docs/testing.md."""
     from libnetfilterqueue.testing import FakeKernel  # noqa: PLC0415 (most tests do without)
 
     with FakeKernel() as kernel, kernel.patched():

@@ -17,6 +17,7 @@ from clocks import clock  # noqa: F401 (a fixture)
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from netns import Namespace, NamespaceError, UdpPair, isolate, private_namespace, queue_rule
+from segments import family, route  # noqa: F401 (fixtures)
 
 import libnetfilterqueue as nfq
 

@@ -18,7 +18,7 @@ from asynchronous import Contexts, accept_all, eventually, turn
 from available import NEW_LOOPS
 from netns import PORT, TIMEOUT, Counter, UdpPair, background, queue_rule
 from played_kernel import PlayedKernel, packet_message
-from queues import Handle, Packet, accept, accepting, data_of, process_until
+from queues import Handle, Packet, Raising, accept, accepting, data_of, process_until
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import aio
@@ -374,21 +374,14 @@ def test_interrupted(
     error: type[BaseException],
 ) -> None:
     """What ends programs ends the loop's run; when it runs again the feed goes on."""
-    seen: list[int] = []
-
-    def callback(packet: Packet) -> None:
-        seen.append(packet.id)
-        packet.accept()
-        if packet.id == 1:
-            raise error
-
+    callback = Raising(n1=error)
     handle.create_queue(1, callback, mode=COPY)
     with contextlib.closing(new_loop()) as loop, aio.attach(handle, loop=loop):
         udp.send(b"1")
         with pytest.raises(error):
             loop.run_forever()
         udp.send(b"2")
-        loop.run_until_complete(eventually(lambda: len(seen) == 2))
+        loop.run_until_complete(eventually(lambda: len(callback.seen) == 2))
     assert udp.arrivals() == [b"1", b"2"]
 
 

@@ -129,7 +129,7 @@ def test_hooks_that_fail() -> None:
         assert unraisable == [KeyError, KeyError]
 
 
-@pytest.mark.parametrize("name", ["on_held", "on_close"])
+@pytest.mark.parametrize("name", ["on_held", "on_close", "on_verdict_error"])
 def test_hooks_are_callable_or_none(handle: Handle, name: str) -> None:
     """Anything else is a TypeError that shows it; they start as None."""
     assert getattr(handle, name) is None

@@ -20,7 +20,7 @@ from statuses import visible
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli import main
 from libnetfilterqueue.cli._programs import Program, find_programs
-from libnetfilterqueue.cli._status import Line, Rates, Sample, rates_between
+from libnetfilterqueue.cli._samples import Line, Rates, Sample, rates_between
 from libnetfilterqueue.cli._table import program_name
 from libnetfilterqueue.testing import FakeKernel
 from libnetfilterqueue.tuples import QueueStatus

@@ -89,7 +89,7 @@ def test_summary(udp: UdpPair, tmp_path: Path) -> None:
     try:
         nfq.queue_status()
     except PermissionError:
-        assert lines[3] == "packets dropped by the kernel: unknown, it tells root only"
+        assert lines[3] == "packets dropped by the kernel: unknown, only root can read this"
     else:
         assert lines[3] == "0 packets dropped by the kernel because the queue was full"
         assert lines[4] == "0 packets dropped by the kernel because the receive buffer was full"
@@ -414,9 +414,7 @@ def test_not_written_to_a_terminal(tmp_path: Path) -> None:
     os.close(leader)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith(
-        "libnetfilterqueue watch: --write -: a capture is nothing for a terminal"
-    )
+    assert line.startswith("libnetfilterqueue watch: --write -: standard output is a terminal")
 
 
 def test_disk_full(udp: UdpPair, tmp_path: Path) -> None:
@@ -465,7 +463,7 @@ def test_overload(tmp_path: Path, options: list[str], dropped: int) -> None:
         program.end(signal.SIGTERM)
     assert arrived.packets == 1100 - dropped
     told = f"\n{dropped} packets dropped by the kernel because the queue was full\n"
-    assert told in program.errors or "unknown, it tells root only" in program.errors
+    assert told in program.errors or "unknown, only root can read this" in program.errors
 
 
 def finished(*arguments: str, under: list[str]) -> "subprocess.CompletedProcess[str]":

@@ -178,7 +178,7 @@ async def test_traffic_shaper(network: Network, example: Example) -> None:
 @pytest.mark.parametrize("name", ["gevent_wsgi", "gevent_monkey"])
 def test_gevent(name: str, kernel: str) -> None:
     """gevent_wsgi.py and gevent_monkey.py, monkey-patched, let all pass."""
-    script = str(TESTS / "gevent_on_both.py")
+    script = str(TESTS / "support" / "gevent_on_both.py")
     command = [sys.executable, "-W", "error", script, name, kernel]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr

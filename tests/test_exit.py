@@ -15,7 +15,7 @@ from exiting import WAYS
 from netns import TIMEOUT, abruptly, private_namespace
 from queues import ROUNDS
 
-PROGRAM = str(Path(__file__).with_name("exiting.py"))
+PROGRAM = str(Path(__file__).parent / "support" / "exiting.py")
 PROGRAMS = 2  # at a time
 
 

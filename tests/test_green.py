@@ -27,7 +27,7 @@ import pytest
 from clocks import Clock
 from greenlet import greenlet
 from netns import TIMEOUT, Namespace, UdpPair, queue_rule
-from queues import Handle, Packet, accept, accepting, data_of
+from queues import Handle, Packet, Raising, accept, accepting, data_of
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import green
@@ -279,20 +279,13 @@ def test_callback_that_raises(
     handle: Handle, udp: UdpPair, errors: list[BaseException], error: type[BaseException]
 ) -> None:
     """Whatever it is, the hub's handler is told and the feed goes on."""
-    seen: list[int] = []
-
-    def callback(packet: Packet) -> None:
-        seen.append(packet.id)
-        packet.accept()
-        if packet.id == 1:
-            raise error
-
+    callback = Raising(n1=error)
     handle.create_queue(1, callback, mode=COPY)
     with green.attach(handle):
         udp.send(b"1", b"2")
-        eventually(lambda: len(seen) == 2)
+        eventually(lambda: len(callback.seen) == 2)
         udp.send(b"3")
-        eventually(lambda: len(seen) == 3)
+        eventually(lambda: len(callback.seen) == 3)
     assert [type(each) for each in errors] == [error]
     assert udp.arrivals() == [b"1", b"2", b"3"]
 
@@ -317,21 +310,14 @@ def test_timeout_in_a_callback(handle: Handle, udp: UdpPair) -> None:
 
 def test_interrupted(handle: Handle, udp: UdpPair) -> None:
     """KeyboardInterrupt in a callback reaches the main greenlet; then the feed goes on."""
-    seen: list[int] = []
-
-    def callback(packet: Packet) -> None:
-        seen.append(packet.id)
-        packet.accept()
-        if packet.id == 1:
-            raise KeyboardInterrupt
-
+    callback = Raising(n1=KeyboardInterrupt)
     handle.create_queue(1, callback, mode=COPY)
     with green.attach(handle):
         udp.send(b"1")
         with pytest.raises(KeyboardInterrupt):
             eventually(lambda: False)
         udp.send(b"2")
-        eventually(lambda: len(seen) == 2)
+        eventually(lambda: len(callback.seen) == 2)
     assert udp.arrivals() == [b"1", b"2"]
 
 

@@ -32,7 +32,7 @@ def cost(what: str, count: int, size: int, most: int) -> Cost:
     No more memory is touched there than the program touches: AddressSanitizer, where it is loaded,
     does not fill what is allocated, nor does a debug build of Python.
     """
-    program = Path(__file__).with_name("keeping.py")
+    program = Path(__file__).parent / "support" / "keeping.py"
     arguments = [sys.executable, str(program), what, str(count), str(size), str(most)]
     environment = dict(os.environ)
     environment["ASAN_OPTIONS"] = (

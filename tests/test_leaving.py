@@ -9,27 +9,12 @@ from collections.abc import Callable
 import pytest
 from netns import TIMEOUT, UdpPair
 from played_kernel import PlayedKernel, aligned, packet_message
-from queues import Handle, Packet, accept, data_of, netlink_socket
+from queues import Handle, Packet, Raising, accept, data_of, netlink_socket
 
 import libnetfilterqueue as nfq
 
 LEAVING = [KeyboardInterrupt, SystemExit, GeneratorExit]
 NUMBERS = [b"1", b"2", b"3", b"4", b"5"]
-
-
-class Raising:
-    """A callback that accepts packets, and raises at some."""
-
-    def __init__(self, **raises: type[BaseException]) -> None:
-        self._raises = {name.strip("n").encode(): error for name, error in raises.items()}
-        self.seen: list[bytes] = []
-
-    def __call__(self, packet: Packet) -> None:
-        data = data_of(packet)
-        self.seen.append(data)
-        packet.accept()
-        if data in self._raises:
-            raise self._raises.pop(data)
 
 
 @pytest.fixture

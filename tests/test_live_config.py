@@ -84,7 +84,7 @@ class Traffic:
     def stream(self) -> Iterator[None]:
         """Another program sends as fast as it can for the length of the block."""
         arguments = map(str, (HOST, STREAM_PORT, PORT, self._path))
-        program = Path(__file__).with_name("sender.py")
+        program = Path(__file__).parent / "support" / "sender.py"
         command = [sys.executable, "-SE", str(program), *arguments]
         with subprocess.Popen(command, env=plain_environment()) as sender:
             try:

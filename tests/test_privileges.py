@@ -41,8 +41,8 @@ from queues import Handle, Packet, Queue, accept, keeping, process_until
 
 import libnetfilterqueue as nfq
 
-CAPABILITIES = Path(__file__).with_name("capabilities.py")
-PRIVILEGED = Path(__file__).with_name("privileged.py")
+CAPABILITIES = Path(__file__).parent / "support" / "capabilities.py"
+PRIVILEGED = Path(__file__).parent / "support" / "privileged.py"
 COPY = nfq.NFQNL_COPY_PACKET
 VERDICT_HEADER = attribute(NFQA_VERDICT_HDR, struct.pack("!II", nfq.NF_ACCEPT, 7))
 OTHER_PORT = 9997  # where datagrams come from that pass through queue 2

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """New payloads of datagrams that are sent by one call (UDP_SEGMENT), in the queue one packet."""
 
-from collections.abc import Iterator
-
 import pytest
 from kernel import KERNEL
 from netns import Namespace
@@ -17,13 +15,11 @@ from segments import (
     REPLACED_SINCE,
     SEGMENT,
     V4,
-    V6,
     Rewriter,
     Route,
     datagrams,
     ethernet,
     lengthen,
-    loopback,
     pieces,
     queue_of,
     renew,
@@ -35,20 +31,6 @@ import libnetfilterqueue as nfq
 from libnetfilterqueue.testing import FakeKernel
 
 SENT = nfq.NFQA_SKB_GSO | nfq.NFQA_SKB_CSUMNOTREADY
-
-
-@pytest.fixture(params=[V4, V6], ids=["ipv4", "ipv6"])
-def family(request: pytest.FixtureRequest) -> int:
-    """Both families."""
-    family: int = request.param
-    return family
-
-
-@pytest.fixture(params=[ethernet, loopback], ids=["ethernet", "loopback"])
-def route(request: pytest.FixtureRequest, family: int) -> Iterator[Route]:
-    """Each way from a sender to a receiver."""
-    with request.param(family) as route:
-        yield route
 
 
 def test_new_payload(route: Route) -> None:

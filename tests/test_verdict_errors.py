@@ -246,16 +246,6 @@ def test_success_is_not_told() -> None:
     assert told == []
 
 
-@pytest.mark.parametrize("name", ["on_verdict_error"])
-def test_callable_or_none(handle: Handle, name: str) -> None:
-    """It starts as None, takes callables, and nothing else."""
-    assert getattr(handle, name) is None
-    with pytest.raises(TypeError, match="5"):
-        setattr(handle, name, 5)
-    setattr(handle, name, print)
-    assert getattr(handle, name) is print
-
-
 def test_reference_cycle() -> None:
     """A hook that refers to its handle is let go with it, and closing is enough for that."""
 

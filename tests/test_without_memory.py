@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from netns import TIMEOUT
 
-HERE = Path(__file__).parent
+SUPPORT = Path(__file__).parent / "support"
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What lets allocations fail."""
     library = tmp_path_factory.mktemp("failing") / "malloc.so"
-    source = HERE / "failing_malloc.c"
+    source = SUPPORT / "failing_malloc.c"
     options = ["-std=gnu11", "-shared", "-fPIC", "-O1", "-g"]
     command = ["gcc", *options, "-o", str(library), str(source)]
     subprocess.run(command, check=True)
@@ -41,7 +41,7 @@ if sys.version_info < (3, 13):  # which crashes when it makes types without memo
 @pytest.mark.parametrize(("scenario", "least"), SCENARIOS.items())
 def test_each_allocation_fails(library: Path, scenario: str, least: int, last: str) -> None:
     """Alone, or with all after it: what was asked for is done, or raises MemoryError."""
-    command = [sys.executable, str(HERE / "without_memory.py"), scenario, last]
+    command = [sys.executable, str(SUPPORT / "without_memory.py"), scenario, last]
     environment = {**os.environ, "LD_PRELOAD": str(library)}
     if OBJECTS:
         environment["PYTHONMALLOC"] = "malloc"

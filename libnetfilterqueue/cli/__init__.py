@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The command `libnetfilterqueue`, described in docs/command-line.md.
 
-Each subcommand has a module with a function `run`, which is imported when it is asked for: only
-some of them need the packages of the extra `cli`.
+Each subcommand has a module with a function `run`. It is imported when it is needed: only some of
+them need the packages of the extra `cli`.
 """
 
 import importlib
@@ -20,11 +20,11 @@ DONE, FAILED, INTERRUPTED = 0, 1, 130  # argparse exits with 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line, sys.argv's unless given; returns the exit status.
+    """Run a command line, by default sys.argv's, and return the exit status.
 
-    0 when the command has done what it was asked or its output is read no further, 1 when it failed
-    and has said so in a line on stderr, 130 when it was interrupted. Raises SystemExit with 2 for a
-    wrong command line and with 0 after --help and --version. To be called in the main thread: it
+    It is 0 when the command has done its work or nobody reads its output any more, 1 when it failed
+    and has printed a line on stderr, 130 when it was interrupted. Raises SystemExit with 2 for a
+    wrong command line, and with 0 after --help and --version. Call it in the main thread: it
     handles signals.
     """
     prepare_streams()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Writing packets to pcapng files, as tcpdump does with `-i any`; by dpkt."""
+"""Writes packets to pcapng files by dpkt, as tcpdump does with `-i any`."""
 
 import os
 import struct
@@ -91,7 +91,9 @@ def open_output(path: str) -> BinaryIO:
     if path != STDOUT:
         return Path(path).open("ab")
     if sys.stdout.isatty():
-        raise CommandError("--write -: a capture is nothing for a terminal; send it to a program")
+        raise CommandError(
+            "--write -: standard output is a terminal; send the capture to a program"
+        )
     return open(sys.stdout.fileno(), "wb", closefd=False)
 
 

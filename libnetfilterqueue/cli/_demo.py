@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`libnetfilterqueue demo`: packets of a TCP and a UDP conversation, passing through a queue.
+"""`libnetfilterqueue demo`: packets of a TCP and a UDP conversation pass through a queue.
 
-It makes itself a private network namespace, so that no rule of this machine is touched, and needs
-no root where user namespaces are allowed. It also does without the extra `cli`, and so reads the
-headers itself: of the few packets that it sends.
+It makes a private network namespace, so that no rule of this machine is touched. Where user
+namespaces are allowed it needs no root. It works without the extra `cli`, and reads the headers of
+its few packets itself.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which packets `watch` shows: `host=10.0.0.0/8`, `port=53`, `proto=udp`."""
+"""The filters of `watch`: `host=10.0.0.0/8`, `port=53`, `proto=udp`."""
 
 import ipaddress
 from collections.abc import Callable, Iterable
@@ -48,7 +48,7 @@ def parse_filter(text: str) -> Filter:
     """Reads KEY=VALUE. Raises ValueError."""
     key, _, value = text.partition("=")
     if key not in TESTS:
-        raise ValueError(f"{key!r} is none of {', '.join(TESTS)}")
+        raise ValueError(f"{key!r} is not one of {', '.join(TESTS)}")
     return Filter(key, TESTS[key](value))
 
 

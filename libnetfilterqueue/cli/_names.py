@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel's names for its numbers, of which newer kernels may send more."""
+"""The kernel's names for its numbers. Newer kernels may send numbers that have no name here."""
 
 import enum
 import socket

@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 STATUSES = """\
 exit status:
-  0    done; of watch and status also: ended by SIGTERM, or nobody reads on
+  0    done; also when SIGTERM ends watch or status, or nobody reads the output
   1    failed; a line on stderr says why
   2    the command line is wrong
   130  interrupted by Ctrl-C
@@ -30,8 +30,8 @@ examples:
 
 DEMO = f"""\
 It works in a network namespace of its own: the rules of this machine stay as
-they are. Without root that takes user namespaces. iptables and ip6tables have
-to be installed.
+they are. Without root it needs user namespaces. It needs iptables and
+ip6tables.
 
 example:
   libnetfilterqueue demo
@@ -39,26 +39,27 @@ example:
 {STATUSES}"""
 
 WATCH = f"""\
-It binds the queue, gives each packet the verdict, and then prints a line with
-the time; the verdict; the device that the packet comes in by, ">", and the one
-that it leaves by; its addresses and ports, TCP flags or protocol, and how long
-its data is; its mark; the user who has sent it. A summary on stderr follows at
-the end. Binding takes CAP_NET_ADMIN, and a rule has to send packets there:
+It binds the queue and gives each packet the verdict. Then it prints a line with
+the time; the verdict; the device on which the packet comes in, ">", and the one
+on which it goes out; its addresses and ports; its TCP flags or protocol; the
+length of its data; its mark; and the user who has sent it. At the end it prints
+a summary on stderr. It needs CAP_NET_ADMIN, and a rule that sends packets to
+the queue:
 
   iptables -A OUTPUT -p udp -j NFQUEUE --queue-num 1
 
 verdicts:
   accept   the packet goes on to the next rule table or hook (NF_ACCEPT)
-  drop     it is thrown away (NF_DROP)
-  stop     it leaves the hook: other rule tables do not see it (NF_STOP)
-  queue:N  it goes to queue N (NF_QUEUE)
+  drop     the packet is dropped (NF_DROP)
+  stop     the packet leaves the hook: other rule tables do not see it (NF_STOP)
+  queue:N  the packet goes to queue N (NF_QUEUE)
 
 filters:
-  host=ADDRESS[/LENGTH]  from or to the address, or any of the network
+  host=ADDRESS[/LENGTH]  from or to the address, or any address of the network
   port=NUMBER            from or to the port, of TCP, UDP or SCTP
   proto=NAME|NUMBER      carried by IP: tcp, udp, icmp, icmpv6, 132, ...
-Of those with the same key one has to match, for each key that is given. Other
-packets get the same verdict, but no line, and are not written.
+For each key that is given, one of its filters must match. Other packets get the
+same verdict, but they are not printed and not written.
 
 examples:
   libnetfilterqueue watch 1
@@ -70,12 +71,13 @@ examples:
 {STATUSES}"""
 
 STATUS = f"""\
-What the kernel tells of each queue since it was bound: the packets that wait
-for their verdict; how many bytes it copies of each; how many packets there
-were; how many it dropped because the queue was full, or the receive buffer of
-its socket; the socket's port id, and the program that has it open. With
---interval, also how many there were a second since the sample before.
-The kernel tells root only, and of the queues of one network namespace.
+It prints what the kernel reports about each queue since it was bound: how many
+packets wait for their verdict; how many bytes of a packet are copied; how many
+packets there were; how many were dropped because the queue was full, or because
+the receive buffer of its socket was full; the port id of the socket; and the
+program that has it open. With --interval, it also prints how many packets per
+second there were since the sample before. The kernel reports this to root only,
+and only the queues of one network namespace.
 
 examples:
   libnetfilterqueue status
@@ -100,7 +102,7 @@ def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0.01 <= seconds <= 86400:
-        raise ValueError(f"{text} is not from 0.01 to 86400 seconds")
+        raise ValueError(f"{text} is not in the range 0.01-86400 (seconds)")
     return seconds
 
 
@@ -120,7 +122,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add(commands, "demo", "show real packets passing through a queue", DEMO)
     watch = _add(commands, "watch", "print a line for each packet of a queue", WATCH)
     _add_watch_options(watch)
-    status = _add(commands, "status", "print what the kernel tells of its queues", STATUS)
+    status = _add(commands, "status", "print what the kernel reports about its queues", STATUS)
     _add_status_options(status)
     options = parser.parse_args(arguments)
     if options.command == "watch" and options.verdict.name == f"queue:{options.queue}":
@@ -155,16 +157,16 @@ def _add_watch_options(parser: argparse.ArgumentParser) -> None:
         metavar="VERDICT",
         type=checked(parse_verdict),
         default="accept",
-        help="what becomes of all packets: accept (the default), drop, stop, queue:N",
+        help="the verdict for all packets: accept (the default), drop, stop, queue:N",
     )
     parser.add_argument(
         "--fail-open",
         action="store_true",
-        help="have the kernel let pass, unseen, what finds the queue full "
-        "(NFQA_CFG_F_FAIL_OPEN) instead of dropping it",
+        help="when the queue is full, the kernel lets packets pass, unseen, instead of "
+        "dropping them (NFQA_CFG_F_FAIL_OPEN)",
     )
     parser.add_argument(
-        "--count", metavar="N", type=COUNT, help="end after N packets have got their line"
+        "--count", metavar="N", type=COUNT, help="end when N packets have been shown"
     )
     parser.add_argument(
         "--filter",
@@ -172,15 +174,15 @@ def _add_watch_options(parser: argparse.ArgumentParser) -> None:
         type=checked(parse_filter),
         action="append",
         default=[],
-        help="show only what matches: host=, port=, proto=; may be given several times",
+        help="show only packets that match: host=, port=, proto=; may be given several times",
     )
     parser.add_argument(
         "--write",
         metavar="FILE",
-        help="also write the packets shown to a pcapng file, for tcpdump, tshark and the like; "
-        "- is standard output, and no lines are printed",
+        help="also write the packets that are shown to a pcapng file, for tcpdump, tshark and "
+        "others; - means standard output, and then no lines are printed",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    parser.add_argument("--json", action="store_true", help="print JSON, one object per line")
 
 
 def _add_status_options(parser: argparse.ArgumentParser) -> None:
@@ -188,9 +190,9 @@ def _add_status_options(parser: argparse.ArgumentParser) -> None:
         "--interval",
         metavar="S",
         type=checked(_seconds),
-        help="print it every S seconds, with rates; fractions are allowed",
+        help="print a sample every S seconds, with rates; fractions are allowed",
     )
     parser.add_argument("--count", metavar="N", type=COUNT, help="end after N samples")
     parser.add_argument(
-        "--json", action="store_true", help="print JSON, one object a queue on a line"
+        "--json", action="store_true", help="print JSON, one object per queue and line"
     )

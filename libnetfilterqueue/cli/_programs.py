@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which program has a netlink socket."""
+"""Finds the programs that have netlink sockets."""
 
 import contextlib
 from collections.abc import Iterator

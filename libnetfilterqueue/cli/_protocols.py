@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The protocols that IP carries, by the names which the C library's headers give them."""
+"""The protocols that IP carries, with the names of the C library's headers."""
 
 import socket
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `watch` tells of a packet."""
+"""What `watch` prints of a packet."""
 
 import json
 from datetime import datetime

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Ctrl-C and SIGTERM as something to wait for."""
+"""Makes Ctrl-C and SIGTERM something that a program can wait for."""
 
 import contextlib
 import signal

@@ -10,7 +10,7 @@ from rich.text import Text
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli._names import name_of
 from libnetfilterqueue.cli._output import Output
-from libnetfilterqueue.cli._status import Line, Sample
+from libnetfilterqueue.cli._samples import Line, Sample
 
 
 def show_table(sample: Sample, lines: list[Line]) -> None:

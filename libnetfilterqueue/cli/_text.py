@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Text that others have chosen, made fit for a terminal."""
+"""Makes text that others have chosen fit for a terminal."""
 
 
 def printable(text: str) -> str:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The verdicts that `watch` can be told to give.
+"""The verdicts that `watch` can give.
 
-NF_REPEAT is not among them: without a mark that the rule looks for, the packet would come back for
+NF_REPEAT is not one of them: without a mark that the rule looks for, the packet would come back for
 ever.
 """
 
@@ -26,4 +26,4 @@ def parse_verdict(text: str) -> NamedVerdict:
         return NamedVerdict(text, PLAIN[text])
     if kind == "queue" and number.isdecimal():
         return NamedVerdict(f"queue:{int(number)}", nfq.NF_QUEUE_NR(int(number)))
-    raise ValueError(f"{text!r} is none of accept, drop, stop, queue:N")
+    raise ValueError(f"{text!r} is not one of accept, drop, stop, queue:N")

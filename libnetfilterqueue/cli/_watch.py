@@ -115,11 +115,11 @@ def counted(count: int, noun: str) -> str:
 
 
 def kernel_drops(number: int) -> list[str]:
-    """What the kernel has counted for a queue, which it tells root only."""
+    """What the kernel has counted for a queue. It reports that to root only."""
     try:
         (status,) = (status for status in nfq.queue_status() if status.queue == number)
     except OSError:
-        return ["packets dropped by the kernel: unknown, it tells root only"]
+        return ["packets dropped by the kernel: unknown, only root can read this"]
     by_kernel = "dropped by the kernel because"
     return [
         f"{counted(status.queue_dropped, 'packet')} {by_kernel} the queue was full",

@@ -17,9 +17,9 @@ _get_ident = gevent.monkey.get_original("_thread", "get_ident")
 
 
 class Attachment(Feed):
-    """A handle that gevent's hub feeds; made by attach().
+    """A handle that gevent's hub feeds. attach() makes it.
 
-    A context manager that detaches it. To be used in the hub's thread.
+    It is a context manager that detaches the handle. Use it in the hub's thread.
     """
 
     def __init__(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> None:
@@ -113,12 +113,12 @@ class Attachment(Feed):
 
 
 def attach(handle: nfq.NetfilterQueueHandle) -> Attachment:
-    """Has the thread's hub feed the handle from now on.
+    """Makes the thread's hub feed the handle from now on.
 
-    The callbacks of its queues are called in a greenlet, at most 64 a turn, and may block
-    cooperatively: meanwhile the handle's other packets wait. What they raise goes to the hub's
-    handle_error, and the feed goes on. Verdicts given in one turn are sent together at its end.
-    Closing the handle, in any thread, detaches it. So does the first packet in a child of fork.
+    A greenlet calls the callbacks of its queues, at most 64 per turn. They may block cooperatively;
+    meanwhile the handle's other packets wait. Exceptions of callbacks go to the hub's handle_error,
+    and the feed goes on. The verdicts of a turn are sent together at its end. Closing the handle in
+    any thread detaches it. The first packet in a child of fork detaches it too.
 
     Raises RuntimeError if the handle is attached already, ClosedError if it is closed.
     """

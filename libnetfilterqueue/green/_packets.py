@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A queue as a stream of packets, which blocks greenlets."""
+"""A queue as a stream of packets that blocks greenlets."""
 
 from collections.abc import Callable
 from typing import Self
@@ -18,10 +18,10 @@ Packet = nfq.NetfilterQueueData
 
 
 class PacketStream(Stream[Attachment]):
-    """The packets of a queue: `with open_queue(1) as stream`, which binds and closes it.
+    """The packets of a queue: `with open_queue(1) as stream` binds the queue and closes it.
 
     `for packet in stream` yields packets until the stream is closed; waiting blocks the greenlet.
-    Several greenlets may read it: each packet goes to one of them. To be used in the hub's thread.
+    Several greenlets may read it: each packet goes to one of them. Use it in the hub's thread.
 
     The arguments are those of libnetfilterqueue.aio.open_queue.
     """
@@ -60,10 +60,10 @@ class PacketStream(Stream[Attachment]):
         self._waiting.remove(arrived)
 
     def get(self) -> Packet:
-        """The next packet.
+        """Waits for the next packet and returns it.
 
-        Raises ClosedError if the stream is closed, or stopped and empty, also while it waits;
-        RuntimeError in another thread than the one that has opened the stream.
+        Raises ClosedError if the stream is closed, or is stopped and empty, also while it waits.
+        Raises RuntimeError in a thread other than the one that has opened the stream.
         """
         self._check_hub("get()")
         packet = self._take() if self._ready() or self._wait() else None
@@ -72,7 +72,7 @@ class PacketStream(Stream[Attachment]):
         return packet
 
     def get_batch(self, max: int = BATCH) -> list[Packet]:
-        """As many packets as there are, at least one and at most `max`; else as get()."""
+        """Returns as many packets as there are, at least one and at most `max`. Else like get()."""
         most = check_count("get_batch(): max", max)
         self._check_hub("get_batch()")
         packets = self._take_batch(most) if self._ready() or self._wait() else None
@@ -81,9 +81,9 @@ class PacketStream(Stream[Attachment]):
         return packets
 
     def get_nowait(self) -> Packet:
-        """The next packet if there is one, without waiting.
+        """Returns the next packet, without waiting.
 
-        Raises gevent.queue.Empty, which is queue.Empty, if there is none; else as get().
+        Raises gevent.queue.Empty, which is queue.Empty, if there is none. Else like get().
         """
         self._check_hub("get_nowait()")
         packet = None if self.closed else self._take()

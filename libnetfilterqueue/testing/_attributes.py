@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a test says of a packet: names, types and ranges, in errors that say what is meant."""
+"""The attributes that a test gives a packet: names, types, ranges, and errors that help."""
 
 import difflib
 import math
@@ -16,14 +16,14 @@ DEVICES = {"indev", "outdev", "physindev", "physoutdev"}
 
 
 class ConntrackAttributes(TypedDict, total=False):
-    """A conntrack entry, as Conntrack has it. What is left out is not sent, but a mark of 0."""
+    """A conntrack entry, with the names of Conntrack. Only given fields are sent, and the mark."""
 
     id: int
     """32 bits."""
     status: int
     """IPS_* bits of linux/netfilter/nf_conntrack_common.h."""
     mark: int
-    """32 bits."""
+    """32 bits; 0 unless given."""
     labels: bytes
     """16 bytes."""
     zone: int
@@ -33,31 +33,34 @@ class ConntrackAttributes(TypedDict, total=False):
 
 
 class Attributes(TypedDict, total=False):
-    """What a packet comes with, by the names of NetfilterQueueData. Numbers in host byte order."""
+    """The attributes of a packet, with the names of NetfilterQueueData.
+
+    Numbers are in host byte order.
+    """
 
     mark: int
     """32 bits."""
     priority: int
     """32 bits."""
     family: int
-    """AF_INET, AF_INET6 or AF_BRIDGE; else what the payload looks like, or AF_BRIDGE with vlan or
-    l2_header."""
+    """AF_INET, AF_INET6 or AF_BRIDGE. Unless given, it is AF_BRIDGE with vlan or l2_header; else
+    the payload decides."""
     hook: int
-    """NF_INET_LOCAL_OUT unless named."""
+    """NF_INET_LOCAL_OUT unless given."""
     hw_protocol: int
-    """The EtherType; else what the payload looks like."""
+    """The EtherType. Unless given, the payload decides."""
     hw_addr: bytes
     """The sender's hardware address, up to 8 bytes."""
     timestamp: float
-    """Seconds; microseconds are delivered."""
+    """Seconds. They are delivered in microseconds."""
     indev: int
-    """The index of an interface, as those of the next three; 1 is each namespace's loopback."""
+    """The index of an interface, like the next three. 1 is the loopback of each namespace."""
     outdev: int
-    """The device that it will be sent by."""
+    """The device that will send it."""
     physindev: int
-    """The bridge port that it was received by."""
+    """The bridge port that received it."""
     physoutdev: int
-    """The bridge port that it will be sent by."""
+    """The bridge port that will send it."""
     uid: int
     """Delivered with NFQA_CFG_F_UID_GID."""
     gid: int
@@ -75,9 +78,9 @@ class Attributes(TypedDict, total=False):
     conntrack: ConntrackAttributes
     """The connection that it belongs to; delivered with NFQA_CFG_F_CONNTRACK."""
     ct_info: int
-    """IP_CT_* of linux/netfilter/nf_conntrack_common.h; IP_CT_NEW unless named."""
+    """IP_CT_* of linux/netfilter/nf_conntrack_common.h; IP_CT_NEW unless given."""
     original_length: int
-    """How long it was before it was captured, if that is longer than the payload."""
+    """Its length before it was captured, if that is longer than the payload."""
 
 
 BITS = {
@@ -220,7 +223,7 @@ def _index_of(name: str) -> str:
 def _check_bytes(what: str, value: Any, most: int) -> bytes:
     check_type(isinstance(value, bytes | bytearray | memoryview), f"{what} must be bytes", value)
     if len(value) > most:
-        raise ValueError(f"{what} must have {most} bytes at most, not {len(value)}")
+        raise ValueError(f"{what} must have at most {most} bytes, not {len(value)}")
     return bytes(value)
 
 
@@ -230,7 +233,7 @@ def _check_time(what: str, value: Any) -> float:
     if not math.isfinite(seconds):
         raise ValueError(f"{what} must be a number of seconds, not {seconds}")
     if seconds < 0:
-        raise ValueError(f"{what} must not be negative, as {seconds} is")
+        raise ValueError(f"{what} must not be negative, not {seconds}")
     return seconds
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reading packets from pcap and pcapng files: scapy knows their formats, _links what is in them."""
+"""Reads the IP packets of pcap and pcapng files. scapy reads the files, _links the frames."""
 
 from collections.abc import Iterator
 from pathlib import Path

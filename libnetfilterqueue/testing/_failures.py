@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which parts of a program have failed, for whoever waits for it in vain."""
+"""Finds the parts of a program that have failed, so that an error for a timeout names them."""
 
 import contextlib
 import gc

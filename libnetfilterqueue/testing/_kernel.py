@@ -14,11 +14,11 @@ from libnetfilterqueue._arguments import check_type
 from libnetfilterqueue.testing import _messages as nl
 from libnetfilterqueue.testing._attributes import Attributes, Rule, check_attributes, check_bits
 from libnetfilterqueue.testing._captures import read_capture
-from libnetfilterqueue.testing._failures import Failures
 from libnetfilterqueue.testing._original import original
 from libnetfilterqueue.testing._packets import KernelPacket
 from libnetfilterqueue.testing._peer import EPOLLIN, Peer
 from libnetfilterqueue.testing._queues import KernelQueue, Queues, Refusal, Refused
+from libnetfilterqueue.testing._skb import Skb
 from libnetfilterqueue.testing._waiting import Waitable, Waiters
 from libnetfilterqueue.tuples import QueueStatus
 
@@ -29,25 +29,23 @@ NLMSG_MIN_TYPE = 16  # below are netlink's own
 
 
 class FakeKernel:
-    """A kernel with queues, and no firewall: `enqueue` stands for the rule that queues a packet.
+    """A kernel with queues and no firewall: `enqueue` stands for the rule that queues a packet.
 
-    Handles that it opens speak the kernel's messages with it, over a socket pair, and need no
-    privileges. It answers in a thread of its own, which is the system's also under gevent's
-    monkey-patching: nothing here blocks a loop. A context manager that closes it. Any thread may
-    use it.
+    Its handles exchange the kernel's messages with it over a socket pair, and need no privileges.
+    It answers in a thread of its own, which gevent's monkey-patching does not change: it blocks no
+    loop. At the end of a `with` block it is closed. Any thread may use it.
 
-    first_id is the id of the first packet of each binding, 1 to 2**32 - 1: near the end, ids wrap
-    as they do in a kernel that has run for long.
+    first_id is the id of the first packet of each binding, 1 to 2**32 - 1. With one near the end,
+    ids wrap as they do in a kernel that has run for long.
     """
 
     def __init__(self, *, first_id: int = 1) -> None:
         if not 1 <= first_id <= 0xFFFFFFFF:
             raise ValueError(f"FakeKernel(): first_id must be from 1 to 2**32 - 1, not {first_id}")
         self.net_admin = True
-        """Set to False, all that programs ask is refused with EPERM, as without CAP_NET_ADMIN."""
+        """If False, all requests of programs are refused with EPERM, as without CAP_NET_ADMIN."""
         self._lock: Any = original("_thread", "allocate_lock")()
-        self._waiters = Waiters()
-        self._failures = Failures()
+        self._waiters = Waiters(self._execute, self._lock)
         self._queues = Queues(self._send_packet, first_id)
         self._peers: dict[int, Peer] = {}
         self._opened = 0
@@ -70,8 +68,8 @@ class FakeKernel:
     ) -> nfq.NetfilterQueueHandle:
         """Open a handle on this kernel, as libnetfilterqueue.open() does on the real one.
 
-        There is only one network namespace here: netns is ignored. fd adopts a descriptor as ever,
-        and what is behind that is not this kernel. Raises ClosedError when it is closed.
+        There is only one network namespace here: netns is ignored. fd adopts a descriptor, as
+        always; what is behind it is not this kernel. Raises ClosedError if the kernel is closed.
         """
         if fd is not None:
             return _ext.open(fd=fd)
@@ -100,15 +98,16 @@ class FakeKernel:
 
     @contextlib.contextmanager
     def patched(self) -> Iterator[Self]:
-        """Has libnetfilterqueue.open(), and so aio.open_queue() and green.open_queue(), open on it.
+        """Makes libnetfilterqueue.open(), and open_queue() of aio and green, open on this kernel.
 
-        For the length of the block, in all threads; libnetfilterqueue.queue_status() tells of it,
-        too. A module that has done `from libnetfilterqueue import open` keeps the real one.
+        It does so until the block ends, in all threads. libnetfilterqueue.queue_status() then
+        reports this kernel's queues. A module that has done `from libnetfilterqueue import open`
+        keeps the real one.
         """
         before = nfq.open, nfq.queue_status
         nfq.open, nfq.queue_status = self.open, self.queue_status
         try:
-            with self._failures.watching():
+            with self._waiters.failures.watching():
                 yield self
         finally:
             nfq.open, nfq.queue_status = before
@@ -126,23 +125,24 @@ class FakeKernel:
     ) -> KernelPacket:
         """Send a packet through a queue, as `-j NFQUEUE --queue-num` does.
 
-        payload is the packet from its network header on: any buffer, or what bytes() takes, such as
-        scapy's packets. bypass is the rule's --queue-bypass: the packet passes if nobody has bound
-        the queue. match_mark is the rule's `-m mark --mark`: packets with another mark pass, also
-        when NF_REPEAT brings them back to the rule; None matches all. The keywords of Attributes
-        say what the packet comes with; one that is None is left out.
+        payload is the packet from its network header on: any buffer, or an object with `__bytes__`,
+        such as a packet of scapy's. bypass is the rule's --queue-bypass: the packet passes if
+        nobody has bound the queue. match_mark is the rule's `-m mark --mark`: packets with another
+        mark pass, also when NF_REPEAT brings them back to the rule; None matches all. The keywords
+        are those of Attributes; one that is None is left out.
 
-        A queue that is full or that nobody listens on drops the packet, at once. Raises ValueError
-        for what is out of range, ClosedError when the kernel is closed, TypeError for an attribute
-        that no packet has and for one of another type; the message says what is meant.
+        If the queue is full or nobody listens on it, the packet is dropped at once. Raises
+        ValueError for a value out of range, ClosedError if the kernel is closed, and TypeError for
+        an unknown attribute or one of another type. The message of the error says what would be
+        right.
         """
         rule = Rule.checked(number, bypass, match_mark)
-        packet = KernelPacket(self, as_bytes(payload), rule, check_attributes(attributes))
+        skb = Skb(as_bytes(payload), rule, check_attributes(attributes))
         with self._locked("enqueue()"):
             self._drain()
-            self._queues.apply_rule(packet)
+            self._queues.apply_rule(skb)
             self._waiters.look()
-        return packet
+        return KernelPacket(self._waiters, skb)
 
     def enqueue_all(
         self,
@@ -153,7 +153,7 @@ class FakeKernel:
         match_mark: int | None = None,
         **attributes: Unpack[Attributes],
     ) -> list[KernelPacket]:
-        """Send several packets, which have all else in common; as enqueue()."""
+        """Send several packets with the same arguments. Else like enqueue()."""
         return [
             self.enqueue(payload, number, bypass=bypass, match_mark=match_mark, **attributes)
             for payload in payloads
@@ -168,13 +168,13 @@ class FakeKernel:
         match_mark: int | None = None,
         **attributes: Unpack[Attributes],
     ) -> list[KernelPacket]:
-        """Send the IP packets of a pcap or pcapng file; as enqueue().
+        """Send the IP packets of a pcap or pcapng file. Else like enqueue().
 
-        They begin at their network header and have the file's timestamps; what the capture cut off
-        counts in the original length. Frames with something else are skipped. Raises ValueError for
-        a link type that is not known to carry IP packets and for frames none of which has one,
-        ImportError without scapy (the extra `testing`), OSError, and scapy's Scapy_Exception for
-        what is no such file; then nothing was sent.
+        They begin at their network header and have the file's timestamps. Bytes that the capture
+        cut off count in the original length. Frames without an IP packet are skipped. Raises
+        ValueError for a link type that is not known to carry IP packets, and if no frame has an IP
+        packet. Raises ImportError without scapy (the extra `testing`), OSError, and scapy's
+        Scapy_Exception for a file of another format. After an error no packet was sent.
         """
         packets = []
         for captured in read_capture(path):
@@ -185,9 +185,9 @@ class FakeKernel:
         return packets
 
     def flush(self, *packets: KernelPacket) -> None:
-        """Drop packets that wait, without asking, as the kernel does when their device goes down.
+        """Drop packets that wait, as the kernel does when their device goes down.
 
-        A verdict that comes later is refused with ENOENT. Does nothing to others.
+        A later verdict on them is refused with ENOENT. Packets that do not wait are left alone.
         """
         for packet in packets:
             check_type(
@@ -196,14 +196,17 @@ class FakeKernel:
         with self._locked("flush()"):
             self._drain()
             for packet in packets:
-                self._queues.forget(packet)
+                self._queues.forget(packet._skb)
             self._waiters.look()
 
     def listening(self, number: int = 1) -> Waitable:
-        """When a program has bound a queue and set its copy mode: `.wait()` or `await` it."""
+        """Returns what comes true when a program has bound a queue and set its copy mode.
+
+        Call its `wait()`, or `await` it.
+        """
         check_bits("listening(): number", number, 16)
         return Waitable(
-            self,
+            self._waiters,
             lambda: number in self._queues.bound and self._queues.bound[number].copy_mode,
             f"somebody who listens on queue {number}",
         )
@@ -224,7 +227,7 @@ class FakeKernel:
             return list(self._queues.refusals)
 
     def close(self) -> None:
-        """Drop what waits, end the thread and close the sockets; does nothing the second time.
+        """Drop what waits, end the thread and close the sockets. Does nothing the second time.
 
         Handles that are still open can only be closed then. In a child of fork it does nothing.
         """
@@ -262,7 +265,7 @@ class FakeKernel:
     def _check_process(self) -> None:
         """A child of fork has neither the thread nor, maybe, the lock; its sockets are shared."""
         if self._process != os.getpid():
-            raise RuntimeError("the fake kernel is its creator's: a child of fork can't use it")
+            raise RuntimeError("a child of fork can't use the fake kernel of its parent")
 
     @contextlib.contextmanager
     def _locked(self, operation: str) -> Iterator[None]:

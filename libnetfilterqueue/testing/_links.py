@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""IP packets in the frames of a capture: the headers of all links that carry them, walked over.
+"""Finds the IP packets in the frames of a capture, behind the headers of all links that carry IP.
 
-The link types are those of the registry at tcpdump.org, LINKTYPE_*. Each reader takes what begins
-at its header and yields the IP packets within, with whatever follows them in the frame. Headers are
-only as much looked at as it takes to know where they end; one that is cut short holds nothing.
+The link types are those of the registry at tcpdump.org, LINKTYPE_*. Each reader takes the bytes
+from its header on, and yields the IP packets in them, with whatever follows them in the frame. It
+reads of a header only what tells where that ends. A frame whose header is cut short has no packets.
 """
 
 import struct

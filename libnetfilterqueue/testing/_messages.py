@@ -159,12 +159,12 @@ def read_vlan(data: bytes | None) -> Vlan | None:
 
 
 class SentVerdict(NamedTuple):
-    """A verdict as a program sent it to the kernel. What it did not name is None."""
+    """A verdict as a program sent it to the kernel. What the program left out is None."""
 
     number: int
     """The queue's number."""
     packet_id: int
-    """The packet's id; of a batch verdict, up to which it goes."""
+    """The packet's id; of a batch verdict, the last one."""
     verdict: int
     """A Verdict, or what NF_QUEUE_NR() returns."""
     batch: bool

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The standard library's own functions, under gevent's monkey-patching too."""
+"""Returns the standard library's own functions, also where gevent has patched it."""
 
 import importlib
 import sys

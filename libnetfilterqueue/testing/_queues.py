@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from libnetfilterqueue.constants import CopyMode, QueueFlag, Verdict
 from libnetfilterqueue.testing import _messages as nl
-from libnetfilterqueue.testing._packets import KernelPacket
+from libnetfilterqueue.testing._skb import Skb
 
 COPY_RANGE_MAX = 0xFFFF - 4  # NFQNL_MAX_COPY_RANGE
 MAXLEN = 1024  # NFQNL_QMAX_DEFAULT
@@ -44,7 +44,7 @@ class KernelQueue(NamedTuple):
     copy_mode: CopyMode
     """How much of a packet it delivers."""
     copy_range: int
-    """Bytes of a packet that are delivered at most."""
+    """How many bytes of a packet it delivers at most."""
     maxlen: int
     """Packets that may wait."""
     flags: QueueFlag
@@ -58,12 +58,12 @@ class KernelQueue(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A verdict that the fake kernel refused; the program is told by an error message."""
+    """A verdict that the fake kernel refused. An error message reports it to the program."""
 
     number: int
     """The queue's number."""
     id: int | None
-    """The packet's; of a batch verdict, up to which it went. None if the queue was the reason."""
+    """The packet's id; of a batch verdict, the last one. None if the queue was the reason."""
     error: int
     """ENOENT for a packet that doesn't wait, ENODEV for a queue that is not bound, EPERM for one of
     another handle, EINVAL for no valid verdict."""
@@ -82,7 +82,7 @@ class Instance:
     flags: int = 0
     queue_dropped: int = 0
     user_dropped: int = 0
-    waiting: dict[int, KernelPacket] = field(default_factory=dict)  # oldest first
+    waiting: dict[int, Skb] = field(default_factory=dict)  # oldest first
 
     def snapshot(self) -> KernelQueue:
         """What is told of it."""
@@ -119,11 +119,11 @@ class Instance:
             return
         self.copy_mode = CopyMode(copy_mode)
 
-    def message(self, packet: KernelPacket) -> bytes:
+    def message(self, packet: Skb) -> bytes:
         """The packet under its new id, as it is sent to the program."""
         whole = self.copy_mode == CopyMode.NFQNL_COPY_PACKET
         copied = self.copy_range if whole else None
-        return packet._message(self.id_sequence, self.number, copied, self.flags)
+        return packet.message(self.id_sequence, self.number, copied, self.flags)
 
 
 class Queues:
@@ -174,7 +174,7 @@ class Queues:
         """Drops what waits, and frees the number."""
         del self.bound[queue.number]
         for packet in queue.waiting.values():
-            packet._passed = False
+            packet.passed = False
         return 0
 
     def release(self, portid: int) -> None:
@@ -184,45 +184,45 @@ class Queues:
 
     # Packets
 
-    def apply_rule(self, packet: KernelPacket) -> None:
+    def apply_rule(self, packet: Skb) -> None:
         """The packet comes to its rule."""
-        if packet._matches():
-            self._queue(packet, packet._rule.number, packet._rule.bypass)
+        if packet.matches():
+            self._queue(packet, packet.rule.number, packet.rule.bypass)
         else:
-            packet._passed = True
+            packet.passed = True
 
-    def _queue(self, packet: KernelPacket, number: int, bypass: bool) -> None:
+    def _queue(self, packet: Skb, number: int, bypass: bool) -> None:
         """nf_queue(): the packet goes to a queue; where it can't it is dropped, or passes."""
-        packet._number = number
-        packet._id = None
+        packet.number = number
+        packet.id = None
         queue = self.bound.get(number)
         if queue is None:
-            packet._passed = bypass
+            packet.passed = bypass
         elif queue.copy_mode == CopyMode.NFQNL_COPY_NONE:
-            packet._passed = False
+            packet.passed = False
         else:
             self._enqueue(queue, packet)
 
-    def _enqueue(self, queue: Instance, packet: KernelPacket) -> None:
+    def _enqueue(self, queue: Instance, packet: Skb) -> None:
         fail_open = bool(queue.flags & QueueFlag.NFQA_CFG_F_FAIL_OPEN)
         if len(queue.waiting) >= queue.maxlen:
-            packet._passed = fail_open
+            packet.passed = fail_open
             queue.queue_dropped += not fail_open
             return
         queue.id_sequence = (queue.id_sequence + 1) & 0xFFFFFFFF
         if not self._send(queue.portid, queue.message(packet)):
-            packet._passed = fail_open
+            packet.passed = fail_open
             queue.user_dropped += not fail_open
             return
-        packet._id = queue.id_sequence
+        packet.id = queue.id_sequence
         queue.waiting[queue.id_sequence] = packet
 
-    def forget(self, packet: KernelPacket) -> None:
+    def forget(self, packet: Skb) -> None:
         """Drops a packet that waits."""
-        queue = self.bound.get(packet._number)
-        if queue is not None and queue.waiting.get(packet._id or 0) is packet:
-            del queue.waiting[packet._id or 0]
-            packet._passed = False
+        queue = self.bound.get(packet.number)
+        if queue is not None and queue.waiting.get(packet.id or 0) is packet:
+            del queue.waiting[packet.id or 0]
+            packet.passed = False
 
     # Verdicts
 
@@ -258,8 +258,8 @@ class Queues:
         packet = queue.waiting.pop(verdict.packet_id, None)
         if packet is None:
             raise Refused(errno.ENOENT)
-        if not packet._take(verdict):
-            packet._passed = False
+        if not packet.take(verdict):
+            packet.passed = False
             raise Refused(errno.EINVAL)
         self._reinject(packet, verdict.verdict)
 
@@ -269,20 +269,20 @@ class Queues:
             raise Refused(errno.ENOENT)
         # All of them are off the queue before the first goes on, and maybe comes back to it.
         for packet in [queue.waiting.pop(packet_id) for packet_id in ids]:
-            packet._take(verdict)
+            packet.take(verdict)
             self._reinject(packet, verdict.verdict)
 
-    def _reinject(self, packet: KernelPacket, verdict: int) -> None:
+    def _reinject(self, packet: Skb, verdict: int) -> None:
         match verdict & VERDICT_MASK:
             case Verdict.NF_REPEAT:
                 self.apply_rule(packet)
             case Verdict.NF_QUEUE:
                 self._queue(packet, verdict >> 16, bool(verdict & VERDICT_FLAG_QUEUE_BYPASS))
             case kind:
-                packet._passed = kind in (Verdict.NF_ACCEPT, Verdict.NF_STOP)
+                packet.passed = kind in (Verdict.NF_ACCEPT, Verdict.NF_STOP)
 
 
-def up_to(last: int, ids: dict[int, KernelPacket]) -> list[int]:
+def up_to(last: int, ids: dict[int, Skb]) -> list[int]:
     """The ids that are not newer than the last one; they wrap after 32 bits."""
     found = []
     for packet_id in ids:

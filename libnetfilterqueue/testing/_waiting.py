@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Waiting for what happens in the fake kernel: by threads, asyncio's tasks and greenlets.
+"""Waits for events in the fake kernel: in threads, asyncio's tasks and greenlets.
 
-The kernel's thread and its lock are the system's own also where gevent has replaced them: whatever
-waits for the kernel in a loop must not keep the kernel from running.
+The kernel's thread and its lock are the system's own, also where gevent has replaced them. A wait
+in a loop must not keep the kernel from running.
 """
 
 import contextlib
@@ -10,12 +10,10 @@ import os
 import select
 import sys
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from libnetfilterqueue._arguments import check_type
-
-if TYPE_CHECKING:
-    from libnetfilterqueue.testing._kernel import FakeKernel
+from libnetfilterqueue.testing._failures import Failures
 
 TIMEOUT = 5.0  # seconds
 
@@ -40,21 +38,37 @@ def runs_loop() -> bool:
 
 
 class Waiters:
-    """What is to be called once something has come true. Its owner's lock protects it."""
+    """What is to be called once something has come true in the kernel, whose lock protects it.
 
-    def __init__(self) -> None:
+    `execute` executes what programs have sent, and takes the lock itself.
+    """
+
+    def __init__(self, execute: Callable[[], object], lock: Any) -> None:
+        self.execute = execute
+        self.failures: Failures = Failures()
+        self._lock = lock
         self._waiting: list[tuple[Callable[[], object], Callable[[], object]]] = []
 
-    def add(self, done: Callable[[], object], notify: Callable[[], object]) -> None:
-        """Has `notify` called, from any thread, when `done` is true."""
-        self._waiting.append((done, notify))
+    def has_come(self, done: Callable[[], object]) -> bool:
+        """Whether `done` is true, once all that programs have sent is executed."""
+        self.execute()
+        with self._lock:
+            return bool(done())
 
-    def remove(self, notify: Callable[[], object]) -> None:
-        """Forgets it."""
-        self._waiting = [entry for entry in self._waiting if entry[1] is not notify]
+    @contextlib.contextmanager
+    def added(self, done: Callable[[], object], notify: Callable[[], object]) -> Generator[None]:
+        """In the block, has `notify` called from any thread when `done` is true."""
+        entry = (done, notify)
+        with self._lock:
+            self._waiting.append(entry)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.remove(entry)
 
     def look(self) -> None:
-        """To be called whenever something has changed."""
+        """To be called, with the lock, whenever something has changed."""
         for done, notify in self._waiting:
             if done():
                 notify()
@@ -66,16 +80,16 @@ class Waitable:
     `wait()` waits for it in a thread or greenlet, `await` in asyncio. Both return the object.
     """
 
-    def __init__(self, kernel: "FakeKernel", done: Callable[[], object], what: str) -> None:
-        self._kernel = kernel
+    def __init__(self, waiters: Waiters, done: Callable[[], object], what: str) -> None:
+        self._waiters = waiters
         self._done = done
         self._what = what
 
     def wait(self, timeout: float | None = TIMEOUT) -> Self:
-        """Wait until it is true, so many seconds at most, None for ever.
+        """Wait until it is true, for `timeout` seconds at most; None waits for ever.
 
-        Other greenlets run meanwhile, with and without monkey-patching. Raises TimeoutError, which
-        names the threads, greenlets and tasks that have failed, as far as that can be known.
+        Other greenlets run meanwhile, with and without monkey-patching. Raises TimeoutError. The
+        error names the threads, greenlets and tasks that have failed, as far as that can be known.
         """
         if timeout is not None:
             check_type(
@@ -87,15 +101,15 @@ class Waitable:
             os.eventfd_write(readable, 1)
 
         try:
-            with self._kernel._failures.watching(), self._added(notify):
-                if not self._is_done() and not poll_readable(readable, timeout):
+            with self._waiters.failures.watching(), self._waiters.added(self._done, notify):
+                if not self._waiters.has_come(self._done) and not poll_readable(readable, timeout):
                     raise self._timeout_error(timeout)
         finally:
             os.close(readable)
         return self
 
     def __await__(self) -> Generator[Any, None, Self]:
-        """As wait(), in an asyncio task: its timeout can be made shorter by asyncio.timeout()."""
+        """Like wait(), in an asyncio task. asyncio.timeout() can make its timeout shorter."""
         import asyncio  # noqa: PLC0415 (others do without)
 
         loop = asyncio.get_running_loop()
@@ -111,8 +125,8 @@ class Waitable:
 
         timer = loop.call_later(TIMEOUT, finish, False)
         try:
-            with self._added(notify):
-                if not self._is_done() and not (yield from future):
+            with self._waiters.added(self._done, notify):
+                if not self._waiters.has_come(self._done) and not (yield from future):
                     raise self._timeout_error(TIMEOUT, loop)
         finally:
             timer.cancel()
@@ -120,25 +134,10 @@ class Waitable:
 
     def _timeout_error(self, timeout: float | None, loop: object = None) -> TimeoutError:
         """Says what has failed meanwhile or before, so that nothing has come true."""
-        failures = self._kernel._failures.found(loop)
+        failures = self._waiters.failures.found(loop)
         notes = [f"{self._what}: not within {timeout} seconds", *map(str, failures)]
         if loop is None and runs_loop():
             notes.append("the asyncio loop of this thread stood still meanwhile: await it instead")
         error = TimeoutError("; ".join(notes))
         error.__cause__ = next((failure.exception for failure in failures), None)
         return error
-
-    def _is_done(self) -> bool:
-        self._kernel._execute()
-        with self._kernel._lock:
-            return bool(self._done())
-
-    @contextlib.contextmanager
-    def _added(self, notify: Callable[[], object]) -> Generator[None]:
-        with self._kernel._lock:
-            self._kernel._waiters.add(self._done, notify)
-        try:
-            yield
-        finally:
-            with self._kernel._lock:
-                self._kernel._waiters.remove(notify)

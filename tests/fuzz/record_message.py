@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "support"))
 
-from netns import (  # noqa: E402 (tests/ has to be on the path)
+from netns import (  # noqa: E402 (tests/support has to be on the path)
     LOOPBACK,
     Namespace,
     UdpPair,

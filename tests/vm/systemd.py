@@ -32,7 +32,7 @@ class Systemd:
         for name in TARGETS:
             (units / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
         command = ["unshare", *NAMESPACES.split(), sys.executable, __file__, str(units)]
-        path = {"PYTHONPATH": str(Path(__file__).parent.parent)}
+        path = {"PYTHONPATH": str(Path(__file__).parent.parent / "support")}
         self._process = subprocess.Popen(command, env={**os.environ, **path})
         self._pid = 0
         self.wait_until(self._has_started)

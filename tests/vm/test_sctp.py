@@ -1,20 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """SCTP, whose checksum is not the Internet's."""
 
-from collections.abc import Iterator
-
-import pytest
 from kernel import KERNEL
 from netns import run
 from queues import Packet
 from segments import (
     SCTP,
     V4,
-    V6,
     Rewriter,
     Route,
     ethernet,
-    loopback,
     queue_of,
     renew,
     stream,
@@ -24,20 +19,6 @@ from segments import (
 import libnetfilterqueue as nfq
 
 ALONE_SINCE = (6, 12)  # Linux that delivers SCTP as its segments with NFQA_CFG_F_GSO too
-
-
-@pytest.fixture(params=[V4, V6], ids=["ipv4", "ipv6"])
-def family(request: pytest.FixtureRequest) -> int:
-    """Both families."""
-    family: int = request.param
-    return family
-
-
-@pytest.fixture(params=[ethernet, loopback], ids=["ethernet", "loopback"])
-def route(request: pytest.FixtureRequest, family: int) -> Iterator[Route]:
-    """Each way from a sender to a receiver."""
-    with request.param(family) as route:
-        yield route
 
 
 class Replacing(Rewriter):

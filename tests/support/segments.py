@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the kernel cuts into segments, on its way over Ethernet, loopback and through tunnels."""
+"""What the kernel cuts into segments, on its way over Ethernet, loopback and through tunnels.
+
+conftest.py makes the fixtures known.
+"""
 
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import pytest
 from netns import LOOPBACK, PORT, TIMEOUT, Namespace, background, queue_rule, run, sysctl, up, veth
 from queues import Handle, Packet, process_until
 
@@ -127,6 +131,20 @@ def tunnel_over_loopback(link: str, inner: int) -> Iterator[Route]:
                 up(name)
                 assign(name, address)
         yield Route(left, right, inner, INNER[inner], middle, V4, theirs)
+
+
+@pytest.fixture(params=[V4, V6], ids=["ipv4", "ipv6"])
+def family(request: pytest.FixtureRequest) -> int:
+    """Both families."""
+    family: int = request.param
+    return family
+
+
+@pytest.fixture(params=[ethernet, loopback], ids=["ethernet", "loopback"])
+def route(request: pytest.FixtureRequest, family: int) -> Iterator[Route]:
+    """Each way from a sender to a receiver."""
+    with request.param(family) as route:
+        yield route
 
 
 # Changes

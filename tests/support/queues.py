@@ -62,3 +62,18 @@ def accepting(seen: list[bytes]) -> Callable[[Packet], None]:
         packet.accept()
 
     return callback
+
+
+class Raising:
+    """A callback that accepts packets, and raises at some."""
+
+    def __init__(self, **raises: type[BaseException]) -> None:
+        self._raises = {name.strip("n").encode(): error for name, error in raises.items()}
+        self.seen: list[bytes] = []
+
+    def __call__(self, packet: Packet) -> None:
+        data = data_of(packet)
+        self.seen.append(data)
+        packet.accept()
+        if data in self._raises:
+            raise self._raises.pop(data)

@@ -21,7 +21,7 @@ from capabilities import only
 from packaging.requirements import Requirement
 from scapy.utils import rdpcap
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 # The capabilities of root in a container, unless it is given more or less.
 CONTAINER = [
     *("audit_write", "chown", "dac_override", "fowner", "fsetid", "kill", "mknod"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from netns import TIMEOUT
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 QUEUE = 7
 # -P: the package is the installed one, also in a checkout's directory.
 COMMAND = [sys.executable, "-P", "-W", "error", "-m", "libnetfilterqueue"]

@@ -26,7 +26,7 @@ from markdown_it import MarkdownIt
 from netns import TIMEOUT, UdpPair, tool_environment
 from statuses import visible
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 DIRECTIVES = {"{include}", "{toctree}"}  # of MyST, no code: `./dev docs` follows them
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 PATIENCE = 4 * TIMEOUT  # seconds that a command may take
