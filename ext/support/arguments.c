@@ -5,11 +5,15 @@
  */
 #include "arguments.h"
 
+#include <math.h>
 #include <limits.h>
 #include <stdio.h>
 
 #include "nested.h"
 #include "verdict.h"
+
+/* A longer wait is cut to this; nobody will see its end. In seconds. */
+#define TIMEOUT_MAX 1e9
 
 /* What is shown of a value: the beginning of its repr. Not every value has one: an int may be too
  * long for it. */
@@ -145,6 +149,33 @@ lnfq_arguments_optional(PyObject *object, const char *what, struct lnfq_optional
         return -1;
     }
     *number = (struct lnfq_optional){true, (uint32_t)value};
+    return 0;
+}
+
+int
+lnfq_arguments_timeout(PyObject *object, const char *what, double *timeout)
+{
+    if (!lnfq_arguments_given(object)) {
+        *timeout = object == NULL ? 0 : -1;
+        return 0;
+    }
+    *timeout = PyFloat_AsDouble(object);
+    if (*timeout == -1 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            lnfq_arguments_refuse(PyExc_TypeError, object, "%s must be a number of seconds or None",
+                                  what);
+        }
+        else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            lnfq_arguments_refuse(PyExc_ValueError, object,
+                                  "%s must be a number that a float holds", what);
+        }
+        return -1;
+    }
+    if (isnan(*timeout) || *timeout < 0) {
+        lnfq_arguments_refuse(PyExc_ValueError, object, "%s must be at least 0 or None", what);
+        return -1;
+    }
+    *timeout = fmin(*timeout, TIMEOUT_MAX);
     return 0;
 }
 

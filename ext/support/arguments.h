@@ -41,6 +41,10 @@ lnfq_arguments_given(PyObject *object)
 /* Reads a number of 32 bits that may be left out: then it stays as it is. 0, or -1. */
 int lnfq_arguments_optional(PyObject *object, const char *what, struct lnfq_optional *number);
 
+/* Reads seconds as select does: 0 where it was not passed, -1 for None. 0, or -1 with an exception.
+ */
+int lnfq_arguments_timeout(PyObject *object, const char *what, double *timeout);
+
 /* Reads a descriptor, or what has a fileno() method; `kinds` says what else `what` may be. Returns
  * it, or -1 with an exception. */
 int lnfq_arguments_descriptor(PyObject *object, const char *what, const char *kinds);

@@ -10,7 +10,6 @@
 #include <limits.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink_queue.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -24,7 +23,6 @@
 #include "callback.h"
 #include "config.h"
 #include "counters.h"
-#include "descriptors.h"
 #include "dispatch.h"
 #include "docstrings.h"
 #include "error.h"
@@ -49,9 +47,6 @@
 #include "state.h"
 #include "tuples.h"
 
-/* A longer wait is cut to this; nobody will see its end. In seconds. */
-#define TIMEOUT_MAX 1e9
-
 static inline lnfq_handle *
 handle_cast(PyObject *self)
 {
@@ -59,81 +54,6 @@ handle_cast(PyObject *self)
 }
 
 /* ---- lifecycle ---- */
-
-/* A bound queue, a new reference; NULL once there is none, and then the handle is marked closed. */
-static lnfq_queue *
-next_queue_or_closed(lnfq_handle *handle)
-{
-    lnfq_queue *queue = NULL;
-
-    lnfq_lock_acquire(handle);
-    if (handle->queue_count > 0) {
-        queue = (lnfq_queue *)Py_NewRef((PyObject *)handle->queues[handle->queue_count - 1]);
-    }
-    else if (!handle->closed) {
-        (void)lnfq_post_send(handle);
-        handle->closed = true;
-        (void)eventfd_write(handle->wake_fd, 1); /* whoever waits closes the descriptors */
-        lnfq_lock_close_unused(handle);
-    }
-    lnfq_lock_release(handle);
-    return queue;
-}
-
-/* In a child of fork the lock may be taken for ever, the queues are the parent's, and the
- * descriptors are closed already. */
-static void
-close_forked(lnfq_handle *handle)
-{
-    Py_BEGIN_CRITICAL_SECTION(handle);
-    while (handle->queue_count > 0) {
-        lnfq_binding_abandon(handle->queues[handle->queue_count - 1]);
-    }
-    Py_END_CRITICAL_SECTION();
-    Py_XDECREF(lnfq_listener_take(handle, &handle->on_close)); /* the parent's, which calls it */
-}
-
-/* Nothing is sent to a stranger: the queues went with the descriptor that was closed. */
-static void
-leave_stranger(lnfq_handle *handle)
-{
-    lnfq_lock_acquire(handle);
-    lnfq_descriptors_leave_stranger(handle);
-    lnfq_lock_release(handle);
-}
-
-/* Returns 0, or -1 with an exception of a listener that leaves, once all else is done. */
-static int
-close_handle(lnfq_handle *handle)
-{
-    PyObject *error = NULL;
-    lnfq_queue *queue;
-
-    if (lnfq_handle_forked(handle)) {
-        close_forked(handle);
-    }
-    else {
-        if (lnfq_listener_call(lnfq_listener_take(handle, &handle->on_close)) < 0) {
-            (void)lnfq_error_collect(&error, (PyObject *)handle);
-        }
-        leave_stranger(handle);
-        while ((queue = next_queue_or_closed(handle)) != NULL) {
-            /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
-            (void)lnfq_binding_destroy(queue);
-            Py_DECREF(queue);
-        }
-        if (lnfq_report_refusals(handle) < 0) {
-            (void)lnfq_error_collect(&error, (PyObject *)handle);
-        }
-    }
-    Py_XDECREF(lnfq_listener_take(handle, &handle->on_held));
-    Py_XDECREF(lnfq_listener_take(handle, &handle->on_verdict_error));
-    if (error != NULL) {
-        lnfq_error_restore(error);
-        return -1;
-    }
-    return 0;
-}
 
 static void
 handle_finalize(PyObject *self)
@@ -144,7 +64,7 @@ handle_finalize(PyObject *self)
     if (!handle->closed && PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
         PyErr_WriteUnraisable(self);
     }
-    if (close_handle(handle) < 0) {
+    if (lnfq_close_handle(handle) < 0) {
         PyErr_WriteUnraisable(self);
     }
     if (raised != NULL) {
@@ -159,7 +79,7 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
     lnfq_packet *blank = atomic_load(&handle->blank);
     int stop;
 
-    /* The list changes only while its thread has the GIL: see nfq.h. */
+    /* The list changes only while its thread has the GIL: see handle.h. */
     Py_VISIT(Py_TYPE(self));
     for (size_t i = 0; i < handle->queue_count; i++) {
         Py_VISIT(handle->queues[i]);
@@ -334,35 +254,6 @@ handle_handle_packet(PyObject *self, PyObject *buffer)
     return packets < 0 ? NULL : PyLong_FromSsize_t(packets);
 }
 
-/* Seconds as in select, -1 for None. 0, or -1 with an exception. */
-static int
-parse_timeout(PyObject *object, double *timeout)
-{
-    if (!lnfq_arguments_given(object)) {
-        *timeout = object == NULL ? 0 : -1;
-        return 0;
-    }
-    *timeout = PyFloat_AsDouble(object);
-    if (*timeout == -1 && PyErr_Occurred()) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            lnfq_arguments_refuse(PyExc_TypeError, object,
-                                  "process(): timeout must be a number of seconds or None");
-        }
-        else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
-            lnfq_arguments_refuse(PyExc_ValueError, object,
-                                  "process(): timeout must be a number that a float holds");
-        }
-        return -1;
-    }
-    if (isnan(*timeout) || *timeout < 0) {
-        lnfq_arguments_refuse(PyExc_ValueError, object,
-                              "process(): timeout must be at least 0 or None");
-        return -1;
-    }
-    *timeout = fmin(*timeout, TIMEOUT_MAX);
-    return 0;
-}
-
 static PyObject *
 handle_process(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -376,7 +267,7 @@ handle_process(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
         || (values[0] != NULL
             && lnfq_arguments_int(values[0], "process(): max_packets", 1, PY_SSIZE_T_MAX, &most)
                    < 0)
-        || parse_timeout(values[1], &timeout) < 0
+        || lnfq_arguments_timeout(values[1], "process(): timeout", &timeout) < 0
         || lnfq_handle_check(handle_cast(self), "process()") < 0) {
         return NULL;
     }
@@ -449,7 +340,7 @@ handle_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (close_handle(handle_cast(self)) < 0) {
+    if (lnfq_close_handle(handle_cast(self)) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;

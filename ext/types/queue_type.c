@@ -3,7 +3,7 @@
  * NetfilterQueueQueueHandle: one bound queue number.
  *
  * The handle owns its queues until they are destroyed; a queue, and so each of its packets, keeps
- * its handle alive. The handle's lock protects what nfq.h says.
+ * its handle alive. The handle's lock protects what queue.h says.
  *
  * A number that is bound anew: the kernel counts packet ids from 1 again, and nothing else in a
  * message tells the old binding's packets from the new one's. Those that this handle received are
