@@ -154,9 +154,10 @@ lnfq_post_send(lnfq_handle *handle)
     } while ((error == EMSGSIZE && replace_first(handle))
              || (error == EAGAIN && lnfq_peer_await_room(handle)));
     handle->unsent = error != 0;
-    if (outbox->demoted) {
+    if (outbox->withdrawn > 0) {
+        handle->stats.verdict_errors += outbox->withdrawn;
+        outbox->withdrawn = 0;
         strand_all(handle);
-        outbox->demoted = false;
     }
     return error;
 }

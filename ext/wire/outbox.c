@@ -290,52 +290,6 @@ send_datagram(struct lnfq_outbox *outbox, int fd, size_t *limit)
     return error;
 }
 
-/* What was sent may be refused, and the rest could not be sent: no batch verdict in there may stand
- * for what went in front of it any more. Each becomes the verdict on its last packet. */
-static void
-demote(struct lnfq_outbox *outbox)
-{
-    const struct lnfq_enclosure *enclosure = outbox->enclosures;
-    size_t at = 0;
-
-    while (at < outbox->used) {
-        struct stretch message = measure(outbox, at, enclosure);
-
-        outbox->demoted |= lnfq_verdict_single(outbox->bytes + at);
-        if (message.inner < message.outer) {
-            enclosure = enclosure->next;
-        }
-        at += message.inner;
-    }
-}
-
-bool
-lnfq_outbox_doubts(const struct lnfq_outbox *outbox, bool several)
-{
-    return outbox->refusable && !((several || outbox->ask) && lnfq_transport_permitted());
-}
-
-int
-lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends)
-{
-    size_t limit = small(outbox) ? SEND_ALWAYS : send_limit(fd);
-    bool doubt = outbox->used > 0 && lnfq_outbox_doubts(outbox, outbox->several);
-    uint64_t sent = 0;
-    int error = 0;
-
-    outbox->growing = false;
-    while (outbox->used > 0 && error == 0) {
-        error = send_datagram(outbox, fd, &limit);
-        sent += error == 0;
-    }
-    outbox->unconfirmed |= doubt && sent > 0;
-    if (doubt && sent > 0 && error != 0) {
-        demote(outbox);
-    }
-    *sends += sent;
-    return error;
-}
-
 /* Where in a message its packet's id is. */
 static struct nfqnl_msg_verdict_hdr *
 verdict_header(const struct lnfq_outbox *outbox, size_t at)
@@ -395,6 +349,56 @@ cut_out(struct lnfq_outbox *outbox, size_t at, size_t size, struct lnfq_enclosur
         outbox->done = own;
     }
     close_hole(outbox, at, size, *enclosure);
+}
+
+/* What was sent may be refused, and the rest could not be sent: no batch verdict in there may stand
+ * behind what went in front of it any more. They count as refused with that. */
+static void
+withdraw_batches(struct lnfq_outbox *outbox)
+{
+    struct lnfq_enclosure **enclosure = &outbox->enclosures;
+    size_t at = 0;
+
+    while (at < outbox->used) {
+        struct stretch message = measure(outbox, at, *enclosure);
+
+        if (lnfq_verdict_is_batch(outbox->bytes + at)) {
+            cut_out(outbox, at, message.inner, enclosure);
+            outbox->withdrawn += 1;
+            continue;
+        }
+        if (message.inner < message.outer) {
+            enclosure = &(*enclosure)->next;
+        }
+        at += message.inner;
+    }
+}
+
+bool
+lnfq_outbox_doubts(const struct lnfq_outbox *outbox, bool several)
+{
+    return outbox->refusable && !((several || outbox->ask) && lnfq_transport_permitted());
+}
+
+int
+lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends)
+{
+    size_t limit = small(outbox) ? SEND_ALWAYS : send_limit(fd);
+    bool doubt = outbox->used > 0 && lnfq_outbox_doubts(outbox, outbox->several);
+    uint64_t sent = 0;
+    int error = 0;
+
+    outbox->growing = false;
+    while (outbox->used > 0 && error == 0) {
+        error = send_datagram(outbox, fd, &limit);
+        sent += error == 0;
+    }
+    outbox->unconfirmed |= doubt && sent > 0;
+    if (doubt && sent > 0 && error != 0) {
+        withdraw_batches(outbox);
+    }
+    *sends += sent;
+    return error;
 }
 
 void

@@ -36,10 +36,10 @@ struct lnfq_outbox {
     bool several; /* it holds more than one verdict */
     /* Without CAP_NET_ADMIN the kernel refuses a datagram, and says so on the descriptor, where it
      * is read later. Until then nobody knows whether what was sent has been executed. */
-    bool refusable;   /* the other end is the kernel, which may refuse */
-    bool ask;         /* somebody else may read what it says */
-    bool unconfirmed; /* what was sent may have been refused */
-    bool demoted;     /* packets that were to be released by batch verdicts wait in the kernel */
+    bool refusable;     /* the other end is the kernel, which may refuse */
+    bool ask;           /* somebody else may read what it says */
+    bool unconfirmed;   /* what was sent may have been refused */
+    uint64_t withdrawn; /* batch verdicts that were: their packets wait in the kernel */
     /* The last message, if a batch verdict may grow out of it. */
     bool growing;
     size_t last;
@@ -70,7 +70,7 @@ bool lnfq_outbox_ends_with(const struct lnfq_outbox *outbox, uint16_t queue, uin
  * Sends everything, in as many datagrams as the send buffer asks for, and adds their number to
  * `sends`. Returns 0 or an errno, and then what was not sent stays. EMSGSIZE says that the first
  * message is too large for the socket: see lnfq_outbox_replace. Where some have left that may be
- * refused, batch verdicts among the rest become single ones on their last packets (`demoted`).
+ * refused, batch verdicts among the rest count as refused too, and are withdrawn.
  */
 int lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends);
 

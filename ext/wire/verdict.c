@@ -147,13 +147,11 @@ lnfq_verdict_put_batch(unsigned char *buffer, uint16_t queue, uint32_t up_to, ui
 }
 
 bool
-lnfq_verdict_single(unsigned char *message)
+lnfq_verdict_is_batch(const unsigned char *message)
 {
-    struct nlmsghdr *header = (struct nlmsghdr *)(void *)message;
-    bool batch = header->nlmsg_type == ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH);
+    const struct nlmsghdr *header = (const struct nlmsghdr *)(const void *)message;
 
-    header->nlmsg_type = (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT;
-    return batch;
+    return header->nlmsg_type == ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH);
 }
 
 void

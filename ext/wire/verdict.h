@@ -73,8 +73,8 @@ size_t lnfq_verdict_put(unsigned char *buffer, uint16_t queue, uint32_t id,
 size_t lnfq_verdict_put_batch(unsigned char *buffer, uint16_t queue, uint32_t up_to, uint32_t seq,
                               const struct lnfq_verdict *verdict);
 
-/* Makes of a batch verdict one on its last packet; false if it is none. */
-bool lnfq_verdict_single(unsigned char *message);
+/* Whether a message is a batch verdict. */
+bool lnfq_verdict_is_batch(const unsigned char *message);
 
 /* Makes of a verdict, as built above, a batch verdict up to a newer id. Its sequence number is that
  * id. */

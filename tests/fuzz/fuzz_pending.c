@@ -351,8 +351,8 @@ flush(void)
         }
     } while (error == EMSGSIZE);
     require(error != 0 || model.outbox.used == 0);
-    model.pending.stranded |= model.outbox.demoted;
-    model.outbox.demoted = false;
+    model.pending.stranded |= model.outbox.withdrawn > 0;
+    model.outbox.withdrawn = 0;
     for (struct lnfq_enclosure *done = lnfq_outbox_take_done(&model.outbox); done != NULL;) {
         struct lnfq_enclosure *next = done->next;
 
