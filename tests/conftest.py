@@ -51,10 +51,23 @@ settings.load_profile("suite")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shuffle", metavar="SEED", help="run the tests in the order of this seed")
+    parser.addoption("--slow", action="store_true", help="run the slow tests too")
+
+
+def _runs_whole_suite(config: pytest.Config) -> bool:
+    """No file and no test is named."""
+    return config.args == config.getini("testpaths") and not config.getoption("keyword")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Named tests run in this process: workers take seconds to start."""
+    return len(os.sched_getaffinity(0)) if _runs_whole_suite(config) else 0
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gevent: needs gevent")
+    config.addinivalue_line("markers", "slow: runs with --slow, or when it is named")
     try:
         isolate()
     except NamespaceError as error:
@@ -63,6 +76,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if GEVENT or not item.get_closest_marker("gevent")]
+    if _runs_whole_suite(config) and not config.getoption("slow"):
+        config.hook.pytest_deselected(
+            items=[item for item in items if item.get_closest_marker("slow")]
+        )
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     if seed := config.getoption("shuffle"):
         random.Random(seed).shuffle(items)
 

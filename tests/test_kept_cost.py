@@ -11,6 +11,8 @@ from typing import NamedTuple
 import pytest
 from netns import TIMEOUT
 
+pytestmark = pytest.mark.slow  # seconds for each number
+
 # Bytes of resident memory, which depends on the allocator: twice what was measured, and a fraction
 # of a whole buffer, which has 64 KiB.
 PER_PACKET = 1000  # of objects for a packet, besides its message: measured 440 to 500

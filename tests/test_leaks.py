@@ -446,7 +446,7 @@ async def stream_in_asyncio() -> None:
             waiting = [asyncio.ensure_future(stream.get()) for _ in range(2)]
             await asyncio.sleep(0)
         waited = await asyncio.gather(*waiting, return_exceptions=True)
-        assert isinstance(waited[1], ValueError)
+        assert any(isinstance(result, ValueError) for result in waited)  # one packet is left
 
 
 async def refused_in_asyncio() -> None:

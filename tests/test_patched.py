@@ -18,6 +18,7 @@ sys.exit(pytest.main(sys.argv[1:]))
 TESTS = Path(__file__).parent
 
 
+@pytest.mark.slow  # every test of these files runs a second time
 @pytest.mark.parametrize("name", ["test_loops.py", "test_green.py"])
 def test_suite_under_monkey_patching(name: str) -> None:
     """Every test of gevent passes in a process that it has patched; so do those of asyncio."""
