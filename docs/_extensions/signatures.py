@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What autodoc can't see by itself: types that only the extension's stub knows, and other names.
 
-The docstrings are the extension's own: those of the stub are copies.
+The docstrings are the extension's own, which the build takes from the stub.
 """
 
 import ast
