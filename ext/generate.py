@@ -32,7 +32,7 @@ def is_setter(node: ast.stmt) -> bool:
 
 
 def signature(function: ast.FunctionDef, owner: ast.ClassDef | None) -> str:
-    """The arguments as inspect reads them from an extension: `$self` is not passed by the caller."""
+    """The arguments as inspect reads them from an extension; `$self` is bound already."""
     arguments = function.args
     for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
         argument.annotation = None

@@ -10,11 +10,11 @@
 #include "forward.h"
 
 /* Reads its size in bytes, as the kernel reports it. Returns 0 or an errno. */
-int lnfq_rcvbuf_read(lnfq_handle *handle, int *size);
+int lnfq_rcvbuf_read(lnfq_handle *handle, int *value);
 
 /* Sets it: past rmem_max where we may go past it, else as far as it goes. It does not grow any more
  * then. Returns 0 or an errno. */
-int lnfq_rcvbuf_write(lnfq_handle *handle, int *size);
+int lnfq_rcvbuf_write(lnfq_handle *handle, int *value);
 
 /* Grows the receive buffer, unless it was set, so that what all queues may hold, and
  * so many packets more, has room in it. */

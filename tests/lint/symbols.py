@@ -20,7 +20,8 @@ def symbols(path: Path) -> tuple[set[str], set[str]]:
     done = subprocess.run(
         ["nm", "--format=posix", path], capture_output=True, check=True, text=True
     )
-    defined, used = set(), set()
+    defined: set[str] = set()
+    used: set[str] = set()
     for line in done.stdout.splitlines():
         name, kind = line.split()[:2]
         if name.startswith("lnfq_"):
