@@ -2,6 +2,7 @@
 """Verdicts that can't leave: no packet gets another one's, and all that is behind them goes on."""
 
 import errno
+import os
 import socket
 import time
 
@@ -13,6 +14,7 @@ from queues import Handle, Packet, accept, data_of, keeping, netlink_socket, pro
 import libnetfilterqueue as nfq
 
 LARGE = b"T" * 9000
+PATIENCE = 2.3  # seconds after which a handle no longer waits for room in a pair
 Told = list[tuple[int | None, int, int | None]]
 
 
@@ -184,6 +186,31 @@ def test_destroyed_before_it_left() -> None:
         assert kernel.handle.process() == 0
         assert told == [(1, packet_id, errno.EAGAIN) for packet_id in (1, 2, 3)]
         assert kernel.handle.stats().defaulted == 3
+
+
+def test_too_large_while_two_queues_are_destroyed() -> None:
+    """A verdict that becomes too large while its queue is destroyed gets that queue's default."""
+    packets: list[Packet] = []
+    with PlayedKernel(socket.SOCK_SEQPACKET) as kernel:
+        queue = kernel.create_queue(1, packets.append, nfq.NF_ACCEPT)
+        other = kernel.create_queue(2, packets.append, nfq.NF_DROP)
+        kernel.socket.send(packet_message(1))
+        assert kernel.handle.process() == 1
+        kernel.handle.autoflush = False
+        packets[0].accept(payload=LARGE)
+        with kernel.deaf():
+            destroying = background(queue.destroy)
+            time.sleep(PATIENCE)
+        unbinding = kernel.request()
+        with socket.socket(fileno=os.dup(kernel.handle.fd())) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        with kernel.answering():
+            other.destroy()
+        kernel.answer(unbinding)
+        with pytest.raises(BlockingIOError):
+            destroying.result(TIMEOUT)
+        verdicts = [verdict for verdict in kernel.verdicts() if not verdict.batch]
+        assert [(verdict.number, verdict.verdict) for verdict in verdicts] == [(1, nfq.NF_ACCEPT)]
 
 
 # A capability that is lost, and comes back

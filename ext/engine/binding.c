@@ -175,7 +175,7 @@ left_behind(const lnfq_queue *queue)
     if (queue->silent) {
         return queue->handle->history[queue->number]; /* as it was left to this one */
     }
-    if (queue->handle->nothing_left && pending->missing == 0 && !queue->fenced) {
+    if (queue->nothing_left && pending->missing == 0 && !queue->fenced) {
         return (struct lnfq_history){.left = false};
     }
     return (struct lnfq_history){
@@ -206,13 +206,12 @@ unbind_queue(lnfq_queue *queue)
     lnfq_handle *handle = queue->handle;
     int sending, unbinding;
 
-    handle->leaving = queue;
+    lnfq_bound_leave(handle, queue);
     sending = lnfq_post_send(handle);
-    handle->nothing_left = false;
     unbinding =
         lnfq_exchange_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
     forget_unsent(queue, sending);
-    handle->leaving = NULL;
+    lnfq_bound_left(handle, queue);
     handle->history[queue->number] = left_behind(queue);
     handle->epoch += 1; /* what is received from now on is not this binding's */
     lnfq_missing_restart(handle);

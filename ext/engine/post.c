@@ -109,7 +109,7 @@ lnfq_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id)
 }
 
 /* The first verdict in the outbox is too large for the socket: its packet gets the default of its
- * queue, which `leaving` is where that is being unbound. False if it can't be any smaller. */
+ * queue, which may be one that is being unbound. False if it can't be any smaller. */
 static bool
 replace_first(lnfq_handle *handle)
 {
@@ -119,7 +119,7 @@ replace_first(lnfq_handle *handle)
 
     lnfq_outbox_first(&handle->outbox, &number, &id);
     queue = lnfq_bound_find(handle, number);
-    queue = queue != NULL ? queue : handle->leaving;
+    queue = queue != NULL ? queue : lnfq_bound_find_leaving(handle, number);
     if (!lnfq_outbox_replace(&handle->outbox, atomic_load(&queue->default_verdict))) {
         return false;
     }
