@@ -10,6 +10,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -220,6 +221,9 @@ unbind_queue(lnfq_queue *queue)
 
 /* ---- creating ---- */
 
+/* How often it is looked whether a number that is being unbound is free. */
+#define UNBOUND_SLICE_MS 5
+
 static lnfq_queue *
 queue_new(lnfq_handle *handle, uint16_t number, PyObject *callback,
           const struct lnfq_queue_options *options)
@@ -310,6 +314,20 @@ make_room(lnfq_queue *queue, int rcvbuf)
     return rcvbuf > 0 ? lnfq_rcvbuf_write(queue->handle, &rcvbuf) : 0;
 }
 
+/* With the lock and the GIL, both of which it gives up meanwhile: waits until no other thread unbinds
+ * that number. The kernel answers that at once; only a peer that is none takes its time. */
+static void
+await_unbound(lnfq_handle *handle, uint16_t number)
+{
+    while (lnfq_bound_find_leaving(handle, number) != NULL) {
+        lnfq_lock_release(handle);
+        Py_BEGIN_ALLOW_THREADS
+        (void)poll(NULL, 0, UNBOUND_SLICE_MS);
+        Py_END_ALLOW_THREADS
+        lnfq_lock_acquire(handle);
+    }
+}
+
 /* Lists and binds in one go; 0 or an errno, with what can be done about it. */
 static int
 enlist_and_bind(lnfq_queue *queue, const struct lnfq_queue_options *options,
@@ -319,6 +337,7 @@ enlist_and_bind(lnfq_queue *queue, const struct lnfq_queue_options *options,
     int error;
 
     lnfq_lock_acquire(handle);
+    await_unbound(handle, queue->number);
     error = enlist(queue);
     if (error != 0) {
         lnfq_lock_release(handle);
