@@ -196,7 +196,7 @@ forget_unsent(lnfq_queue *queue, int error)
     while (lnfq_outbox_find(outbox, queue->number, &from, &id)) {
         lnfq_refusal_defaulted(queue->handle, queue->number, id, error);
     }
-    lnfq_outbox_forget(outbox, queue->number);
+    lnfq_post_forget(queue->handle, queue);
 }
 
 static int
@@ -293,7 +293,7 @@ discard(lnfq_queue *queue)
     bound = queue->bound;
     if (bound) {
         settle_packets(queue);
-        lnfq_outbox_forget(&handle->outbox, queue->number);
+        lnfq_post_forget(handle, queue);
         callback = delist(queue);
     }
     lnfq_lock_release(handle);

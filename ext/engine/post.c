@@ -149,6 +149,16 @@ lnfq_post_send(lnfq_handle *handle)
 }
 
 void
+lnfq_post_forget(lnfq_handle *handle, const lnfq_queue *queue)
+{
+    struct lnfq_outbox *outbox = &handle->outbox;
+
+    lnfq_outbox_forget(outbox, queue->number);
+    handle->held &= outbox->used > 0;
+    handle->unsent &= outbox->used > 0;
+}
+
+void
 lnfq_post_free_enclosures(struct lnfq_enclosure *enclosure)
 {
     while (enclosure != NULL) {
