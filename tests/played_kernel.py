@@ -84,6 +84,7 @@ __all__ = [
     "PlayedKernel",
     "SentVerdict",
     "aligned",
+    "asks",
     "attribute",
     "attributes_of",
     "error_message",
