@@ -110,6 +110,37 @@ def test_too_large_while_its_queue_is_destroyed(handle: Handle, udp: UdpPair, to
 
 
 @pytest.mark.usefixtures("small_sends")
+@pytest.mark.parametrize("leaves", [False, True])
+def test_told_between_two_callbacks(handle: Handle, udp: UdpPair, leaves: bool) -> None:
+    """What on_verdict_error does there counts for the next packet: no callback after it."""
+    seen: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(packet.id)
+        time.sleep(0.002)  # the next verdict does not wait for it
+        by_content(packet)
+
+    def listener(*_: object) -> None:
+        if leaves:
+            raise KeyboardInterrupt
+        queue.destroy()
+
+    handle.on_verdict_error = listener
+    queue = handle.create_queue(1, callback)
+    udp.send(LARGE, b"one")
+    if leaves:
+        with pytest.raises(KeyboardInterrupt):
+            handle.process()
+        assert seen == [1]
+        assert handle.process() == 1
+        assert seen == [1, 2]
+        assert udp.arrivals() == [b"one"]
+    else:
+        assert handle.process() == 1
+        assert seen == [1]
+
+
+@pytest.mark.usefixtures("small_sends")
 def test_many_too_large(handle: Handle, udp: UdpPair, told: Told) -> None:
     """Several of them are replaced one by one, each told."""
     handle.create_queue(1, by_content)
