@@ -115,7 +115,7 @@ drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
         else if (received < 0) {
             return received == -EAGAIN ? 0 : -received;
         }
-        else if (lnfq_peer_ended(handle, handle->inlets)) {
+        else if (lnfq_peer_ended(handle, handle->inlets, received)) {
             return ECONNRESET;
         }
         else {

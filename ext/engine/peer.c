@@ -77,9 +77,14 @@ lnfq_peer_send(lnfq_handle *handle, const void *bytes, size_t size)
 }
 
 bool
-lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets)
+lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets, int received)
 {
-    return handle->patient && lnfq_inlets_length(inlets, 0) == 0;
+    for (int i = 0; i < received; i++) {
+        if (lnfq_inlets_length(inlets, (unsigned int)i) > 0) {
+            return false;
+        }
+    }
+    return handle->patient && lnfq_transport_ended(handle->fd);
 }
 
 void

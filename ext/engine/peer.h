@@ -23,8 +23,9 @@ bool lnfq_peer_await_room(lnfq_handle *handle);
  * none for too long. */
 int lnfq_peer_send(lnfq_handle *handle, const void *bytes, size_t size);
 
-/* Whether what was just received is the end: the other end is closed. */
-bool lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets);
+/* Whether what was just received, so many datagrams, is the end: the other end is closed. One that
+ * is empty looks like it. */
+bool lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets, int received);
 
 /* Until when to wait instead, where nothing is there and the other end has more. */
 int64_t lnfq_peer_deadline(const lnfq_handle *handle, int64_t deadline);

@@ -98,7 +98,7 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
         }
         lnfq_missing_overrun(handle);
     }
-    if (received > 0 && lnfq_peer_ended(handle, batch->inlets)) {
+    if (received > 0 && lnfq_peer_ended(handle, batch->inlets, received)) {
         return -ECONNRESET;
     }
     for (int i = 0; handle->patient && i < received; i++) {
