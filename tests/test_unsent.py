@@ -3,6 +3,7 @@
 
 import errno
 import os
+import select
 import socket
 import time
 
@@ -180,6 +181,38 @@ def test_waiting_process_sends() -> None:
         assert [verdict.packet_id for verdict in verdicts] == [1]
         kernel.socket.send(packet_message(2))
         assert waiting.result(TIMEOUT) == 1
+
+
+def test_process_that_waits_already_sends() -> None:
+    """So does one that waits for ever when another thread's verdict finds no room."""
+    packets: list[Packet] = []
+    with PlayedKernel() as kernel:
+        kernel.create_queue(1, packets.append)
+        kernel.socket.send(packet_message(1))
+        assert kernel.handle.process() == 1
+        waiting = background(kernel.handle.process, timeout=None)
+        time.sleep(0.1)
+        with kernel.deaf(), pytest.raises(BlockingIOError):
+            packets[0].accept()
+        assert select.select([kernel.socket], [], [], TIMEOUT)[0]
+        assert [verdict.packet_id for verdict in kernel.verdicts()] == [1]
+        kernel.socket.send(packet_message(2))
+        assert waiting.result(TIMEOUT) == 1
+
+
+def test_close_wakes_who_tries_again() -> None:
+    """A process() that waits for ever ends when the handle is closed with a verdict unsent."""
+    with PlayedKernel() as kernel:
+        kernel.create_queue(1, accept)
+        kernel.socket.send(packet_message(1))
+        with kernel.deaf():
+            with pytest.raises(BlockingIOError):
+                kernel.handle.process()
+            waiting = background(kernel.handle.process, timeout=None)
+            time.sleep(0.05)
+            kernel.handle.close()
+            with pytest.raises(nfq.ClosedError):
+                waiting.result(TIMEOUT)
 
 
 def test_order_after_a_failure() -> None:

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "bound.h"
+#include "descriptors.h"
 #include "handle.h"
 #include "outbox.h"
 #include "peer.h"
@@ -128,6 +129,16 @@ replace_first(lnfq_handle *handle)
     return true;
 }
 
+/* Who waits for packets tries again and again: those who wait for ever have to be told. */
+static void
+note_unsent(lnfq_handle *handle, bool unsent)
+{
+    if (unsent != handle->unsent && !handle->closed) {
+        (unsent ? lnfq_descriptors_wake : lnfq_descriptors_calm)(handle);
+    }
+    handle->unsent = unsent;
+}
+
 int
 lnfq_post_send(lnfq_handle *handle)
 {
@@ -136,7 +147,7 @@ lnfq_post_send(lnfq_handle *handle)
 
     handle->held = false;
     if (outbox->used == 0 || handle->closed) {
-        handle->unsent = false;
+        note_unsent(handle, false);
         return 0;
     }
     outbox->ask = atomic_load(&handle->readers) > 1;
@@ -144,7 +155,7 @@ lnfq_post_send(lnfq_handle *handle)
         error = lnfq_outbox_send(outbox, handle->fd, &handle->stats.sends);
     } while ((error == EMSGSIZE && replace_first(handle))
              || (error == EAGAIN && lnfq_peer_await_room(handle)));
-    handle->unsent = error != 0;
+    note_unsent(handle, error != 0);
     return error;
 }
 
@@ -155,7 +166,7 @@ lnfq_post_forget(lnfq_handle *handle, const lnfq_queue *queue)
 
     lnfq_outbox_forget(outbox, queue->number);
     handle->held &= outbox->used > 0;
-    handle->unsent &= outbox->used > 0;
+    note_unsent(handle, handle->unsent && outbox->used > 0);
 }
 
 void

@@ -131,6 +131,7 @@ await(lnfq_handle *handle, int64_t deadline)
         {.fd = handle->fd, .events = POLLIN},
         {.fd = handle->wake_fd, .events = POLLIN},
     };
+    nfds_t count = handle->unsent ? 1 : 2; /* the second one is readable meanwhile */
     int ready;
 
     if (left <= 0) {
@@ -138,7 +139,7 @@ await(lnfq_handle *handle, int64_t deadline)
     }
     handle->waiters += 1;
     lnfq_lock_release(handle);
-    ready = ppoll(pollers, 2, slice == FOR_EVER ? NULL : &timeout, NULL);
+    ready = ppoll(pollers, count, slice == FOR_EVER ? NULL : &timeout, NULL);
     ready = ready < 0 ? -errno : ready;
     pthread_mutex_lock(&handle->lock);
     handle->waiters -= 1;
