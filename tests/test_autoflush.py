@@ -2,12 +2,13 @@
 """Verdicts that are held back until flush() or the next dispatch."""
 
 import contextlib
+import errno
 
 import pytest
 from loops import LOOPS
 from netns import TIMEOUT, UdpPair, background
 from played_kernel import PlayedKernel, SentVerdict, packet_message
-from queues import Handle, Packet
+from queues import Handle, Packet, process_until
 
 import libnetfilterqueue as nfq
 
@@ -93,6 +94,28 @@ def test_on_held(handle: Handle, udp: UdpPair) -> None:
     assert calls == ["held", "held"]
     handle.flush()
     assert udp.arrivals() == [b"1", b"2", b"3", b"4"]
+
+
+def test_on_held_after_a_queue_that_was_refused() -> None:
+    """What was held for a queue that could not be bound is gone: the next verdict is told again."""
+    packets: list[Packet] = []
+    told: list[bool] = []
+    with PlayedKernel() as kernel:
+        kernel.create_queue(1, packets.append)
+        kernel.handle.autoflush = False
+        kernel.handle.on_held = lambda: told.append(True)
+        creating = background(kernel.handle.create_queue, 2, packets.append)
+        binding = kernel.request()
+        for number in (1, 2):
+            kernel.socket.send(packet_message(number=number))
+        process_until(kernel.handle, lambda: len(packets) == 2)
+        packets[1].accept()
+        assert len(told) == 1
+        kernel.answer(binding, errno.EPERM)
+        with pytest.raises(PermissionError):
+            creating.result(TIMEOUT)
+        packets[0].accept()
+        assert len(told) == 2
 
 
 def test_on_close(handle: Handle) -> None:

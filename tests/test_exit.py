@@ -6,13 +6,16 @@ was. The ways are those of exiting.py.
 """
 
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from exiting import WAYS
 from netns import TIMEOUT, abruptly, private_namespace
+from played_kernel import asks, error_message, messages_in, packet_message
 from queues import ROUNDS
 
 PROGRAM = str(Path(__file__).parent / "support" / "exiting.py")
@@ -38,3 +41,66 @@ def test_exit(way: str) -> None:
     for program in programs:
         output, _ = program.communicate(timeout=4 * TIMEOUT)
         assert (program.returncode, output) == (0, "")
+
+
+# A daemon thread drops a packet while the pair of sockets that its verdict needs is full.
+ROOM = b"room"
+PAIRED = f"""
+import socket, sys, threading, time
+import libnetfilterqueue as nfq
+
+class Closer:
+    def __del__(self):
+        self.handle.close()
+
+pair = socket.socket(fileno=int(sys.argv[1]))
+closer = Closer()
+closer.handle = nfq.open(fd=pair)
+kept = []
+closer.handle.create_queue(1, kept.append)
+closer.handle.process(timeout=None)
+try:
+    while True:
+        pair.send({ROOM!r}, socket.MSG_DONTWAIT)
+except BlockingIOError:
+    pass
+threading.Thread(target=kept.clear, daemon=True).start()
+time.sleep(0.1)
+print("ends", flush=True)
+"""
+
+
+def answer_next(sock: socket.socket) -> None:
+    """Reads up to the next request that asks for an answer, and answers it."""
+    while received := sock.recv(1 << 18):
+        for request in messages_in(received) if received != ROOM else ():
+            if asks(request):
+                sock.send(error_message(0, request))
+                return
+
+
+def test_exit_beside_a_full_pair() -> None:
+    """Such a thread waits for room, and the shutdown for it, but not for ever."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.settimeout(TIMEOUT)
+    with ours:
+        with theirs:
+            program = subprocess.Popen(
+                [*abruptly(), sys.executable, "-P", "-c", PAIRED, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        with program:
+            try:
+                answer_next(ours)
+                ours.send(packet_message())
+                assert program.stdout is not None
+                assert program.stdout.readline() == "ends\n"
+                time.sleep(0.1)  # its interpreter shuts down
+                answer_next(ours)
+                output, _ = program.communicate(timeout=TIMEOUT)
+            finally:
+                program.kill()
+    assert (program.returncode, output) == (0, "")

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import struct
+import time
 import traceback
 from collections.abc import Callable
 
@@ -159,6 +160,36 @@ def test_callback_that_forks_and_keeps(handle: Handle, udp: UdpPair) -> None:
     for packet in kept:
         packet.accept()
     assert udp.arrivals() == [b"1", b"2"]
+
+
+def test_listener_that_forks_between_callbacks(handle: Handle, udp: UdpPair) -> None:
+    """A child that on_verdict_error forks calls no callback of the parent's."""
+    parent = os.getpid()
+    statuses: list[int] = []
+
+    def listener(*_: object) -> None:
+        child = os.fork()
+        if child != 0:
+            statuses.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    def callback(packet: Packet) -> None:
+        if os.getpid() != parent:
+            os._exit(1)
+        time.sleep(0.002)  # the next verdict does not wait for it
+        packet.accept(payload=packet.get_payload())
+
+    with netlink_socket(handle) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    handle.on_verdict_error = listener
+    handle.create_queue(1, callback)
+    udp.send(b"T" * 9000, b"2")
+    try:
+        packets = handle.process()
+    except RuntimeError:
+        os._exit(0 if os.getpid() != parent else 1)
+    assert packets == 2
+    assert statuses == [0]
+    assert udp.arrivals() == [b"2"]
 
 
 def test_signal_handler_that_forks(handle: Handle) -> None:

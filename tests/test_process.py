@@ -398,6 +398,26 @@ def test_the_end_of_a_pair() -> None:
             handle.rcvbuf = 4096
 
 
+@pytest.mark.parametrize("most", [1, 64])
+@pytest.mark.parametrize("closed", [False, True])
+def test_an_empty_datagram(most: int, closed: bool) -> None:
+    """It is not taken for the end: what stands behind it is dispatched, and before the end."""
+    seen: list[int] = []
+    kernel = PlayedKernel(socket.SOCK_SEQPACKET)
+    kernel.create_queue(1, lambda packet: seen.append(packet.id))
+    kernel.socket.send(b"")
+    kernel.socket.send(packet_message(1))
+    if closed:
+        kernel.socket.close()
+        with pytest.raises(BrokenPipeError):  # the verdict has nowhere to go
+            kernel.handle.process(most, TIMEOUT)
+        kernel.handle.close()
+    else:
+        assert kernel.handle.process(most, TIMEOUT) == 1
+        kernel.close()
+    assert seen == [1]
+
+
 def test_a_full_pair() -> None:
     """Where the other end reads all, a full pair is waited for."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

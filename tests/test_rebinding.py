@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -148,6 +149,29 @@ def test_unsent_verdict_of_a_destroyed_queue() -> None:
         kernel.create_queue(1, Packet.drop)
         kernel.handle.handle_packet(packet_message(1))
         assert [verdict.packet_id for verdict in kernel.verdicts()] == [1]
+
+
+def test_bound_anew_while_it_is_destroyed() -> None:
+    """A number is bound anew once its destruction is over: no verdict of the new one is lost."""
+    kept: list[Packet] = []
+    with PlayedKernel() as kernel:
+        queue = kernel.create_queue(1, accept)
+        kernel.handle.autoflush = False
+        destroying = background(queue.destroy)
+        unbinding = kernel.request()
+        creating = background(kernel.handle.create_queue, 1, kept.append)
+        assert not select.select([kernel.socket], [], [], 0.1)[0]
+        kernel.answer(unbinding)
+        destroying.result(TIMEOUT)
+        with kernel.answering():
+            creating.result(TIMEOUT)
+        kernel.received()
+        kernel.socket.send(packet_message(1))
+        assert kernel.handle.process(timeout=TIMEOUT) == 1
+        kept[0].accept()
+        kernel.handle.flush()
+        assert [verdict.packet_id for verdict in kernel.verdicts()] == [1]
+        assert kernel.handle.stats().defaulted == 0
 
 
 # Several loops of the user's own

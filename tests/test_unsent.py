@@ -2,6 +2,8 @@
 """Verdicts that can't leave: no packet gets another one's, and all that is behind them goes on."""
 
 import errno
+import os
+import select
 import socket
 import time
 
@@ -13,6 +15,7 @@ from queues import Handle, Packet, accept, data_of, keeping, netlink_socket, pro
 import libnetfilterqueue as nfq
 
 LARGE = b"T" * 9000
+PATIENCE = 2.3  # seconds after which a handle no longer waits for room in a pair
 Told = list[tuple[int | None, int, int | None]]
 
 
@@ -108,6 +111,37 @@ def test_too_large_while_its_queue_is_destroyed(handle: Handle, udp: UdpPair, to
 
 
 @pytest.mark.usefixtures("small_sends")
+@pytest.mark.parametrize("leaves", [False, True])
+def test_told_between_two_callbacks(handle: Handle, udp: UdpPair, leaves: bool) -> None:
+    """What on_verdict_error does there counts for the next packet: no callback after it."""
+    seen: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(packet.id)
+        time.sleep(0.002)  # the next verdict does not wait for it
+        by_content(packet)
+
+    def listener(*_: object) -> None:
+        if leaves:
+            raise KeyboardInterrupt
+        queue.destroy()
+
+    handle.on_verdict_error = listener
+    queue = handle.create_queue(1, callback)
+    udp.send(LARGE, b"one")
+    if leaves:
+        with pytest.raises(KeyboardInterrupt):
+            handle.process()
+        assert seen == [1]
+        assert handle.process() == 1
+        assert seen == [1, 2]
+        assert udp.arrivals() == [b"one"]
+    else:
+        assert handle.process() == 1
+        assert seen == [1]
+
+
+@pytest.mark.usefixtures("small_sends")
 def test_many_too_large(handle: Handle, udp: UdpPair, told: Told) -> None:
     """Several of them are replaced one by one, each told."""
     handle.create_queue(1, by_content)
@@ -149,6 +183,38 @@ def test_waiting_process_sends() -> None:
         assert waiting.result(TIMEOUT) == 1
 
 
+def test_process_that_waits_already_sends() -> None:
+    """So does one that waits for ever when another thread's verdict finds no room."""
+    packets: list[Packet] = []
+    with PlayedKernel() as kernel:
+        kernel.create_queue(1, packets.append)
+        kernel.socket.send(packet_message(1))
+        assert kernel.handle.process() == 1
+        waiting = background(kernel.handle.process, timeout=None)
+        time.sleep(0.1)
+        with kernel.deaf(), pytest.raises(BlockingIOError):
+            packets[0].accept()
+        assert select.select([kernel.socket], [], [], TIMEOUT)[0]
+        assert [verdict.packet_id for verdict in kernel.verdicts()] == [1]
+        kernel.socket.send(packet_message(2))
+        assert waiting.result(TIMEOUT) == 1
+
+
+def test_close_wakes_who_tries_again() -> None:
+    """A process() that waits for ever ends when the handle is closed with a verdict unsent."""
+    with PlayedKernel() as kernel:
+        kernel.create_queue(1, accept)
+        kernel.socket.send(packet_message(1))
+        with kernel.deaf():
+            with pytest.raises(BlockingIOError):
+                kernel.handle.process()
+            waiting = background(kernel.handle.process, timeout=None)
+            time.sleep(0.05)
+            kernel.handle.close()
+            with pytest.raises(nfq.ClosedError):
+                waiting.result(TIMEOUT)
+
+
 def test_order_after_a_failure() -> None:
     """What could not be sent goes in front of what is given later, each with its own verdict."""
     with PlayedKernel() as kernel:
@@ -184,6 +250,31 @@ def test_destroyed_before_it_left() -> None:
         assert kernel.handle.process() == 0
         assert told == [(1, packet_id, errno.EAGAIN) for packet_id in (1, 2, 3)]
         assert kernel.handle.stats().defaulted == 3
+
+
+def test_too_large_while_two_queues_are_destroyed() -> None:
+    """A verdict that becomes too large while its queue is destroyed gets that queue's default."""
+    packets: list[Packet] = []
+    with PlayedKernel(socket.SOCK_SEQPACKET) as kernel:
+        queue = kernel.create_queue(1, packets.append, nfq.NF_ACCEPT)
+        other = kernel.create_queue(2, packets.append, nfq.NF_DROP)
+        kernel.socket.send(packet_message(1))
+        assert kernel.handle.process() == 1
+        kernel.handle.autoflush = False
+        packets[0].accept(payload=LARGE)
+        with kernel.deaf():
+            destroying = background(queue.destroy)
+            time.sleep(PATIENCE)
+        unbinding = kernel.request()
+        with socket.socket(fileno=os.dup(kernel.handle.fd())) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        with kernel.answering():
+            other.destroy()
+        kernel.answer(unbinding)
+        with pytest.raises(BlockingIOError):
+            destroying.result(TIMEOUT)
+        verdicts = [verdict for verdict in kernel.verdicts() if not verdict.batch]
+        assert [(verdict.number, verdict.verdict) for verdict in verdicts] == [(1, nfq.NF_ACCEPT)]
 
 
 # A capability that is lost, and comes back

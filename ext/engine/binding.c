@@ -10,6 +10,7 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -175,7 +176,7 @@ left_behind(const lnfq_queue *queue)
     if (queue->silent) {
         return queue->handle->history[queue->number]; /* as it was left to this one */
     }
-    if (queue->handle->nothing_left && pending->missing == 0 && !queue->fenced) {
+    if (queue->nothing_left && pending->missing == 0 && !queue->fenced) {
         return (struct lnfq_history){.left = false};
     }
     return (struct lnfq_history){
@@ -195,7 +196,7 @@ forget_unsent(lnfq_queue *queue, int error)
     while (lnfq_outbox_find(outbox, queue->number, &from, &id)) {
         lnfq_refusal_defaulted(queue->handle, queue->number, id, error);
     }
-    lnfq_outbox_forget(outbox, queue->number);
+    lnfq_post_forget(queue->handle, queue);
 }
 
 static int
@@ -206,14 +207,13 @@ unbind_queue(lnfq_queue *queue)
     lnfq_handle *handle = queue->handle;
     int sending, unbinding;
 
-    handle->leaving = queue;
+    lnfq_bound_leave(handle, queue);
     sending = lnfq_post_send(handle);
-    handle->nothing_left = false;
     unbinding =
         lnfq_exchange_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
     handle->strays |= unbinding != 0;
     forget_unsent(queue, sending);
-    handle->leaving = NULL;
+    lnfq_bound_left(handle, queue);
     handle->history[queue->number] = left_behind(queue);
     handle->epoch += 1; /* what is received from now on is not this binding's */
     lnfq_missing_restart(handle);
@@ -221,6 +221,9 @@ unbind_queue(lnfq_queue *queue)
 }
 
 /* ---- creating ---- */
+
+/* How often it is looked whether a number that is being unbound is free. */
+#define UNBOUND_SLICE_MS 5
 
 static lnfq_queue *
 queue_new(lnfq_handle *handle, uint16_t number, PyObject *callback,
@@ -291,7 +294,7 @@ discard(lnfq_queue *queue)
     bound = queue->bound;
     if (bound) {
         settle_packets(queue);
-        lnfq_outbox_forget(&handle->outbox, queue->number);
+        lnfq_post_forget(handle, queue);
         callback = delist(queue);
     }
     lnfq_lock_release(handle);
@@ -312,6 +315,20 @@ make_room(lnfq_queue *queue, int rcvbuf)
     return rcvbuf > 0 ? lnfq_rcvbuf_write(queue->handle, &rcvbuf) : 0;
 }
 
+/* With the lock and the GIL, both of which it gives up meanwhile: waits until no other thread
+ * unbinds that number. The kernel answers that at once; only a peer that is none takes its time. */
+static void
+await_unbound(lnfq_handle *handle, uint16_t number)
+{
+    while (lnfq_bound_find_leaving(handle, number) != NULL) {
+        lnfq_lock_release(handle);
+        Py_BEGIN_ALLOW_THREADS(void)
+        poll(NULL, 0, UNBOUND_SLICE_MS);
+        Py_END_ALLOW_THREADS
+        lnfq_lock_acquire(handle);
+    }
+}
+
 /* Lists and binds in one go; 0 or an errno, with what can be done about it. */
 static int
 enlist_and_bind(lnfq_queue *queue, const struct lnfq_queue_options *options,
@@ -321,6 +338,7 @@ enlist_and_bind(lnfq_queue *queue, const struct lnfq_queue_options *options,
     int error;
 
     lnfq_lock_acquire(handle);
+    await_unbound(handle, queue->number);
     error = enlist(queue);
     if (error != 0) {
         lnfq_lock_release(handle);

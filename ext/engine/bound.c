@@ -38,6 +38,17 @@ lnfq_bound_find(lnfq_handle *handle, uint16_t number)
                                                                             : NULL;
 }
 
+lnfq_queue *
+lnfq_bound_find_leaving(lnfq_handle *handle, uint16_t number)
+{
+    lnfq_queue *queue = handle->leaving;
+
+    while (queue != NULL && queue->number != number) {
+        queue = queue->next_leaving;
+    }
+    return queue;
+}
+
 int
 lnfq_bound_reserve(lnfq_handle *handle)
 {
@@ -81,4 +92,22 @@ lnfq_bound_remove(lnfq_handle *handle, const lnfq_queue *queue)
     handle->queue_count -= 1;
     memmove(&handle->queues[at], &handle->queues[at + 1],
             (handle->queue_count - at) * sizeof(handle->queues[0]));
+}
+
+void
+lnfq_bound_leave(lnfq_handle *handle, lnfq_queue *queue)
+{
+    queue->next_leaving = handle->leaving;
+    handle->leaving = queue;
+}
+
+void
+lnfq_bound_left(lnfq_handle *handle, const lnfq_queue *queue)
+{
+    lnfq_queue **link = &handle->leaving;
+
+    while (*link != queue) {
+        link = &(*link)->next_leaving;
+    }
+    *link = queue->next_leaving;
 }

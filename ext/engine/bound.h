@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A handle's bound queues, sorted by their numbers. With the lock; the list is changed with the GIL
- * too, for the garbage collector.
+ * A handle's bound queues, sorted by their numbers, and those that are being unbound. With the
+ * lock; the list of the former is changed with the GIL too, for the garbage collector.
  */
 #ifndef LNFQ_BOUND_H
 #define LNFQ_BOUND_H
@@ -13,6 +13,9 @@
 /* The queue of that number, borrowed, or NULL. */
 lnfq_queue *lnfq_bound_find(lnfq_handle *handle, uint16_t number);
 
+/* The same, of those that are being unbound. */
+lnfq_queue *lnfq_bound_find_leaving(lnfq_handle *handle, uint16_t number);
+
 /* Makes room for one more. Returns 0 or ENOMEM. */
 int lnfq_bound_reserve(lnfq_handle *handle);
 
@@ -21,5 +24,9 @@ void lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue);
 
 /* Gives the reference back to the caller. */
 void lnfq_bound_remove(lnfq_handle *handle, const lnfq_queue *queue);
+
+/* A queue that was removed is being unbound, and is no more; the caller holds a reference. */
+void lnfq_bound_leave(lnfq_handle *handle, lnfq_queue *queue);
+void lnfq_bound_left(lnfq_handle *handle, const lnfq_queue *queue);
 
 #endif

@@ -7,8 +7,6 @@
 
 #include "close.h"
 
-#include <sys/eventfd.h>
-
 #include "binding.h"
 #include "descriptors.h"
 #include "error.h"
@@ -33,7 +31,7 @@ next_queue_or_closed(lnfq_handle *handle)
     else if (!handle->closed) {
         (void)lnfq_post_send(handle);
         handle->closed = true;
-        (void)eventfd_write(handle->wake_fd, 1); /* whoever waits closes the descriptors */
+        lnfq_descriptors_wake(handle); /* whoever waits closes the descriptors */
         lnfq_lock_close_unused(handle);
     }
     lnfq_lock_release(handle);

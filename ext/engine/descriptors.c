@@ -5,6 +5,7 @@
 #include "descriptors.h"
 
 #include <errno.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -63,5 +64,23 @@ lnfq_descriptors_leave_stranger(lnfq_handle *handle)
 {
     if (!is_on(handle->fd, &handle->file)) {
         handle->fd = -1;
+    }
+}
+
+void
+lnfq_descriptors_wake(lnfq_handle *handle)
+{
+    if (is_on(handle->wake_fd, &handle->wake_file)) {
+        (void)eventfd_write(handle->wake_fd, 1);
+    }
+}
+
+void
+lnfq_descriptors_calm(lnfq_handle *handle)
+{
+    eventfd_t count;
+
+    if (is_on(handle->wake_fd, &handle->wake_file)) {
+        (void)eventfd_read(handle->wake_fd, &count);
     }
 }

@@ -19,4 +19,8 @@ void lnfq_descriptors_close(lnfq_handle *handle);
 /* If the netlink socket's number is a stranger's by now, it is that stranger's. */
 void lnfq_descriptors_leave_stranger(lnfq_handle *handle);
 
+/* Has whoever waits, and will, come back at once; and the reverse. */
+void lnfq_descriptors_wake(lnfq_handle *handle);
+void lnfq_descriptors_calm(lnfq_handle *handle);
+
 #endif

@@ -116,7 +116,7 @@ drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
         else if (received < 0) {
             return -received;
         }
-        else if (lnfq_peer_ended(handle, handle->inlets)) {
+        else if (lnfq_peer_ended(handle, handle->inlets, received)) {
             return ECONNRESET;
         }
         else {
@@ -340,6 +340,17 @@ answers_unsure(const struct lnfq_answer *answer, uint32_t seq)
     return answer->seq == seq && !(answer->named && answer->id == seq);
 }
 
+/* Whether anything was left in the queue that is being unbound. */
+static void
+note_teardown(lnfq_handle *handle, const struct lnfq_answer *answer, bool read)
+{
+    lnfq_queue *queue = answer->named ? lnfq_bound_find_leaving(handle, answer->queue) : NULL;
+
+    if (queue != NULL) {
+        queue->nothing_left = !read && answer->error == ENOENT;
+    }
+}
+
 void
 lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool read)
 {
@@ -359,7 +370,7 @@ lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH:
         if (answers_unsure(answer, LNFQ_SEQ_TEARDOWN)) {
-            handle->nothing_left = !read && answer->error == ENOENT;
+            note_teardown(handle, answer, read);
         }
         else if (answer->error != 0) {
             note_refusal(handle, answer);

@@ -54,7 +54,7 @@ struct lnfq_handle {
     PyObject_HEAD
     lnfq_state *state;
     int fd;
-    int wake_fd;           /* an eventfd: readable once the handle is closed */
+    int wake_fd;           /* an eventfd: readable while `unsent`, and once the handle is closed */
     struct lnfq_file file; /* what they were on when they were opened */
     struct lnfq_file wake_file;
     bool forked;       /* this is a child of the process that opened it, whose queues they are */
@@ -73,7 +73,7 @@ struct lnfq_handle {
     size_t queue_count;
     size_t queue_capacity;
     struct lnfq_history *history; /* of each queue number, since `open` */
-    lnfq_queue *leaving;          /* the one that is being unbound, borrowed */
+    lnfq_queue *leaving;          /* those that are being unbound, borrowed */
     struct lnfq_outbox outbox;
     bool autoflush;    /* verdicts given outside of callbacks are sent at once */
     bool held;         /* such a verdict waits */
@@ -101,7 +101,6 @@ struct lnfq_handle {
     uint32_t seq;
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     bool marker_wanted;
-    bool nothing_left; /* the kernel said so of the queue that is being destroyed */
     struct lnfq_stats stats;
 
     _Atomic size_t datagram_size;    /* how long a message may become; grows under the lock */

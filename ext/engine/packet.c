@@ -84,21 +84,26 @@ lnfq_packet_copy(lnfq_packet *packet)
 }
 
 /*
- * Nobody can give it a verdict any more. Never waits: if the lock is taken, whoever releases it
- * pays the debt.
+ * Nobody can give it a verdict any more. Never waits for the lock: if it is taken, whoever releases
+ * it pays the debt. Behind a pair the verdict may wait for room, and not with the GIL: see peer.c.
  */
 static void
 packet_forget(lnfq_packet *packet)
 {
     lnfq_handle *handle = packet->queue->handle;
     struct lnfq_kept *debt = packet->kept;
+    PyThreadState *thread;
 
     packet->kept = NULL;
     debt->next_debt = atomic_load(&handle->debts);
     while (!atomic_compare_exchange_weak(&handle->debts, &debt->next_debt, debt)) {
     }
+    thread = handle->patient ? PyEval_SaveThread() : NULL;
     if (pthread_mutex_trylock(&handle->lock) == 0) {
         lnfq_lock_release(handle);
+    }
+    if (thread != NULL) {
+        PyEval_RestoreThread(thread);
     }
 }
 

@@ -9,7 +9,7 @@
  * NLMSG_DONE. On pairs of datagram sockets, whose other end may be read by nobody, nothing of that
  * is done.
  *
- * With the handle's lock, which a thread that waits keeps.
+ * With the handle's lock, which a thread that waits keeps; so nobody waits with the GIL.
  */
 #include "peer.h"
 
@@ -27,40 +27,35 @@
 #define PATIENCE_MS 2000
 #define PATIENCE_NS (PATIENCE_MS * INT64_C(1000000))
 
-/* The calling thread's state if it has the GIL, or else NULL. */
-static PyThreadState *
-attached_thread(void)
+/* Whether the calling thread has the GIL. */
+static bool
+attached(void)
 {
 #if PY_VERSION_HEX >= 0x030d0000
-    return PyThreadState_GetUnchecked();
+    return PyThreadState_GetUnchecked() != NULL;
 #elif PY_VERSION_HEX >= 0x030c0000
-    return _PyThreadState_UncheckedGet();
+    return _PyThreadState_UncheckedGet() != NULL;
 #else
     PyThreadState *holder = _PyThreadState_UncheckedGet(); /* of any thread */
 
-    return holder == PyGILState_GetThisThreadState() ? holder : NULL;
+    return holder != NULL && holder == PyGILState_GetThisThreadState();
 #endif
 }
 
 bool
 lnfq_peer_await_room(lnfq_handle *handle)
 {
-    PyThreadState *thread = handle->patient ? attached_thread() : NULL;
     struct pollfd poller = {.fd = handle->fd, .events = POLLOUT};
     int ready;
 
-    if (!handle->patient) {
+    /* The other end's thread needs the GIL. It can't be given up here: a daemon thread may never
+     * get it back, and would keep the lock. */
+    if (!handle->patient || attached()) {
         return false;
-    }
-    if (thread != NULL) {
-        (void)PyEval_SaveThread(); /* the other end's thread needs the GIL */
     }
     do {
         ready = poll(&poller, 1, PATIENCE_MS);
     } while (ready < 0 && errno == EINTR);
-    if (thread != NULL) {
-        PyEval_RestoreThread(thread);
-    }
     return ready > 0;
 }
 
@@ -78,13 +73,18 @@ lnfq_peer_send(lnfq_handle *handle, const void *bytes, size_t size)
     do {
         error = lnfq_transport_send(handle->fd, bytes, size);
     } while (error == EAGAIN && lnfq_peer_await_room(handle));
-    return error;
+    return error == EAGAIN && handle->patient ? ETIMEDOUT : error;
 }
 
 bool
-lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets)
+lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets, int received)
 {
-    return handle->patient && lnfq_inlets_length(inlets, 0) == 0;
+    for (int i = 0; i < received; i++) {
+        if (lnfq_inlets_length(inlets, (unsigned int)i) > 0) {
+            return false;
+        }
+    }
+    return handle->patient && lnfq_transport_ended(handle->fd);
 }
 
 void

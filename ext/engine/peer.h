@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The other end of a pair of SOCK_SEQPACKET sockets: a program that plays the kernel. With the
- * lock; the GIL is given up while something is waited for.
+ * lock; nothing is waited for with the GIL.
  */
 #ifndef LNFQ_PEER_H
 #define LNFQ_PEER_H
@@ -19,11 +19,13 @@
 /* After EAGAIN: waits for room in a pair whose other end is read. Whether there is some now. */
 bool lnfq_peer_await_room(lnfq_handle *handle);
 
-/* Sends a message of its own, and waits for room. Returns 0 or an errno. */
+/* Sends a message of its own, and waits for room. Returns 0 or an errno: ETIMEDOUT where there was
+ * none for too long. */
 int lnfq_peer_send(lnfq_handle *handle, const void *bytes, size_t size);
 
-/* Whether what was just received is the end: the other end is closed. */
-bool lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets);
+/* Whether what was just received, so many datagrams, is the end: the other end is closed. One that
+ * is empty looks like it. */
+bool lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets, int received);
 
 /* Until when to wait instead, where nothing is there and the other end has more. */
 int64_t lnfq_peer_deadline(const lnfq_handle *handle, int64_t deadline);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "bound.h"
+#include "descriptors.h"
 #include "handle.h"
 #include "outbox.h"
 #include "peer.h"
@@ -109,7 +110,7 @@ lnfq_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id)
 }
 
 /* The first verdict in the outbox is too large for the socket: its packet gets the default of its
- * queue, which `leaving` is where that is being unbound. False if it can't be any smaller. */
+ * queue, which may be one that is being unbound. False if it can't be any smaller. */
 static bool
 replace_first(lnfq_handle *handle)
 {
@@ -119,7 +120,7 @@ replace_first(lnfq_handle *handle)
 
     lnfq_outbox_first(&handle->outbox, &number, &id);
     queue = lnfq_bound_find(handle, number);
-    queue = queue != NULL ? queue : handle->leaving;
+    queue = queue != NULL ? queue : lnfq_bound_find_leaving(handle, number);
     if (!lnfq_outbox_replace(&handle->outbox, atomic_load(&queue->default_verdict))) {
         return false;
     }
@@ -137,6 +138,16 @@ strand_all(lnfq_handle *handle)
     }
 }
 
+/* Who waits for packets tries again and again: those who wait for ever have to be told. */
+static void
+note_unsent(lnfq_handle *handle, bool unsent)
+{
+    if (unsent != handle->unsent && !handle->closed) {
+        (unsent ? lnfq_descriptors_wake : lnfq_descriptors_calm)(handle);
+    }
+    handle->unsent = unsent;
+}
+
 int
 lnfq_post_send(lnfq_handle *handle)
 {
@@ -145,7 +156,7 @@ lnfq_post_send(lnfq_handle *handle)
 
     handle->held = false;
     if (outbox->used == 0 || handle->closed) {
-        handle->unsent = false;
+        note_unsent(handle, false);
         return 0;
     }
     outbox->ask = handle->exposed || atomic_load(&handle->readers) > 1;
@@ -153,13 +164,23 @@ lnfq_post_send(lnfq_handle *handle)
         error = lnfq_outbox_send(outbox, handle->fd, &handle->stats.sends);
     } while ((error == EMSGSIZE && replace_first(handle))
              || (error == EAGAIN && lnfq_peer_await_room(handle)));
-    handle->unsent = error != 0;
+    note_unsent(handle, error != 0);
     if (outbox->withdrawn > 0) {
         handle->stats.verdict_errors += outbox->withdrawn;
         outbox->withdrawn = 0;
         strand_all(handle);
     }
     return error;
+}
+
+void
+lnfq_post_forget(lnfq_handle *handle, const lnfq_queue *queue)
+{
+    struct lnfq_outbox *outbox = &handle->outbox;
+
+    lnfq_outbox_forget(outbox, queue->number);
+    handle->held &= outbox->used > 0;
+    note_unsent(handle, handle->unsent && outbox->used > 0);
 }
 
 void

@@ -36,6 +36,9 @@ int lnfq_post_unsure(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id);
 /* Sends the outbox. Returns 0 or an errno. */
 int lnfq_post_send(lnfq_handle *handle);
 
+/* Throws away what the outbox has for a queue, whose packets the kernel has forgotten. */
+void lnfq_post_forget(lnfq_handle *handle, const lnfq_queue *queue);
+
 /* What was to be sent and could not be is tried again. */
 static inline void
 lnfq_post_resend(lnfq_handle *handle)

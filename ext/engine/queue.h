@@ -33,6 +33,8 @@ struct lnfq_queue {
     struct lnfq_kept *kept, *kept_newest; /* packets that wait for their verdict after it */
     struct lnfq_batches *batches;         /* that other readers may hold packets of; see there */
     bool fresh;                           /* it had a packet that was read after losses.sample */
+    lnfq_queue *next_leaving;             /* on its handle's list while it is being unbound */
+    bool nothing_left;                    /* meanwhile the kernel said so of it */
 
     /* A number that is bound anew: see queue.c. Protected by the handle's lock. */
     uint64_t born;       /* the handle's epoch from which on messages are this queue's */

@@ -109,26 +109,36 @@ dispatch_end(struct dispatch *dispatch)
     return dispatch->packets;
 }
 
-/* Before a callback: sends verdicts that have waited long enough, or would have by its end. No C
- * code runs while one does. `only` says that there is no other callback. */
-static void
-dispatch_pace(struct dispatch *dispatch, const lnfq_queue *queue, bool only)
+/* Before a callback: whether verdicts have waited long enough, or would have by its end. No C code
+ * runs while one does. `only` says that there is no other callback. */
+static bool
+dispatch_due(struct dispatch *dispatch, const lnfq_queue *queue, bool only)
 {
     bool slow = dispatch->slow || atomic_load_explicit(&queue->slow, memory_order_relaxed) > 0;
 
     if (only && !slow) {
         dispatch->now = 0; /* no need to look at the clock */
-        return;
+        return false;
     }
     if (dispatch->now == 0) {
         dispatch->now = lnfq_clock_now();
     }
-    if (slow || (dispatch->oldest != 0 && dispatch->now - dispatch->oldest > VERDICT_DELAY_NS)) {
-        dispatch_flush(dispatch);
+    return slow || (dispatch->oldest != 0 && dispatch->now - dispatch->oldest > VERDICT_DELAY_NS);
+}
+
+/* With the lock, which it gives up meanwhile: sends what is due. That may call a listener, which
+ * may do anything, so the next packet is nobody's yet. False if the dispatch is over: without the
+ * lock. */
+static bool
+dispatch_catch_up(struct dispatch *dispatch)
+{
+    lnfq_lock_release(dispatch->handle);
+    dispatch_flush(dispatch);
+    if (lnfq_handle_forked(dispatch->handle) || dispatch->stopped) {
+        return false;
     }
-    if (dispatch->oldest == 0) {
-        dispatch->oldest = dispatch->now;
-    }
+    lnfq_lock_acquire(dispatch->handle);
+    return true;
 }
 
 /* After a callback: how long it took tells what to expect of its queue. */
@@ -154,11 +164,12 @@ dispatch_clock(struct dispatch *dispatch, lnfq_queue *queue)
 
 /*
  * Finds the packet's queue and begins its callback, which is returned, a new reference; NULL if the
- * queue is gone. Without memory for a packet object (`packet` is NULL) it gets the default.
+ * queue is gone, or the dispatch has stopped. Without memory for a packet object (`packet` is NULL)
+ * it gets the default. `only` says that there is no other callback.
  */
 static PyObject *
 claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *index,
-      const struct source *source)
+      const struct source *source, bool only)
 {
     lnfq_handle *handle = dispatch->handle;
     PyObject *callback = NULL;
@@ -170,6 +181,12 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
     }
     lnfq_lock_acquire(handle);
     queue = lnfq_bound_find(handle, index->queue);
+    if (packet != NULL && queue != NULL && dispatch_due(dispatch, queue, only)) {
+        if (!dispatch_catch_up(dispatch)) {
+            return NULL;
+        }
+        queue = lnfq_bound_find(handle, index->queue);
+    }
     if (queue == NULL || !lnfq_claim_message(queue, index->id, source->epoch, source->foreign)) {
         handle->stats.orphaned += 1;
     }
@@ -254,6 +271,9 @@ call_back(struct dispatch *dispatch, lnfq_packet *packet, PyObject *callback)
     PyObject *arguments[2] = {NULL, (PyObject *)packet};
     PyObject *result;
 
+    if (dispatch->oldest == 0) {
+        dispatch->oldest = dispatch->now;
+    }
     result = PyObject_Vectorcall(callback, arguments + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     dispatch_clock(dispatch, packet->queue);
     if (result != Py_None && result != NULL) {
@@ -292,15 +312,15 @@ take_blank(struct dispatch *dispatch, const struct source *source, const unsigne
     return packet;
 }
 
-/* Dispatches a packet message; takes the packet object that it was read into. */
-static void
+/* Dispatches a packet message; takes the packet object that it was read into. False if the dispatch
+ * stopped before it. */
+static bool
 dispatch_packet(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *index,
                 const struct source *source, bool last)
 {
-    PyObject *callback = claim(dispatch, packet, index, source);
+    PyObject *callback = claim(dispatch, packet, index, source, last && dispatch->packets == 0);
 
     if (callback != NULL) {
-        dispatch_pace(dispatch, packet->queue, last && dispatch->packets == 0);
         call_back(dispatch, packet, callback);
         Py_DECREF(callback);
         dispatch->packets += 1;
@@ -309,6 +329,7 @@ dispatch_packet(struct dispatch *dispatch, lnfq_packet *packet, const struct lnf
         lnfq_packet_blank(packet);
         dispatch->blank = packet;
     }
+    return callback != NULL || !dispatch->stopped;
 }
 
 static void
@@ -319,7 +340,8 @@ take_answer(struct dispatch *dispatch, const struct lnfq_answer *answer)
     lnfq_lock_release(dispatch->handle);
 }
 
-/* Dispatches the message at the start of some bytes. Returns its size; 0 if it is malformed. */
+/* Dispatches the message at the start of some bytes. Returns its size; 0 if it is malformed, or if
+ * the dispatch stopped before it. */
 static size_t
 dispatch_message(struct dispatch *dispatch, const unsigned char *bytes, size_t length,
                  const struct source *source)
@@ -331,8 +353,10 @@ dispatch_message(struct dispatch *dispatch, const unsigned char *bytes, size_t l
     const char *wrong = lnfq_message_read(bytes, length, &message, index);
 
     if (wrong == NULL && message.kind == LNFQ_MESSAGE_PACKET) {
-        dispatch_packet(dispatch, packet, index, source, dispatch->last && message.size == length);
-        return message.size;
+        return dispatch_packet(dispatch, packet, index, source,
+                               dispatch->last && message.size == length)
+                   ? message.size
+                   : 0;
     }
     if (packet != NULL) {
         lnfq_packet_blank(packet);
@@ -359,7 +383,7 @@ default_bytes(struct dispatch *dispatch, const unsigned char *bytes, size_t leng
 
     while (length > 0 && lnfq_message_read(bytes, length, &message, &index) == NULL) {
         if (message.kind == LNFQ_MESSAGE_PACKET) {
-            (void)claim(dispatch, NULL, &index, source);
+            (void)claim(dispatch, NULL, &index, source, false);
         }
         bytes += message.size;
         length -= message.size;
@@ -392,7 +416,7 @@ dispatch_bytes(struct dispatch *dispatch, const unsigned char *bytes, size_t len
 
         bytes += size;
         length -= size;
-        if (size == 0 || length == 0) {
+        if (length == 0 || (size == 0 && !dispatch->stopped)) {
             return;
         }
     }

@@ -12,7 +12,6 @@
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -121,7 +121,7 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
         }
         lnfq_missing_overrun(handle);
     }
-    if (received > 0 && lnfq_peer_ended(handle, batch->inlets)) {
+    if (received > 0 && lnfq_peer_ended(handle, batch->inlets, received)) {
         return -ECONNRESET;
     }
     for (int i = 0; handle->patient && i < received; i++) {
@@ -156,6 +156,7 @@ await(lnfq_handle *handle, int64_t deadline)
         {.fd = handle->fd, .events = POLLIN},
         {.fd = handle->wake_fd, .events = POLLIN},
     };
+    nfds_t count = handle->unsent ? 1 : 2; /* the second one is readable meanwhile */
     int ready;
 
     if (left <= 0) {
@@ -163,7 +164,7 @@ await(lnfq_handle *handle, int64_t deadline)
     }
     handle->waiters += 1;
     lnfq_lock_release(handle);
-    ready = ppoll(pollers, 2, slice == FOR_EVER ? NULL : &timeout, NULL);
+    ready = ppoll(pollers, count, slice == FOR_EVER ? NULL : &timeout, NULL);
     ready = ready < 0 ? -errno : ready;
     pthread_mutex_lock(&handle->lock);
     handle->waiters -= 1;

@@ -12,6 +12,7 @@
 #include <linux/sock_diag.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,8 +21,10 @@ bool
 lnfq_transport_ended(int fd)
 {
     struct pollfd poller = {.fd = fd, .events = POLLRDHUP};
+    int left;
 
-    return poll(&poller, 1, 0) > 0 && (poller.revents & (POLLRDHUP | POLLHUP)) != 0;
+    return poll(&poller, 1, 0) > 0 && (poller.revents & (POLLRDHUP | POLLHUP)) != 0
+           && (ioctl(fd, FIONREAD, &left) < 0 || left == 0);
 }
 
 int

@@ -84,6 +84,7 @@ __all__ = [
     "PlayedKernel",
     "SentVerdict",
     "aligned",
+    "asks",
     "attribute",
     "attributes_of",
     "error_message",
@@ -94,11 +95,17 @@ __all__ = [
 ]
 
 
+def asks(request: bytes) -> bool:
+    """Whether a message asks for an answer."""
+    (flags,) = struct.unpack_from("=H", request, 6)
+    return bool(flags & NLM_F_ACK)
+
+
 class PlayedKernel:
     """An open handle and the other end of its descriptor, where the test plays the kernel."""
 
-    def __init__(self) -> None:
-        self.socket, handles = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    def __init__(self, kind: socket.SocketKind = socket.SOCK_DGRAM) -> None:
+        self.socket, handles = socket.socketpair(socket.AF_UNIX, kind)
         with handles:
             self.handle = nfq.open(fd=handles.fileno())
         self._received: list[bytes] = []
@@ -133,17 +140,24 @@ class PlayedKernel:
 
     def _receive(self) -> None:
         with self._reading, contextlib.suppress(BlockingIOError):
-            while True:
-                for data in messages_in(self.socket.recv(1 << 18, socket.MSG_DONTWAIT)):
+            while received := self.socket.recv(1 << 18, socket.MSG_DONTWAIT):
+                for data in messages_in(received):
                     self._received.append(data)
-                    self._answer(data)
+                    if self._error is not None and asks(data):
+                        self.answer(data, self._error)
 
-    def _answer(self, request: bytes) -> None:
-        (flags,) = struct.unpack_from("=H", request, 6)
-        if self._error is not None and flags & NLM_F_ACK:
-            # A handle that closes does not wait for the answer to its last marker.
-            with contextlib.suppress(ConnectionRefusedError):
-                self.socket.send(error_message(self._error, request))
+    def answer(self, request: bytes, error: int = 0) -> None:
+        """Answers a request."""
+        # A handle that closes does not wait for the answer to its last marker.
+        with contextlib.suppress(ConnectionRefusedError, BrokenPipeError):
+            self.socket.send(error_message(error, request))
+
+    def request(self) -> bytes:
+        """The next request that asks for an answer; it has none yet."""
+        while True:
+            for data in messages_in(self.socket.recv(1 << 18)):
+                if asks(data):
+                    return data
 
     def received(self) -> list[bytes]:
         """What the handle has sent since the last look."""
@@ -179,10 +193,17 @@ class PlayedKernel:
         for _ in range(sent):
             self.socket.recv(1)
 
-    def create_queue(self, number: int, callback: Callable[[Packet], None]) -> Queue:
+    def create_queue(
+        self,
+        number: int,
+        callback: Callable[[Packet], None],
+        default: nfq.Verdict = nfq.NF_DROP,
+    ) -> Queue:
         """Has the handle create a queue."""
         with self.answering():
-            queue = self.handle.create_queue(number, callback, mode=nfq.NFQNL_COPY_PACKET)
+            queue = self.handle.create_queue(
+                number, callback, mode=nfq.NFQNL_COPY_PACKET, default_verdict=default
+            )
         self.received()
         return queue
 
