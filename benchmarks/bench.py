@@ -366,7 +366,7 @@ def run(table: Table, scale: Scale, progress: Progress) -> Results:
                     continue
                 if number or table.rounds:
                     figures[label].append(measured)
-    return Results(table.title, table.metrics, table.limit, figures, reasons)
+    return Results.of(table.title, table.metrics, table.limit, figures, reasons)
 
 
 # Around it
@@ -481,11 +481,11 @@ def write(directory: Path, known: dict[str, str], results: list[Results]) -> Non
     """Leaves the results in files."""
     write_json(directory / "results.json", known, results)
     try:
-        if results and results[0].rounds and CPU in results[0].metrics:
+        if results and results[0].rows and CPU in results[0].metrics:
             plot(directory / "results.svg", results[0], CPU)
     except ModuleNotFoundError as error:
         print(f"no plot: {error}")
-    print(f"\nThe figures of each round are in {directory.relative_to(HERE.parent)}/results.json")
+    print(f"\nAll figures are in {directory.relative_to(HERE.parent)}/results.json")
 
 
 if __name__ == "__main__":

@@ -54,48 +54,78 @@ class Summary:
         return text + f" ({self.low:,.{digits}f}-{self.high:,.{digits}f})" if spread else text
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One of a row's figures, and its ratio to that of the limit in the same round."""
+
+    value: Summary
+    ratio: Summary | None
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Cell":
+        """What as_json() has told."""
+        ratio = data.get("ratio")
+        value = {name: number for name, number in data.items() if name != "ratio"}
+        return cls(Summary(**value), Summary(**ratio) if ratio else None)
+
+    def as_json(self) -> dict[str, Any]:
+        """The numbers by name."""
+        return {**vars(self.value), **({"ratio": vars(self.ratio)} if self.ratio else {})}
+
+
 @dataclass
 class Results:
-    """What came out for a table: each row's figures by round, or why there are none."""
+    """What came out for a table: each row's figures, or why there are none."""
 
     title: str
     metrics: Sequence[Metric]
     limit: str | None  # the row that the others are compared with
-    rounds: dict[str, list[Figures]]
+    rows: dict[str, dict[str, Cell]]  # by label and the metric's key
     reasons: dict[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        metrics: Sequence[Metric],
+        limit: str | None,
+        rounds: dict[str, list[Figures]],
+        reasons: dict[str, str],
+    ) -> "Results":
+        """From each row's figures by round."""
+        least = rounds.get(limit or "")
+
+        def cell(figures: list[Figures], key: str) -> Cell:
+            values = [each[key] for each in figures]
+            ratios = [
+                value / other[key] for value, other in zip(values, least or (), strict=bool(least))
+            ]
+            return Cell(Summary.of(values), Summary.of(ratios) if ratios else None)
+
+        rows = {
+            label: {metric.key: cell(figures, metric.key) for metric in metrics}
+            for label, figures in rounds.items()
+        }
+        return cls(title, metrics, limit, rows, reasons)
 
     @classmethod
     def from_json(cls, data: dict[str, Any], metrics: Sequence[Metric]) -> "Results":
         """What as_json() has told; those of its figures that the metrics name."""
-        rounds: dict[str, list[Figures]] = {}
+        rows = {}
         reasons = {}
         for row in data["rows"]:
             if "missing" in row:
                 reasons[row["label"]] = row["missing"]
-                continue
-            columns = [row[metric.key]["rounds"] for metric in metrics]
-            keys = [metric.key for metric in metrics]
-            rounds[row["label"]] = [
-                dict(zip(keys, figures, strict=True)) for figures in zip(*columns, strict=True)
-            ]
-        return cls(data["title"], metrics, data["limit"], rounds, reasons)
-
-    def summary(self, label: str, key: str) -> Summary:
-        """Of a row's figure."""
-        return Summary.of([figures[key] for figures in self.rounds[label]])
-
-    def ratio(self, label: str, key: str) -> Summary | None:
-        """Of a row's figure to the limit's of the same round."""
-        limit = self.rounds.get(self.limit or "")
-        if not limit:
-            return None
-        pairs = zip(self.rounds[label], limit, strict=True)
-        return Summary.of([figures[key] / least[key] for figures, least in pairs])
+            else:
+                rows[row["label"]] = {
+                    metric.key: Cell.from_json(row[metric.key]) for metric in metrics
+                }
+        return cls(data["title"], metrics, data["limit"], rows, reasons)
 
     def lines(self) -> list[str]:
         """The table, aligned."""
         cells = [[self.title, *self._headings()]]
-        cells += [[label, *self._cells(label)] for label in self.rounds]
+        cells += [[label, *self._cells(row)] for label, row in self.rows.items()]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = [
             row[0].ljust(max(widths[0], 36))
@@ -111,28 +141,21 @@ class Results:
         compared = [f"x {self.limit}".replace(",", "")] if self.limit else []
         return [text for metric in self.metrics for text in (metric.heading, *compared)]
 
-    def _cells(self, label: str) -> list[str]:
+    def _cells(self, row: dict[str, Cell]) -> list[str]:
         cells = []
         for metric in self.metrics:
-            cells.append(self.summary(label, metric.key).text(metric.digits, metric.spread))
+            cell = row[metric.key]
+            cells.append(cell.value.text(metric.digits, metric.spread))
             if self.limit:
-                ratio = self.ratio(label, metric.key)
-                cells.append(ratio.text(2, metric.spread) if ratio else "-")
+                cells.append(cell.ratio.text(2, metric.spread) if cell.ratio else "-")
         return cells
 
     def as_json(self) -> dict[str, Any]:
-        """Everything, each round's figures included."""
-        rows: list[dict[str, Any]] = []
-        for label, rounds in self.rounds.items():
-            row: dict[str, Any] = {"label": label}
-            for metric in self.metrics:
-                ratio = self.ratio(label, metric.key)
-                row[metric.key] = {
-                    **vars(self.summary(label, metric.key)),
-                    **({"ratio": vars(ratio)} if ratio else {}),
-                    "rounds": [figures[metric.key] for figures in rounds],
-                }
-            rows.append(row)
+        """All figures with their spread."""
+        rows: list[dict[str, Any]] = [
+            {"label": label, **{key: cell.as_json() for key, cell in row.items()}}
+            for label, row in self.rows.items()
+        ]
         rows += [{"label": label, "missing": reason} for label, reason in self.reasons.items()]
         return {"title": self.title, "limit": self.limit, "rows": rows}
 
@@ -156,8 +179,8 @@ def plot(path: Path, table: Results, metric: Metric) -> None:
     mpl.rc("ytick", color=LINE, labelcolor=INK)
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    labels = list(table.rounds)
-    summaries = [table.summary(label, metric.key) for label in labels]
+    labels = list(table.rows)
+    summaries = [row[metric.key].value for row in table.rows.values()]
     colours = [
         next(c for start, c in COLOURS.items() if label.startswith(start)) for label in labels
     ]
