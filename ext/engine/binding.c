@@ -314,16 +314,18 @@ make_room(lnfq_queue *queue, int rcvbuf)
     return rcvbuf > 0 ? lnfq_rcvbuf_write(queue->handle, &rcvbuf) : 0;
 }
 
-/* With the lock and the GIL, both of which it gives up meanwhile: waits until no other thread unbinds
- * that number. The kernel answers that at once; only a peer that is none takes its time. */
+/* With the lock and the GIL, both of which it gives up meanwhile: waits until no other thread
+ * unbinds that number. The kernel answers that at once; only a peer that is none takes its time. */
 static void
 await_unbound(lnfq_handle *handle, uint16_t number)
 {
     while (lnfq_bound_find_leaving(handle, number) != NULL) {
+        PyThreadState *thread;
+
         lnfq_lock_release(handle);
-        Py_BEGIN_ALLOW_THREADS
+        thread = PyEval_SaveThread();
         (void)poll(NULL, 0, UNBOUND_SLICE_MS);
-        Py_END_ALLOW_THREADS
+        PyEval_RestoreThread(thread);
         lnfq_lock_acquire(handle);
     }
 }

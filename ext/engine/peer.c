@@ -48,8 +48,8 @@ lnfq_peer_await_room(lnfq_handle *handle)
     struct pollfd poller = {.fd = handle->fd, .events = POLLOUT};
     int ready;
 
-    /* The other end's thread needs the GIL. It can't be given up here: a daemon thread may never get
-     * it back, and would keep the lock. */
+    /* The other end's thread needs the GIL. It can't be given up here: a daemon thread may never
+     * get it back, and would keep the lock. */
     if (!handle->patient || attached()) {
         return false;
     }

@@ -126,8 +126,9 @@ dispatch_due(struct dispatch *dispatch, const lnfq_queue *queue, bool only)
     return slow || (dispatch->oldest != 0 && dispatch->now - dispatch->oldest > VERDICT_DELAY_NS);
 }
 
-/* With the lock, which it gives up meanwhile: sends what is due. That may call a listener, which may
- * do anything, so the next packet is nobody's yet. False if the dispatch is over: without the lock. */
+/* With the lock, which it gives up meanwhile: sends what is due. That may call a listener, which
+ * may do anything, so the next packet is nobody's yet. False if the dispatch is over: without the
+ * lock. */
 static bool
 dispatch_catch_up(struct dispatch *dispatch)
 {
