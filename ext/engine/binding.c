@@ -321,10 +321,12 @@ static void
 await_unbound(lnfq_handle *handle, uint16_t number)
 {
     while (lnfq_bound_find_leaving(handle, number) != NULL) {
+        PyThreadState *thread;
+
         lnfq_lock_release(handle);
-        Py_BEGIN_ALLOW_THREADS(void)
-        poll(NULL, 0, UNBOUND_SLICE_MS);
-        Py_END_ALLOW_THREADS
+        thread = PyEval_SaveThread();
+        (void)poll(NULL, 0, UNBOUND_SLICE_MS);
+        PyEval_RestoreThread(thread);
         lnfq_lock_acquire(handle);
     }
 }

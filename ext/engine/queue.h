@@ -32,9 +32,9 @@ struct lnfq_queue {
     lnfq_packet *active;                  /* packets whose callback runs */
     struct lnfq_kept *kept, *kept_newest; /* packets that wait for their verdict after it */
     struct lnfq_batches *batches;         /* that other readers may hold packets of; see there */
-    bool fresh;                           /* it had a packet that was read after losses.sample */
     lnfq_queue *next_leaving;             /* on its handle's list while it is being unbound */
     bool nothing_left;                    /* meanwhile the kernel said so of it */
+    bool fresh;                           /* it had a packet that was read after losses.sample */
 
     /* A number that is bound anew: see queue.c. Protected by the handle's lock. */
     uint64_t born;       /* the handle's epoch from which on messages are this queue's */
