@@ -7,7 +7,6 @@ extension's stub, with the signature that inspect reads in front of those of fun
 """
 
 import ast
-import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -50,7 +49,6 @@ def documentation(node: Documented, owner: ast.ClassDef | None = None) -> str:
     text = ast.get_docstring(node)
     if text is None:
         sys.exit(f"{getattr(node, 'name', 'the module')} has no docstring")
-    text = inspect.cleandoc(text)
     if isinstance(node, ast.FunctionDef) and not is_property(node):
         return signature(node, owner) + text
     return text

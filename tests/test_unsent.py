@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Verdicts that can't leave: no packet gets another one's, and all that is behind them goes on."""
 
+import contextlib
 import errno
 import os
 import select
 import socket
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future
 
 import pytest
 from netns import TIMEOUT, UdpPair, background, without_net_admin
@@ -166,15 +169,22 @@ def test_process_sends_before_it_waits() -> None:
         assert [verdict.packet_id for verdict in kernel.verdicts()] == [1]
 
 
+@contextlib.contextmanager
+def waiting_unsent(kernel: PlayedKernel) -> Iterator[Future[int]]:
+    """A process() that waits for ever while the peer takes no verdict, and one is to be sent."""
+    kernel.create_queue(1, accept)
+    kernel.socket.send(packet_message(1))
+    with kernel.deaf():
+        with pytest.raises(BlockingIOError):
+            kernel.handle.process()
+        yield background(kernel.handle.process, timeout=None)
+
+
 def test_waiting_process_sends() -> None:
     """A process() that waits for ever tries again and again until the peer takes it."""
     with PlayedKernel() as kernel:
-        kernel.create_queue(1, accept)
-        kernel.socket.send(packet_message(1))
-        with kernel.deaf():
-            with pytest.raises(BlockingIOError):
-                kernel.handle.process()
-            waiting = background(kernel.handle.process, timeout=None)
+        with waiting_unsent(kernel) as waiting:
+            pass
         end = time.monotonic() + TIMEOUT
         while not (verdicts := kernel.verdicts()):
             assert time.monotonic() < end
@@ -202,17 +212,11 @@ def test_process_that_waits_already_sends() -> None:
 
 def test_close_wakes_who_tries_again() -> None:
     """A process() that waits for ever ends when the handle is closed with a verdict unsent."""
-    with PlayedKernel() as kernel:
-        kernel.create_queue(1, accept)
-        kernel.socket.send(packet_message(1))
-        with kernel.deaf():
-            with pytest.raises(BlockingIOError):
-                kernel.handle.process()
-            waiting = background(kernel.handle.process, timeout=None)
-            time.sleep(0.05)
-            kernel.handle.close()
-            with pytest.raises(nfq.ClosedError):
-                waiting.result(TIMEOUT)
+    with PlayedKernel() as kernel, waiting_unsent(kernel) as waiting:
+        time.sleep(0.05)
+        kernel.handle.close()
+        with pytest.raises(nfq.ClosedError):
+            waiting.result(TIMEOUT)
 
 
 def test_order_after_a_failure() -> None:

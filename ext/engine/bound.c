@@ -95,6 +95,14 @@ lnfq_bound_remove(lnfq_handle *handle, const lnfq_queue *queue)
 }
 
 void
+lnfq_bound_strand_all(lnfq_handle *handle)
+{
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        handle->queues[i]->pending.stranded = true;
+    }
+}
+
+void
 lnfq_bound_leave(lnfq_handle *handle, lnfq_queue *queue)
 {
     queue->next_leaving = handle->leaving;

@@ -25,6 +25,9 @@ void lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue);
 /* Gives the reference back to the caller. */
 void lnfq_bound_remove(lnfq_handle *handle, const lnfq_queue *queue);
 
+/* The kernel may keep packets of any of them that count as answered. */
+void lnfq_bound_strand_all(lnfq_handle *handle);
+
 /* A queue that was removed is being unbound, and is no more; the caller holds a reference. */
 void lnfq_bound_leave(lnfq_handle *handle, lnfq_queue *queue);
 void lnfq_bound_left(lnfq_handle *handle, const lnfq_queue *queue);

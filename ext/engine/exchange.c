@@ -39,6 +39,7 @@
 #include "post.h"
 #include "queue.h"
 #include "refusal.h"
+#include "transport.h"
 #include "verdict.h"
 
 /* How often a request is sent again while its answer gets lost in a flood. */
@@ -94,9 +95,9 @@ static size_t
 receive_buffer(lnfq_handle *handle)
 {
     int size;
-    socklen_t length = sizeof(size);
 
-    return getsockopt(handle->fd, SOL_SOCKET, SO_RCVBUF, &size, &length) < 0 ? 0 : (size_t)size;
+    return lnfq_transport_get_option(handle->fd, SOL_SOCKET, SO_RCVBUF, &size) != 0 ? 0
+                                                                                    : (size_t)size;
 }
 
 /* Reads what waits, until the answer, or for as long as that can have been there. Returns 0 or an
@@ -303,13 +304,19 @@ lift_fences(lnfq_handle *handle, uint32_t marker)
 static void
 note_refusal(lnfq_handle *handle, const struct lnfq_answer *answer)
 {
-    lnfq_refusal_add(handle, answer);
-    for (size_t i = 0; answer->error != ENOENT && i < handle->queue_count; i++) {
-        lnfq_queue *queue = handle->queues[i];
+    lnfq_queue *queue;
 
-        if (!answer->named || answer->error == EPERM || queue->number == answer->queue) {
-            queue->pending.stranded = true;
-        }
+    lnfq_refusal_add(handle, answer);
+    if (answer->error == ENOENT) {
+        return;
+    }
+    if (!answer->named || answer->error == EPERM) {
+        lnfq_bound_strand_all(handle);
+        return;
+    }
+    queue = lnfq_bound_find(handle, answer->queue);
+    if (queue != NULL) {
+        queue->pending.stranded = true;
     }
 }
 

@@ -27,19 +27,18 @@ struct lnfq_awaited {
 void lnfq_exchange_expect(lnfq_handle *handle, const struct lnfq_config *config);
 
 /*
- * Sends a request and reads until its answer, setting packets aside. `before` and
- * its size are messages to be sent in front of it, NULL and 0 where there are none. Returns 0 or an
- * errno.
+ * Sends a request and reads until its answer, setting packets aside. `before` and its size are
+ * messages to be sent in front of it, NULL and 0 where there are none. Returns 0 or an errno.
  */
 int lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config,
                           const unsigned char *before, size_t before_size);
 
-/* Takes an answer from whichever reader. `read` says that this is the stream's
- * reader, for whom markers are. */
+/* Takes an answer from whichever reader. `read` says that this is the stream's reader, for whom
+ * markers are. */
 void lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool read);
 
-/* While nobody else reads the descriptor: reads what waits, and so what the
- * kernel has said of the verdicts that were sent; packets are set aside. */
+/* While nobody else reads the descriptor: reads what waits, and so what the kernel has said of the
+ * verdicts that were sent; packets are set aside. */
 void lnfq_exchange_catch_up(lnfq_handle *handle);
 
 /* Sends a marker; returns its sequence number. */

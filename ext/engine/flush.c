@@ -46,18 +46,18 @@ lnfq_flush_now(lnfq_handle *handle, const char *call)
 int
 lnfq_flush_or_hold(lnfq_handle *handle, const char *call)
 {
-    PyObject *hook = NULL;
+    PyObject *listener = NULL;
     bool hold;
 
     lnfq_lock_acquire(handle);
     hold = !handle->autoflush;
     if (hold && !handle->held && handle->outbox.used > 0) { /* another may have sent it already */
         handle->held = true;
-        hook = Py_XNewRef(handle->on_held);
+        listener = Py_XNewRef(handle->on_held);
     }
     lnfq_lock_release(handle);
     if (!hold) {
         return lnfq_flush_now(handle, call);
     }
-    return lnfq_listener_call(hook);
+    return lnfq_listener_call(listener);
 }

@@ -129,15 +129,6 @@ replace_first(lnfq_handle *handle)
     return true;
 }
 
-/* The kernel may keep packets of any queue that count as answered. */
-static void
-strand_all(lnfq_handle *handle)
-{
-    for (size_t i = 0; i < handle->queue_count; i++) {
-        handle->queues[i]->pending.stranded = true;
-    }
-}
-
 /* Who waits for packets tries again and again: those who wait for ever have to be told. */
 static void
 note_unsent(lnfq_handle *handle, bool unsent)
@@ -168,7 +159,7 @@ lnfq_post_send(lnfq_handle *handle)
     if (outbox->withdrawn > 0) {
         handle->stats.verdict_errors += outbox->withdrawn;
         outbox->withdrawn = 0;
-        strand_all(handle);
+        lnfq_bound_strand_all(handle);
     }
     return error;
 }

@@ -17,6 +17,7 @@
 #include "netns.h"
 #include "remedy.h"
 #include "state.h"
+#include "transport.h"
 #include "tuples.h"
 
 #define TABLE "/proc/thread-self/net/netfilter/nfnetlink_queue"
@@ -73,13 +74,12 @@ static bool
 has_port(int fd, uint32_t port)
 {
     int protocol;
-    socklen_t protocol_size = sizeof(protocol);
     struct sockaddr_nl address = {0};
     socklen_t address_size = sizeof(address);
 
     return getsockname(fd, (struct sockaddr *)&address, &address_size) == 0
            && address.nl_family == AF_NETLINK && address.nl_pid == port
-           && getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &protocol_size) == 0
+           && lnfq_transport_get_option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol) == 0
            && protocol == NETLINK_NETFILTER && lnfq_netns_is_ours(fd);
 }
 

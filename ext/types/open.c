@@ -18,6 +18,7 @@
 #include "peer.h"
 #include "remedy.h"
 #include "state.h"
+#include "transport.h"
 
 /* The descriptor is there: the rest. Returns the handle, or NULL with an exception. */
 static PyObject *
@@ -82,10 +83,10 @@ static int
 socket_option(int fd, int option)
 {
     int value;
-    socklen_t size = sizeof(value);
+    int error = lnfq_transport_get_option(fd, SOL_SOCKET, option, &value);
 
-    if (getsockopt(fd, SOL_SOCKET, option, &value, &size) < 0) {
-        lnfq_error_raise(errno, "", "open(): fd %d", fd);
+    if (error != 0) {
+        lnfq_error_raise(error, "", "open(): fd %d", fd);
         return -1;
     }
     return value;

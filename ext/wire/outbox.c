@@ -147,9 +147,8 @@ static size_t
 send_limit(int fd)
 {
     int buffer;
-    socklen_t size = sizeof(buffer);
 
-    if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, &size) < 0
+    if (lnfq_transport_get_option(fd, SOL_SOCKET, SO_SNDBUF, &buffer) != 0
         || buffer < SEND_ALWAYS + SEND_RESERVE) {
         return SEND_ALWAYS;
     }
@@ -351,20 +350,19 @@ cut_out(struct lnfq_outbox *outbox, size_t at, size_t size, struct lnfq_enclosur
     close_hole(outbox, at, size, *enclosure);
 }
 
-/* What was sent may be refused, and the rest could not be sent: no batch verdict in there may stand
- * behind what went in front of it any more. They count as refused with that. */
-static void
-withdraw_batches(struct lnfq_outbox *outbox)
+/* Takes out all batch verdicts, or all verdicts for one queue. Returns how many. */
+static size_t
+cut_out_all(struct lnfq_outbox *outbox, bool batches, uint16_t queue)
 {
     struct lnfq_enclosure **enclosure = &outbox->enclosures;
-    size_t at = 0;
+    size_t at = 0, count = 0;
 
     while (at < outbox->used) {
         struct stretch message = measure(outbox, at, *enclosure);
 
-        if (lnfq_verdict_is_batch(outbox->bytes + at)) {
+        if (batches ? lnfq_verdict_is_batch(outbox->bytes + at) : message.queue == queue) {
             cut_out(outbox, at, message.inner, enclosure);
-            outbox->withdrawn += 1;
+            count += 1;
             continue;
         }
         if (message.inner < message.outer) {
@@ -372,6 +370,7 @@ withdraw_batches(struct lnfq_outbox *outbox)
         }
         at += message.inner;
     }
+    return count;
 }
 
 bool
@@ -395,7 +394,9 @@ lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends)
     }
     outbox->unconfirmed |= doubt && sent > 0;
     if (doubt && sent > 0 && error != 0) {
-        withdraw_batches(outbox);
+        /* No batch verdict in the rest may stand behind what has left and may be refused: they
+         * count as refused with that. */
+        outbox->withdrawn += cut_out_all(outbox, true, 0);
     }
     *sends += sent;
     return error;
@@ -404,22 +405,8 @@ lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends)
 void
 lnfq_outbox_forget(struct lnfq_outbox *outbox, uint16_t queue)
 {
-    struct lnfq_enclosure **enclosure = &outbox->enclosures;
-    size_t at = 0;
-
     outbox->growing = false;
-    while (at < outbox->used) {
-        struct stretch message = measure(outbox, at, *enclosure);
-
-        if (message.queue == queue) {
-            cut_out(outbox, at, message.inner, enclosure);
-            continue;
-        }
-        if (message.inner < message.outer) {
-            enclosure = &(*enclosure)->next;
-        }
-        at += message.inner;
-    }
+    (void)cut_out_all(outbox, false, queue);
 }
 
 bool
