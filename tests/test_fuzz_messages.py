@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from buffers import BUFFERS, Buffer
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from ledger import Due, Ledger, Waiting
 from played_kernel import (
@@ -39,7 +39,7 @@ import libnetfilterqueue as nfq
 CORPUS = Path(__file__).parent / "fuzz" / "corpus" / "message"
 REAL = [path.read_bytes() for path in sorted(CORPUS.iterdir())]
 QUEUES = (0, 1)
-IDS = [1, 2, 3, 4, 0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
+IDS = [1, 2, 3, 4, 0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF]
 LENGTHS = [0, 1, 3, 4, 5, 7, 8, 15, 16, 20, 0xFF, 0x7FFF, 0x8000, 0xFFFC, 0xFFFF]
 WAYS = ("accept", "drop", "keep", "view", "raise", "nothing")
 
@@ -86,10 +86,10 @@ def make_packet(packet_id: int, payload: bytes, number: int, attributes: list[by
     return packet_message(packet_id, payload, *attributes, number=number)
 
 
-def make_request(kind: int, packet_id: int, number: int) -> bytes:
+def make_request(kind: int, packet_id: int, number: int, sequence: int) -> bytes:
     """What might have been sent, for an answer to echo."""
     header = attribute(NFQA_VERDICT_HDR, struct.pack("!II", nfq.NF_ACCEPT, packet_id))
-    return message(kind, struct.pack("!BBH", 0, 0, number) + header, packet_id)
+    return message(kind, struct.pack("!BBH", 0, 0, number) + header, sequence)
 
 
 def make_refusal(error: int, request: bytes) -> bytes:
@@ -118,6 +118,7 @@ requests = st.builds(
     st.sampled_from([MSG_VERDICT, MSG_VERDICT_BATCH, MSG_CONFIG, NLMSG_NOOP]),
     ids,
     st.sampled_from(QUEUES),
+    ids,
 )
 answers = st.builds(make_refusal, st.integers(-1, 5000), requests) | st.builds(
     error_message, st.integers(0, 200), requests
@@ -257,6 +258,9 @@ def hand_in(kernel: PlayedKernel, buffer: Buffer, callback: Callback, *, malform
     st.sampled_from(sorted(BUFFERS)),
     st.lists(st.sampled_from(WAYS), min_size=1, max_size=5),
 )
+# Answers that nothing asked for, with the sequence numbers of verdicts that may find nothing.
+@example(make_refusal(1, make_request(MSG_VERDICT_BATCH, 1, 0, 0)), "bytes", ["accept"])
+@example(make_refusal(2, make_request(MSG_VERDICT, 1, 0, 0xFFFFFFFE)), "bytes", ["accept"])
 def test_any_bytes(data: bytes, kind: str, ways: list[str]) -> None:
     """A packet is dispatched with its attributes and gets one verdict; what is none is refused."""
     buffer = BUFFERS[kind](data) if data else data

@@ -384,7 +384,9 @@ lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool
         }
         break;
     case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT:
-        if (answer->error == ENOENT && answers_unsure(answer, LNFQ_SEQ_UNSURE)) {
+        if (handle->unsure > 0 && answer->error == ENOENT
+            && answers_unsure(answer, LNFQ_SEQ_UNSURE)) {
+            handle->unsure -= 1;
             handle->stats.verdicts -= 1;
             handle->stats.defaulted -= 1;
         }

@@ -96,6 +96,7 @@ struct lnfq_handle {
     bool quiet;                 /* the kernel does not say when they are */
     bool watching;              /* ids may be missing: `losses` is to tell which were lost */
     struct lnfq_losses losses;
+    uint64_t unsure; /* verdicts that may find nothing, and no answer has said that they did */
     bool drained;    /* the last receiving left nothing */
     bool rcvbuf_set; /* somebody has set the receive buffer */
     uint32_t seq;

@@ -88,7 +88,10 @@ lnfq_post_unsure(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id)
 {
     int error = send_past(handle, queue, id, LNFQ_SEQ_UNSURE);
 
-    handle->stats.defaulted += error == 0;
+    if (error == 0) {
+        handle->stats.defaulted += 1;
+        handle->unsure += 1;
+    }
     return error;
 }
 

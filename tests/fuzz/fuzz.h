@@ -104,8 +104,8 @@ read_attributes(const void *bytes, size_t size, const struct nlattr *attributes[
         require(mnl_attr_ok(attribute, (int)size));
         require(type < ATTRIBUTES && attributes[type] == NULL);
         attributes[type] = attribute;
-        require(size >= MNL_ALIGN(attribute->nla_len));
-        size -= MNL_ALIGN(attribute->nla_len);
+        require(size >= (size_t)MNL_ALIGN(attribute->nla_len));
+        size -= (size_t)MNL_ALIGN(attribute->nla_len);
         attribute = mnl_attr_next(attribute);
     }
 }

@@ -89,11 +89,11 @@ check_packet(const struct lnfq_index *packet, const unsigned char *bytes, size_t
     return sum + lnfq_index_truncated(packet, bytes);
 }
 
+static volatile unsigned int sum; /* of all that was read, so that the reads stay */
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    volatile unsigned int sum = 0;
-
     while (size > 0) {
         struct lnfq_message message;
         struct lnfq_index packet;

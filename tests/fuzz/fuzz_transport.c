@@ -4,6 +4,7 @@
  * its order, cut where its place is too short, and never past the place; what another process sent
  * has length 0; where nothing waits, or the peer has no room, the call says so at once.
  */
+#include "inlets.h"
 #include "transport.h"
 
 #include <errno.h>

@@ -33,7 +33,7 @@ from played_kernel import (
 MESSAGE_MAX = 131072
 ERRNO_MAX = 4095
 NLM_F_CAPPED = 0x100
-TEARDOWN = 0  # the sequence number of a queue's last batch verdict
+TEARDOWN = 0  # the sequence number of a queue's last batch verdict; others have their packet's id
 
 # How short a value may be; what is not here may be empty.
 MINIMUM = {
@@ -197,14 +197,15 @@ def read_answer(data: bytes) -> Read:
     if error == 0 or kind not in (MSG_VERDICT, MSG_VERDICT_BATCH):
         return Read()
     echo = b"" if flags & NLM_F_CAPPED else data[20:][:length]
-    if (
+    named = (
         len(echo) >= 32
         and struct.unpack_from("=H", echo, 22)[0] & NLA_TYPE_MASK == NFQA_VERDICT_HDR
-    ):
-        return Read(number(echo[18:20]), number(echo[28:32]), refusal=True)
-    # Without the echo there is the sequence number, which is the packet's id.
+    )
+    packet_id = number(echo[28:32]) if named else sequence
     teardown = kind == MSG_VERDICT_BATCH and sequence == TEARDOWN
-    return Read(None, sequence, refusal=not teardown)
+    if teardown and not (named and packet_id == TEARDOWN):
+        return Read()
+    return Read(number(echo[18:20]) if named else None, packet_id, refusal=True)
 
 
 def read_buffer(data: bytes) -> tuple[list[Read], bool]:
