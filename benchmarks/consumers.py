@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue import NF_ACCEPT
 
 QUEUE = 1
 MAXLEN = 1 << 20
@@ -37,6 +38,15 @@ def accept(_count: int) -> Callback:
 
     def callback(packet: nfq.NetfilterQueueData) -> None:
         packet.accept()
+
+    return callback
+
+
+def set_verdict(_count: int) -> Callback:
+    """Accepts every packet, as the seed did."""
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        packet.set_verdict(NF_ACCEPT)
 
     return callback
 
@@ -271,7 +281,7 @@ def fnfqueue(callback: Callback, flags: int) -> None:
         callback(packet)
 
 
-ACTIONS = {f.__name__: f for f in (accept, drop, read, mark, rewrite, park, defer)}
+ACTIONS = {f.__name__: f for f in (accept, set_verdict, drop, read, mark, rewrite, park, defer)}
 LOOPS = {
     f.__name__: f
     for f in (

@@ -32,8 +32,12 @@ position(const lnfq_handle *handle, uint16_t number)
 lnfq_queue *
 lnfq_bound_find(lnfq_handle *handle, uint16_t number)
 {
-    size_t at = position(handle, number);
+    size_t at;
 
+    if (handle->queue_count == 1) { /* as nearly always */
+        return handle->queues[0]->number == number ? handle->queues[0] : NULL;
+    }
+    at = position(handle, number);
     return at < handle->queue_count && handle->queues[at]->number == number ? handle->queues[at]
                                                                             : NULL;
 }

@@ -12,6 +12,7 @@
 #include "pending.h"
 #include "post.h"
 #include "queue.h"
+#include "seldom.h"
 
 /* What becomes of a message that a loop of the user's own has handed in. */
 enum claim {
@@ -21,7 +22,7 @@ enum claim {
 };
 
 /* See claim.h. */
-static enum claim
+LNFQ_SELDOM static enum claim
 judge_foreign(const lnfq_queue *queue, uint32_t id)
 {
     const struct lnfq_pending *pending = &queue->pending;
@@ -37,7 +38,7 @@ judge_foreign(const lnfq_queue *queue, uint32_t id)
 }
 
 /* Notes an id, once. Without memory its packet waits until the queue is destroyed, if it is one. */
-static void
+LNFQ_SELDOM static void
 doubts_note(struct lnfq_doubts *doubts, uint32_t id)
 {
     size_t at = doubts->count;
@@ -71,7 +72,7 @@ doubts_remove(struct lnfq_doubts *doubts, size_t at, size_t count)
 }
 
 /* There is no doubt about an id that was received. */
-static void
+LNFQ_SELDOM static void
 doubts_forget(struct lnfq_doubts *doubts, uint32_t id)
 {
     for (size_t i = 0; i < doubts->count && !lnfq_pending_newer(doubts->ids[i], id); i++) {
@@ -83,7 +84,7 @@ doubts_forget(struct lnfq_doubts *doubts, uint32_t id)
 
 /* The ids up to the one that was received now exist in this binding: what was handed in with such
  * an id, and did not come again, may wait in the kernel; or it was lost. */
-static void
+LNFQ_SELDOM static void
 doubts_settle(lnfq_queue *queue, uint32_t received)
 {
     struct lnfq_doubts *doubts = &queue->doubts;
@@ -104,7 +105,7 @@ is_alone(lnfq_handle *handle)
     return !handle->exposed && atomic_load(&handle->readers) <= 1 && handle->backlog.count == 0;
 }
 
-bool
+inline bool
 lnfq_claim_message(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
 {
     lnfq_handle *handle = queue->handle;

@@ -17,7 +17,6 @@
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,7 +140,7 @@ await_peer(lnfq_handle *handle, const struct lnfq_awaited *awaited)
         handle->waiters += 1;
         lnfq_lock_release(handle);
         (void)poll(&poller, 1, PEER_SLICE_MS);
-        pthread_mutex_lock(&handle->lock);
+        lnfq_mutex_take(&handle->lock);
         handle->waiters -= 1;
         error = drain(handle, awaited);
         if (error != 0 && error != EAGAIN) {

@@ -72,7 +72,7 @@ packet_leave(lnfq_packet *packet)
     }
 }
 
-int
+inline int
 lnfq_fate_execute(lnfq_packet *packet)
 {
     lnfq_queue *queue = packet->queue;

@@ -4,7 +4,6 @@
  */
 #include "handle.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +34,7 @@ lnfq_handle_new(lnfq_state *state)
     handle->closed = true; /* until it is open */
     handle->autoflush = true;
     lnfq_backlog_init(&handle->backlog);
-    pthread_mutex_init(&handle->lock, NULL);
+    lnfq_mutex_init(&handle->lock);
     PyObject_GC_Track(handle);
     handle->scratch = malloc(LNFQ_DATAGRAM_MAX);
     handle->inlets = lnfq_inlets_new(1);

@@ -15,7 +15,6 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -26,6 +25,7 @@
 #include "counters.h"
 #include "forward.h"
 #include "losses.h"
+#include "mutex.h"
 #include "name.h"
 #include "outbox.h"
 #include "slot.h"
@@ -64,12 +64,12 @@ struct lnfq_handle {
     bool more;         /* then: it has more for us than the pair has room for */
     lnfq_handle *next; /* on the list of fork.c, which protects these two */
     lnfq_handle **link;
-    pthread_mutex_t lock;
+    struct lnfq_mutex lock;
 
     /* The rest is protected by the lock, but for what is atomic. */
-    bool closed;
     unsigned int waiters; /* threads that wait on the descriptors; the last one closes them */
-    lnfq_queue **queues;  /* bound, sorted by number; each a strong reference */
+    bool closed;
+    lnfq_queue **queues; /* bound, sorted by number; each a strong reference */
     size_t queue_count;
     size_t queue_capacity;
     struct lnfq_history *history; /* of each queue number, since `open` */
@@ -99,9 +99,9 @@ struct lnfq_handle {
     uint64_t unsure; /* verdicts that may find nothing, and no answer has said that they did */
     bool drained;    /* the last receiving left nothing */
     bool rcvbuf_set; /* somebody has set the receive buffer */
+    bool marker_wanted;
     uint32_t seq;
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
-    bool marker_wanted;
     struct lnfq_stats stats;
 
     _Atomic size_t datagram_size;    /* how long a message may become; grows under the lock */

@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The handle's lock: taking it without keeping the GIL from others, and what is done as it is let
- * go. Destructors never wait for it, so whoever has it pays their debts; payloads that were sent
- * are let go once it is free, since that may run Python code.
+ * The handle's lock: waiting for it without keeping the GIL from others, and what is done once it
+ * is let go. Destructors never wait for it, so whoever had it pays their debts; payloads that were
+ * sent are let go then too, since that may run Python code.
  */
 #include "lock.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "bound.h"
 #include "fork.h"
-#include "handle.h"
 #include "kept.h"
+#include "mutex.h"
 #include "outbox.h"
 #include "post.h"
+#include "seldom.h"
 
 /* With the lock: what destructors could not send. */
-static void
+LNFQ_SELDOM static void
 pay_debts(lnfq_handle *handle)
 {
     struct lnfq_kept *debt = atomic_exchange(&handle->debts, NULL);
@@ -39,34 +39,24 @@ pay_debts(lnfq_handle *handle)
     }
 }
 
-/* A child of fork may find the lock taken for ever, and can do no more than close: close_forked. */
-void
-lnfq_lock_acquire(lnfq_handle *handle)
+LNFQ_SELDOM void
+lnfq_lock_await(lnfq_handle *handle)
 {
-    if (lnfq_handle_forked(handle)) {
-        return;
-    }
-    while (pthread_mutex_trylock(&handle->lock) != 0) {
+    do {
         Py_BEGIN_ALLOW_THREADS
-        pthread_mutex_lock(&handle->lock);
+        lnfq_mutex_take(&handle->lock);
         lnfq_lock_release(handle);
         Py_END_ALLOW_THREADS
-    }
+    } while (!lnfq_mutex_try(&handle->lock));
 }
 
-void
-lnfq_lock_release(lnfq_handle *handle)
+LNFQ_SELDOM void
+lnfq_lock_pay(lnfq_handle *handle)
 {
-    if (lnfq_handle_forked(handle)) {
-        return;
+    while (atomic_load(&handle->debts) != NULL && lnfq_mutex_try(&handle->lock)) {
+        pay_debts(handle);
+        lnfq_mutex_release(&handle->lock);
     }
-    /* A destructor that finds the lock taken leaves a debt: look again once it is free. */
-    do {
-        if (atomic_load(&handle->debts) != NULL) {
-            pay_debts(handle);
-        }
-        pthread_mutex_unlock(&handle->lock);
-    } while (atomic_load(&handle->debts) != NULL && pthread_mutex_trylock(&handle->lock) == 0);
 }
 
 PyThreadState *
@@ -75,7 +65,7 @@ lnfq_lock_enter(lnfq_handle *handle)
     PyThreadState *thread = PyEval_SaveThread();
 
     if (!lnfq_handle_forked(handle)) {
-        pthread_mutex_lock(&handle->lock);
+        lnfq_mutex_take(&handle->lock);
     }
     return thread;
 }

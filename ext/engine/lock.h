@@ -8,13 +8,39 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "forward.h"
+#include <stdatomic.h>
+#include <stddef.h>
 
-/* Takes the lock; gives up the GIL while it has to wait, and never waits for the GIL with it. */
-void lnfq_lock_acquire(lnfq_handle *handle);
+#include "handle.h"
+#include "mutex.h"
 
-/* Pays the debts, then releases the lock. Callable with and without the GIL. */
-void lnfq_lock_release(lnfq_handle *handle);
+/* The slow ways of the two below. */
+void lnfq_lock_await(lnfq_handle *handle);
+void lnfq_lock_pay(lnfq_handle *handle);
+
+/* Takes the lock; gives up the GIL while it has to wait, and never waits for the GIL with it. A
+ * child of fork may find it taken for ever, and can do no more than close: fork.c. */
+static inline void
+lnfq_lock_acquire(lnfq_handle *handle)
+{
+    if (!lnfq_handle_forked(handle) && !lnfq_mutex_try(&handle->lock)) {
+        lnfq_lock_await(handle);
+    }
+}
+
+/* Releases the lock, and pays the debts: a destructor that finds the lock taken leaves one behind.
+ * Callable with and without the GIL. */
+static inline void
+lnfq_lock_release(lnfq_handle *handle)
+{
+    if (lnfq_handle_forked(handle)) {
+        return;
+    }
+    lnfq_mutex_release(&handle->lock);
+    if (atomic_load(&handle->debts) != NULL) {
+        lnfq_lock_pay(handle);
+    }
+}
 
 /* Gives up the GIL and takes the lock, for sections that make system calls; and the reverse. One
  * who has the lock and the GIL may give up the latter alone, by PyEval_SaveThread, and leave. */

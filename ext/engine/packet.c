@@ -10,7 +10,6 @@
  */
 #include "packet.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,13 +45,15 @@ let_verdict_go(lnfq_packet *packet)
 {
     PyObject *payload = packet->verdict.owner;
 
-    free(packet->verdict.options);
-    packet->verdict.options = NULL;
+    if (packet->verdict.options != NULL) {
+        free(packet->verdict.options);
+        packet->verdict.options = NULL;
+    }
     packet->verdict.owner = NULL;
     Py_XDECREF(payload);
 }
 
-void
+inline void
 lnfq_packet_blank(lnfq_packet *packet)
 {
     packet->state = LNFQ_PACKET_EXECUTED;
@@ -99,7 +100,7 @@ packet_forget(lnfq_packet *packet)
     while (!atomic_compare_exchange_weak(&handle->debts, &debt->next_debt, debt)) {
     }
     thread = handle->patient ? PyEval_SaveThread() : NULL;
-    if (pthread_mutex_trylock(&handle->lock) == 0) {
+    if (lnfq_mutex_try(&handle->lock)) {
         lnfq_lock_release(handle);
     }
     if (thread != NULL) {

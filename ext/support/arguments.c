@@ -82,9 +82,9 @@ place_keyword(const char *call, const char *const *names, PyObject *name, PyObje
 }
 
 int
-lnfq_arguments_parse(const char *call, const char *const *names, Py_ssize_t required,
-                     Py_ssize_t positional, PyObject *const *args, Py_ssize_t nargs,
-                     PyObject *kwnames, PyObject **values)
+lnfq_arguments_sort(const char *call, const char *const *names, Py_ssize_t required,
+                    Py_ssize_t positional, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *kwnames, PyObject **values)
 {
     Py_ssize_t keywords = kwnames != NULL ? PyTuple_GET_SIZE(kwnames) : 0;
 
@@ -111,13 +111,25 @@ lnfq_arguments_parse(const char *call, const char *const *names, Py_ssize_t requ
     return 0;
 }
 
+static bool
+read_int(PyObject *number, int64_t lowest, int64_t highest, int64_t *value)
+{
+    int overflow;
+
+    *value = PyLong_AsLongLongAndOverflow(number, &overflow);
+    return overflow == 0 && *value >= lowest && *value <= highest;
+}
+
 int
 lnfq_arguments_int(PyObject *object, const char *what, int64_t lowest, int64_t highest,
                    int64_t *value)
 {
     PyObject *number;
-    int overflow;
+    bool right;
 
+    if (PyLong_Check(object) && read_int(object, lowest, highest, value)) {
+        return 0;
+    }
     if (!PyIndex_Check(object)) {
         lnfq_arguments_refuse(PyExc_TypeError, object, "%s must be an int", what);
         return -1;
@@ -126,15 +138,13 @@ lnfq_arguments_int(PyObject *object, const char *what, int64_t lowest, int64_t h
     if (number == NULL) {
         return -1;
     }
-    *value = PyLong_AsLongLongAndOverflow(number, &overflow);
-    if (overflow != 0 || *value < lowest || *value > highest) {
+    right = read_int(number, lowest, highest, value);
+    if (!right) {
         lnfq_arguments_refuse(PyExc_ValueError, number, "%s must be in %lld..%lld", what,
                               (long long)lowest, (long long)highest);
-        Py_DECREF(number);
-        return -1;
     }
     Py_DECREF(number);
-    return 0;
+    return right ? 0 : -1;
 }
 
 int

@@ -13,14 +13,29 @@
 
 #include "nested.h"
 
+/* What the next one does where there are keywords, or too few or too many arguments. */
+int lnfq_arguments_sort(const char *call, const char *const *names, Py_ssize_t required,
+                        Py_ssize_t positional, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames, PyObject **values);
+
 /*
  * Sorts positional and keyword arguments into `values`, borrowed, in the order of `names`; those
  * that were not passed are left alone. The first `required` must be there; keywords only from
  * `positional` on. Returns 0, or -1 with TypeError.
  */
-int lnfq_arguments_parse(const char *call, const char *const *names, Py_ssize_t required,
-                         Py_ssize_t positional, PyObject *const *args, Py_ssize_t nargs,
-                         PyObject *kwnames, PyObject **values);
+static inline int
+lnfq_arguments_parse(const char *call, const char *const *names, Py_ssize_t required,
+                     Py_ssize_t positional, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *kwnames, PyObject **values)
+{
+    if (kwnames != NULL || nargs < required || nargs > positional) {
+        return lnfq_arguments_sort(call, names, required, positional, args, nargs, kwnames, values);
+    }
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        values[i] = args[i];
+    }
+    return 0;
+}
 
 /* Raises `error`, a TypeError or the like unless it is ValueError: the rule that the format says,
  * and which value breaks it. */

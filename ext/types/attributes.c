@@ -100,7 +100,7 @@ read_bytes(const struct content *content, unsigned int attribute)
 {
     return PyBytes_FromStringAndSize(
         (const char *)lnfq_index_value(content->index, content->bytes, attribute),
-        content->index->length[attribute]);
+        lnfq_index_length(content->index, attribute));
 }
 
 /* The same, None where they are absent. */
@@ -171,7 +171,7 @@ read_view(const struct content *content, unsigned int attribute)
 {
     return lnfq_view_new(content->state, content->slot,
                          lnfq_index_value(content->index, content->bytes, attribute),
-                         content->index->length[attribute]);
+                         lnfq_index_length(content->index, attribute));
 }
 
 static PyObject *
@@ -195,7 +195,7 @@ read_truncated(const struct content *content, unsigned int Py_UNUSED(attribute))
 static PyObject *
 read_secctx(const struct content *content, unsigned int attribute)
 {
-    size_t size = content->index->length[attribute];
+    size_t size = lnfq_index_length(content->index, attribute);
     const char *context = (const char *)lnfq_index_value(content->index, content->bytes, attribute);
 
     if (!content_has(content, attribute)) {

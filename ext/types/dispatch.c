@@ -167,7 +167,7 @@ dispatch_clock(struct dispatch *dispatch, lnfq_queue *queue)
  * queue is gone, or the dispatch has stopped. Without memory for a packet object (`packet` is NULL)
  * it gets the default. `only` says that there is no other callback.
  */
-static PyObject *
+static inline PyObject *
 claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *index,
       const struct source *source, bool only)
 {
@@ -240,7 +240,9 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
         packet->state = LNFQ_PACKET_KEPT; /* without a record: its verdict is nobody's any more */
     }
     lnfq_lock_release(dispatch->handle);
-    free(kept);
+    if (kept != NULL) {
+        free(kept);
+    }
     if (error != 0) {
         PyErr_NoMemory();
         dispatch_fail(dispatch, (PyObject *)packet->queue);

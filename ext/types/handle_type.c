@@ -10,7 +10,6 @@
 #include <limits.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink_queue.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -120,7 +119,6 @@ handle_dealloc(PyObject *self)
     free(handle->scratch);
     free(handle->history);
     free(handle->queues);
-    pthread_mutex_destroy(&handle->lock);
     type->tp_free(self);
     Py_DECREF(type);
 }

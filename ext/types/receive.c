@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <linux/netlink.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -166,7 +165,7 @@ await(lnfq_handle *handle, int64_t deadline)
     lnfq_lock_release(handle);
     ready = ppoll(pollers, count, slice == FOR_EVER ? NULL : &timeout, NULL);
     ready = ready < 0 ? -errno : ready;
-    pthread_mutex_lock(&handle->lock);
+    lnfq_mutex_take(&handle->lock);
     handle->waiters -= 1;
     if (ready < 0) {
         return ready;

@@ -42,7 +42,7 @@ check_own_payload(lnfq_packet *packet)
 
     Py_BEGIN_CRITICAL_SECTION(packet);
     wrong = lnfq_checksum_unfit(lnfq_index_value(&packet->index, packet->bytes, NFQA_PAYLOAD),
-                                packet->index.length[NFQA_PAYLOAD], false);
+                                lnfq_index_length(&packet->index, NFQA_PAYLOAD), false);
     Py_END_CRITICAL_SECTION();
     return wrong;
 }
@@ -158,7 +158,7 @@ static int
 parse_l2_header(const lnfq_packet *packet, PyObject *object, struct lnfq_options *options,
                 PyObject **owner)
 {
-    Py_ssize_t size = packet->index.length[NFQA_L2HDR];
+    Py_ssize_t size = lnfq_index_length(&packet->index, NFQA_L2HDR);
 
     if (!lnfq_arguments_given(object)) {
         return 0;

@@ -17,6 +17,7 @@
 #include "lock.h"
 #include "packet.h"
 #include "queue.h"
+#include "seldom.h"
 #include "state.h"
 #include "verdict.h"
 #include "verdict_arguments.h"
@@ -27,7 +28,7 @@ packet_cast(PyObject *self)
     return (lnfq_packet *)self;
 }
 
-static PyObject *
+LNFQ_SELDOM static PyObject *
 raise_given(const lnfq_packet *packet, const char *call)
 {
     PyErr_Format(packet->queue->handle->state->verdict_error,
@@ -36,7 +37,7 @@ raise_given(const lnfq_packet *packet, const char *call)
     return NULL;
 }
 
-static PyObject *
+LNFQ_SELDOM static PyObject *
 raise_settled(const lnfq_packet *packet, const char *call)
 {
     PyErr_Format(packet->queue->handle->state->closed_error,
@@ -45,9 +46,19 @@ raise_settled(const lnfq_packet *packet, const char *call)
     return NULL;
 }
 
+/* What few verdicts have. */
+static inline void
+let_go(PyObject *payload, struct lnfq_attributes *options)
+{
+    if (options != NULL) {
+        free(options);
+    }
+    Py_XDECREF(payload);
+}
+
 /* Records the verdict inside the callback, executes it after; None, or NULL with an exception.
  * Takes the owner of the payload, and the options. */
-static PyObject *
+static inline PyObject *
 packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char *call)
 {
     lnfq_handle *handle = packet->queue->handle;
@@ -58,8 +69,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     int error = 0;
 
     if (lnfq_handle_check_forked(handle, call) < 0) {
-        free(options);
-        Py_XDECREF(payload);
+        let_go(payload, options);
         return NULL;
     }
     lnfq_lock_acquire(handle);
@@ -76,8 +86,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
         error = state == LNFQ_PACKET_KEPT ? lnfq_fate_execute(packet) : 0;
     }
     lnfq_lock_release(handle);
-    free(options);
-    Py_XDECREF(payload);
+    let_go(payload, options);
     if (in_callback && !bound) {
         Py_RETURN_NONE; /* the callback destroyed its own queue, and so settled this packet */
     }
@@ -96,15 +105,14 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     Py_RETURN_NONE;
 }
 
-PyObject *
-lnfq_verdict_methods_set_verdict(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                                 PyObject *kwnames)
+/* With all that a verdict may have. */
+LNFQ_SELDOM static PyObject *
+set_verdict(lnfq_packet *packet, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"verdict", "mark",      "payload",   "priority", "vlan",
                                         "ct_mark", "ct_labels", "l2_header", NULL};
     PyObject *values[4 + LNFQ_OPTION_ARGUMENTS] = {NULL};
     struct lnfq_verdict verdict = {0};
-    lnfq_packet *packet = packet_cast(self);
 
     if (lnfq_arguments_parse("set_verdict", names, 1, 2, args, nargs, kwnames, values) < 0
         || lnfq_arguments_verdict(values[0], "set_verdict(): verdict", &verdict.verdict) < 0
@@ -120,6 +128,21 @@ lnfq_verdict_methods_set_verdict(PyObject *self, PyObject *const *args, Py_ssize
         return NULL;
     }
     return packet_give(packet, &verdict, "set_verdict()");
+}
+
+PyObject *
+lnfq_verdict_methods_set_verdict(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                 PyObject *kwnames)
+{
+    struct lnfq_verdict verdict = {0};
+
+    if (nargs != 1 || kwnames != NULL) {
+        return set_verdict(packet_cast(self), args, nargs, kwnames);
+    }
+    if (lnfq_arguments_verdict(args[0], "set_verdict(): verdict", &verdict.verdict) < 0) {
+        return NULL;
+    }
+    return packet_give(packet_cast(self), &verdict, "set_verdict()");
 }
 
 PyObject *

@@ -32,7 +32,8 @@
 
 /*
  * Where a packet message's attributes are. Offsets count from the start of the message to the
- * attribute's value, 0 where it is absent; lengths are those of the value that is really there.
+ * attribute's value; lengths are those of the value that is really there. Of an attribute that is
+ * absent neither means anything, so that nobody has to clear them before the next message is read.
  */
 struct lnfq_index {
     uint32_t id;
@@ -42,7 +43,8 @@ struct lnfq_index {
     uint16_t payload_declared; /* the payload's length before a short buffer cut it */
     uint8_t family;
     uint8_t hook;
-    bool cut; /* the message is longer than the bytes that are there */
+    bool cut;         /* the message is longer than the bytes that are there */
+    uint32_t present; /* attributes, as bits */
     uint32_t offset[LNFQ_ATTRIBUTES];
     uint16_t length[LNFQ_ATTRIBUTES];
 };
@@ -50,13 +52,21 @@ struct lnfq_index {
 static inline bool
 lnfq_index_has(const struct lnfq_index *index, unsigned int attribute)
 {
-    return index->offset[attribute] != 0;
+    return (index->present >> attribute & 1) != 0;
 }
 
+/* How long it is; 0 where it is absent. */
+static inline uint16_t
+lnfq_index_length(const struct lnfq_index *index, unsigned int attribute)
+{
+    return lnfq_index_has(index, attribute) ? index->length[attribute] : 0;
+}
+
+/* Its value; where it is absent, some byte of the message. */
 static inline const unsigned char *
 lnfq_index_value(const struct lnfq_index *index, const unsigned char *bytes, unsigned int attribute)
 {
-    return bytes + index->offset[attribute];
+    return lnfq_index_has(index, attribute) ? bytes + index->offset[attribute] : bytes;
 }
 
 /* A big-endian attribute of 32 bits, or 0 where it is absent. */
@@ -78,16 +88,16 @@ lnfq_index_conntrack(const struct lnfq_index *index, const unsigned char *bytes,
                      struct lnfq_conntrack *conntrack)
 {
     /* Checked when it was indexed; what a caller has overwritten since counts as absent. */
-    (void)lnfq_nested_conntrack(lnfq_index_value(index, bytes, NFQA_CT), index->length[NFQA_CT],
-                                conntrack);
+    (void)lnfq_nested_conntrack(lnfq_index_value(index, bytes, NFQA_CT),
+                                lnfq_index_length(index, NFQA_CT), conntrack);
 }
 
 /* The VLAN tag; the same. */
 static inline void
 lnfq_index_vlan(const struct lnfq_index *index, const unsigned char *bytes, struct lnfq_vlan *vlan)
 {
-    (void)lnfq_nested_vlan(lnfq_index_value(index, bytes, NFQA_VLAN), index->length[NFQA_VLAN],
-                           vlan);
+    (void)lnfq_nested_vlan(lnfq_index_value(index, bytes, NFQA_VLAN),
+                           lnfq_index_length(index, NFQA_VLAN), vlan);
 }
 
 /* The packet's length before the copy range or a short buffer cut it. */
@@ -101,7 +111,8 @@ lnfq_index_original_length(const struct lnfq_index *index, const unsigned char *
 static inline bool
 lnfq_index_truncated(const struct lnfq_index *index, const unsigned char *bytes)
 {
-    return index->cut || index->length[NFQA_PAYLOAD] < lnfq_index_original_length(index, bytes);
+    return index->cut
+           || lnfq_index_length(index, NFQA_PAYLOAD) < lnfq_index_original_length(index, bytes);
 }
 
 #endif

@@ -5,6 +5,7 @@
  * Called from any thread; no state.
  */
 #include "message.h"
+#include "seldom.h"
 
 #include <libmnl/libmnl.h>
 
@@ -35,6 +36,8 @@ static const uint8_t attribute_minimum[LNFQ_ATTRIBUTES] = {
     [LNFQ_NFQA_CGROUP_CLASSID] = 4,
 };
 
+static const char too_short[] = "an attribute is too short for its type";
+
 static inline size_t
 smaller(size_t a, size_t b)
 {
@@ -53,37 +56,52 @@ read_u16(const unsigned char *bytes)
 /* Attributes whose values have lengths inside. */
 #define DEEP_ATTRIBUTES (1u << NFQA_HWADDR | 1u << NFQA_CT | 1u << NFQA_VLAN)
 
-/* What is wrong with such a value, or NULL. */
-static const char *
-check_value(unsigned int type, const unsigned char *value, size_t size)
+/* What is wrong inside of such a value, or NULL. */
+LNFQ_SELDOM static const char *
+check_deep(const struct lnfq_index *index, const unsigned char *bytes)
 {
     struct lnfq_conntrack conntrack;
     struct lnfq_vlan vlan;
+    const char *wrong = NULL;
 
-    switch (type) {
-    case NFQA_HWADDR:
-        return read_u16(value) > LNFQ_HW_ADDR_MAX
-                   ? "a hardware address is longer than its attribute"
-                   : NULL;
-    case NFQA_CT:
-        return lnfq_nested_conntrack(value, size, &conntrack);
-    default:
-        return lnfq_nested_vlan(value, size, &vlan);
+    if (lnfq_index_has(index, NFQA_HWADDR)
+        && read_u16(lnfq_index_value(index, bytes, NFQA_HWADDR)) > LNFQ_HW_ADDR_MAX) {
+        return "a hardware address is longer than its attribute";
     }
+    if (lnfq_index_has(index, NFQA_CT)) {
+        wrong = lnfq_nested_conntrack(lnfq_index_value(index, bytes, NFQA_CT),
+                                      lnfq_index_length(index, NFQA_CT), &conntrack);
+    }
+    if (wrong == NULL && lnfq_index_has(index, NFQA_VLAN)) {
+        wrong = lnfq_nested_vlan(lnfq_index_value(index, bytes, NFQA_VLAN),
+                                 lnfq_index_length(index, NFQA_VLAN), &vlan);
+    }
+    return wrong;
 }
 
-/*
- * Reads one attribute at `at` into `index`. `length` is the message's own, `end` where its bytes
- * end. An attribute of which a short buffer left only a part counts as absent, but for the payload.
- */
-static const char *
-index_attribute(struct lnfq_index *index, const unsigned char *bytes, size_t at, size_t length,
-                size_t end, size_t *next)
+static inline void
+index_value(struct lnfq_index *index, unsigned int type, size_t at, size_t there)
+{
+    index->present |= 1u << type;
+    index->offset[type] = (uint32_t)at;
+    index->length[type] = (uint16_t)there;
+}
+
+/* What stands at `at`, behind the attributes that are wholly there, is malformed, or a short buffer
+ * left no more than a part of it. That counts as absent, unless it is the payload. */
+LNFQ_SELDOM static const char *
+read_remainder(struct lnfq_index *index, const unsigned char *bytes, size_t at, size_t length,
+               size_t end)
 {
     struct nlattr header;
-    size_t size, there;
     unsigned int type;
 
+    if (length - at < MNL_ATTR_HDRLEN) {
+        return "bytes are left over behind the last attribute";
+    }
+    if (end < at + MNL_ATTR_HDRLEN) {
+        return NULL;
+    }
     memcpy(&header, bytes + at, sizeof(header));
     if (header.nla_len < MNL_ATTR_HDRLEN) {
         return "an attribute is shorter than its header";
@@ -91,58 +109,50 @@ index_attribute(struct lnfq_index *index, const unsigned char *bytes, size_t at,
     if (header.nla_len > length - at) {
         return "an attribute is longer than its message";
     }
-    *next = at + MNL_ALIGN((size_t)header.nla_len);
     type = header.nla_type & NLA_TYPE_MASK;
-    if (type >= LNFQ_ATTRIBUTES) {
-        return NULL;
+    if (type < LNFQ_ATTRIBUTES && header.nla_len - MNL_ATTR_HDRLEN < attribute_minimum[type]) {
+        return too_short;
     }
-    size = header.nla_len - (size_t)MNL_ATTR_HDRLEN;
-    if (size < attribute_minimum[type]) {
-        return "an attribute is too short for its type";
-    }
-    at += MNL_ATTR_HDRLEN;
-    there = smaller(size, end - at);
     if (type == NFQA_PAYLOAD) {
-        index->payload_declared = (uint16_t)size;
+        at += MNL_ATTR_HDRLEN;
+        index_value(index, NFQA_PAYLOAD, at, end - at);
+        index->payload_declared = (uint16_t)(header.nla_len - MNL_ATTR_HDRLEN);
     }
-    else if (there < size) {
-        return NULL;
-    }
-    if (DEEP_ATTRIBUTES & 1u << type) {
-        const char *wrong = check_value(type, bytes + at, size);
-
-        if (wrong != NULL) {
-            return wrong;
-        }
-    }
-    index->offset[type] = (uint32_t)at;
-    index->length[type] = (uint16_t)there;
     return NULL;
 }
 
+/* Reads the attributes of a message of `length` bytes, of which those up to `end` are there. */
 static const char *
 read_attributes(struct lnfq_index *index, const unsigned char *bytes, size_t length, size_t end)
 {
     size_t at = ATTRIBUTES_START;
 
-    while (at < length) {
-        const char *wrong;
+    index->present = 0;
+    while (at + MNL_ATTR_HDRLEN <= end) {
+        size_t value = at + MNL_ATTR_HDRLEN;
+        struct nlattr header;
+        unsigned int type;
+        size_t size;
 
-        if (length - at < MNL_ATTR_HDRLEN) {
-            return "bytes are left over behind the last attribute";
+        memcpy(&header, bytes + at, sizeof(header));
+        size = header.nla_len - (size_t)MNL_ATTR_HDRLEN; /* huge, where that is malformed */
+        if (size > end - value) {
+            break;
         }
-        if (end < at + MNL_ATTR_HDRLEN) {
-            break; /* the buffer was too short for what follows */
+        type = header.nla_type & NLA_TYPE_MASK;
+        if (type < LNFQ_ATTRIBUTES) {
+            if (size < attribute_minimum[type]) {
+                return too_short;
+            }
+            index_value(index, type, value, size);
         }
-        wrong = index_attribute(index, bytes, at, length, end, &at);
-        if (wrong != NULL) {
-            return wrong;
-        }
+        at = value + MNL_ALIGN(size);
     }
-    return NULL;
+    index->payload_declared = lnfq_index_length(index, NFQA_PAYLOAD);
+    return at < length ? read_remainder(index, bytes, at, length, end) : NULL;
 }
 
-static const char *
+static inline const char *
 read_packet(struct lnfq_index *index, const unsigned char *bytes, size_t length, size_t available)
 {
     struct nfqnl_msg_packet_hdr header;
@@ -153,8 +163,10 @@ read_packet(struct lnfq_index *index, const unsigned char *bytes, size_t length,
     if (end < ATTRIBUTES_START) {
         return "a packet message is shorter than its header";
     }
-    memset(index, 0, sizeof(*index));
     wrong = read_attributes(index, bytes, length, end);
+    if (wrong == NULL && (index->present & DEEP_ATTRIBUTES) != 0) {
+        wrong = check_deep(index, bytes);
+    }
     if (wrong != NULL) {
         return wrong;
     }
@@ -198,7 +210,7 @@ read_echo(struct lnfq_answer *answer, const unsigned char *echo, size_t size)
     answer->named = true;
 }
 
-static const char *
+LNFQ_SELDOM static const char *
 read_answer(struct lnfq_answer *answer, const struct nlmsghdr *header, const unsigned char *bytes,
             size_t available)
 {

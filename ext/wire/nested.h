@@ -14,7 +14,7 @@
 /* A connection's labels: 128 bits, in the byte order of the host. */
 #define LNFQ_LABELS_SIZE 16
 
-/* A number that may be absent. */
+/* A number that may be absent, and is 0 then. */
 struct lnfq_optional {
     bool there;
     uint32_t value;

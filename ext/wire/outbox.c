@@ -53,10 +53,11 @@ lnfq_outbox_init(struct lnfq_outbox *outbox)
     return reserve(outbox);
 }
 
+/* The value of a number that is absent is 0. */
 static bool
 same_number(struct lnfq_optional a, struct lnfq_optional b)
 {
-    return a.there == b.there && (!a.there || a.value == b.value);
+    return a.there == b.there && a.value == b.value;
 }
 
 /* Whether a batch verdict can carry it. */
@@ -66,10 +67,11 @@ plain(const struct lnfq_verdict *verdict)
     return verdict->payload == NULL && verdict->options == NULL;
 }
 
+/* Whether a batch verdict that carries the one can carry the other too. */
 static bool
 equal(const struct lnfq_verdict *a, const struct lnfq_verdict *b)
 {
-    return plain(a) && plain(b) && a->verdict == b->verdict && same_number(a->mark, b->mark)
+    return plain(b) && a->verdict == b->verdict && same_number(a->mark, b->mark)
            && same_number(a->priority, b->priority);
 }
 
@@ -99,7 +101,7 @@ append(struct lnfq_outbox *outbox, size_t end, uint16_t queue, const struct lnfq
        bool batch)
 {
     outbox->several = outbox->used > 0;
-    outbox->growing = batch;
+    outbox->growing = batch && plain(verdict);
     outbox->last = outbox->used;
     outbox->queue = queue;
     outbox->verdict = *verdict;
@@ -289,18 +291,10 @@ send_datagram(struct lnfq_outbox *outbox, int fd, size_t *limit)
     return error;
 }
 
-/* Where in a message its packet's id is. */
-static struct nfqnl_msg_verdict_hdr *
-verdict_header(const struct lnfq_outbox *outbox, size_t at)
-{
-    return (struct nfqnl_msg_verdict_hdr *)(void *)(outbox->bytes + at + NLMSG_HDRLEN
-                                                    + sizeof(struct nfgenmsg) + NLA_HDRLEN);
-}
-
 static uint32_t
 message_id(const struct lnfq_outbox *outbox, size_t at)
 {
-    return ntohl(verdict_header(outbox, at)->id);
+    return lnfq_verdict_id(outbox->bytes + at);
 }
 
 void

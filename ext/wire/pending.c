@@ -48,11 +48,10 @@ completes(const struct lnfq_pending *pending, uint32_t id)
     return next || last;
 }
 
-void
-lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id)
+/* `complete` says that all up to the id are answered now. */
+static void
+answer(struct lnfq_pending *pending, uint32_t id, bool complete)
 {
-    bool complete = completes(pending, id);
-
     assert(pending->outstanding > 0);
     assert(!lnfq_pending_newer(id, pending->highest));
     pending->outstanding -= 1;
@@ -60,17 +59,24 @@ lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id)
     pending->frontier = id;
 }
 
+void
+lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id)
+{
+    answer(pending, id, completes(pending, id));
+}
+
 int
 lnfq_pending_post(struct lnfq_pending *pending, struct lnfq_outbox *outbox, uint16_t queue,
                   uint32_t id, const struct lnfq_verdict *verdict)
 {
-    bool batch = completes(pending, id) && !pending->gap && lnfq_pending_batchable(pending, outbox);
+    bool complete = completes(pending, id);
+    bool batch = complete && !pending->gap && lnfq_pending_batchable(pending, outbox);
     int error = lnfq_outbox_add(outbox, queue, id, verdict, batch);
 
     if (error == 0) {
         /* The frontier moves: this one's verdict is behind all that went before. */
         assert(lnfq_outbox_ends_with(outbox, queue, id));
-        lnfq_pending_answer(pending, id);
+        answer(pending, id, complete);
     }
     return error;
 }

@@ -146,6 +146,20 @@ lnfq_verdict_put_batch(unsigned char *buffer, uint16_t queue, uint32_t up_to, ui
     return put(buffer, NFQNL_MSG_VERDICT_BATCH, queue, up_to, seq, verdict);
 }
 
+/* A verdict's first attribute. */
+static struct nfqnl_msg_verdict_hdr *
+header_of(unsigned char *message)
+{
+    return (struct nfqnl_msg_verdict_hdr *)(void *)(message + NLMSG_HDRLEN + sizeof(struct nfgenmsg)
+                                                    + NLA_HDRLEN);
+}
+
+uint32_t
+lnfq_verdict_id(unsigned char *message)
+{
+    return ntohl(header_of(message)->id);
+}
+
 bool
 lnfq_verdict_is_batch(const unsigned char *message)
 {
@@ -158,10 +172,8 @@ void
 lnfq_verdict_extend(unsigned char *message, uint32_t up_to)
 {
     struct nlmsghdr *header = (struct nlmsghdr *)(void *)message;
-    struct nlattr *attribute = mnl_nlmsg_get_payload_offset(header, sizeof(struct nfgenmsg));
-    struct nfqnl_msg_verdict_hdr *verdict = mnl_attr_get_payload(attribute);
 
     header->nlmsg_type = (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH;
     header->nlmsg_seq = up_to;
-    verdict->id = htonl(up_to);
+    header_of(message)->id = htonl(up_to);
 }

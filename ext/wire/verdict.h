@@ -73,6 +73,9 @@ size_t lnfq_verdict_put(unsigned char *buffer, uint16_t queue, uint32_t id,
 size_t lnfq_verdict_put_batch(unsigned char *buffer, uint16_t queue, uint32_t up_to, uint32_t seq,
                               const struct lnfq_verdict *verdict);
 
+/* Which packet a message is about, or up to which. */
+uint32_t lnfq_verdict_id(unsigned char *message);
+
 /* Whether a message is a batch verdict. */
 bool lnfq_verdict_is_batch(const unsigned char *message);
 

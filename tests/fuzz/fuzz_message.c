@@ -26,11 +26,11 @@ check_nested(const struct lnfq_index *packet, const unsigned char *bytes)
     struct lnfq_conntrack conntrack;
     struct lnfq_vlan vlan;
 
-    require(lnfq_nested_conntrack(lnfq_index_value(packet, bytes, NFQA_CT), packet->length[NFQA_CT],
-                                  &conntrack)
+    require(lnfq_nested_conntrack(lnfq_index_value(packet, bytes, NFQA_CT),
+                                  lnfq_index_length(packet, NFQA_CT), &conntrack)
             == NULL);
-    require(lnfq_nested_vlan(lnfq_index_value(packet, bytes, NFQA_VLAN), packet->length[NFQA_VLAN],
-                             &vlan)
+    require(lnfq_nested_vlan(lnfq_index_value(packet, bytes, NFQA_VLAN),
+                             lnfq_index_length(packet, NFQA_VLAN), &vlan)
             == NULL);
     return conntrack.mark.value + vlan.tci.value + conntrack.labels[0];
 }
@@ -60,9 +60,9 @@ check_attributes(const struct lnfq_index *packet, const unsigned char *bytes)
     require(mnl_attr_parse(message, sizeof(struct nfgenmsg), note_attribute, found) == MNL_CB_OK);
     for (unsigned int type = 0; type < LNFQ_ATTRIBUTES; type++) {
         require(lnfq_index_has(packet, type) == (found[type] != NULL));
-        require(
-            found[type] == NULL
-            || is_bytes(found[type], lnfq_index_value(packet, bytes, type), packet->length[type]));
+        require(found[type] == NULL
+                || is_bytes(found[type], lnfq_index_value(packet, bytes, type),
+                            lnfq_index_length(packet, type)));
     }
     free(message);
 }
@@ -76,8 +76,10 @@ check_packet(const struct lnfq_index *packet, const unsigned char *bytes, size_t
     require(lnfq_index_has(packet, NFQA_PACKET_HDR));
     for (unsigned int attribute = 0; attribute < LNFQ_ATTRIBUTES; attribute++) {
         if (lnfq_index_has(packet, attribute)) {
-            require((size_t)packet->offset[attribute] + packet->length[attribute] <= packet->size);
-            sum += touch(lnfq_index_value(packet, bytes, attribute), packet->length[attribute]);
+            size_t length = lnfq_index_length(packet, attribute);
+
+            require(packet->offset[attribute] + length <= packet->size);
+            sum += touch(lnfq_index_value(packet, bytes, attribute), length);
         }
     }
     if (!packet->cut) {

@@ -135,8 +135,9 @@ def read_packet(data: bytes, length: int) -> Read:
             declared = size
         elif len(value) < size:
             continue  # a part of an attribute is none
-        check_value(kind, value)
         found[kind] = value
+    for kind, value in found.items():
+        check_value(kind, value)
     require(NFQA_PACKET_HDR in found)
     packet_id, protocol, hook = struct.unpack_from("!IHB", found[NFQA_PACKET_HDR])
     result = Read(number(there[18:20]), packet_id, cut=length > len(data))
