@@ -85,6 +85,12 @@ take_options(struct input *input, struct record *record)
     require(record->verdict.options != NULL);
 }
 
+static struct lnfq_optional
+optional(bool there, uint32_t value)
+{
+    return there ? (struct lnfq_optional){true, value} : (struct lnfq_optional){0};
+}
+
 /* Verdicts with few different numbers, so that equal ones follow on each other. */
 static void
 take_verdict(struct input *input, struct record *record, uint8_t parts)
@@ -93,8 +99,8 @@ take_verdict(struct input *input, struct record *record, uint8_t parts)
     uint8_t numbers = take_u8(input);
 
     verdict->verdict = numbers % (NF_STOP + 1);
-    verdict->mark = (struct lnfq_optional){parts & 1, numbers >> 6};
-    verdict->priority = (struct lnfq_optional){parts & 2, numbers >> 7};
+    verdict->mark = optional(parts & 1, numbers >> 6);
+    verdict->priority = optional(parts & 2, numbers >> 7);
     if (verdict->verdict == NF_QUEUE) {
         verdict->verdict = lnfq_verdict_queue(numbers, parts & 1);
     }
