@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import os
 import socket
+import struct
 import sys
 import threading
 from collections import deque
@@ -65,6 +66,27 @@ def read(_count: int) -> Callback:
 
     def callback(packet: nfq.NetfilterQueueData) -> None:
         packet.get_payload()
+        packet.accept()
+
+    return callback
+
+
+def view(_count: int) -> Callback:
+    """Takes the payload as a memoryview, and accepts."""
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        packet.payload  # noqa: B018
+        packet.accept()
+
+    return callback
+
+
+def unpack(_count: int) -> Callback:
+    """Looks into the payload, and accepts."""
+    protocol = struct.Struct("9xB")
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        protocol.unpack_from(packet)
         packet.accept()
 
     return callback
@@ -281,7 +303,10 @@ def fnfqueue(callback: Callback, flags: int) -> None:
         callback(packet)
 
 
-ACTIONS = {f.__name__: f for f in (accept, set_verdict, drop, read, mark, rewrite, park, defer)}
+ACTIONS = {
+    f.__name__: f
+    for f in (accept, set_verdict, drop, read, view, unpack, mark, rewrite, park, defer)
+}
 LOOPS = {
     f.__name__: f
     for f in (

@@ -23,10 +23,12 @@ def is_property(node: ast.stmt) -> bool:
     )
 
 
-def is_setter(node: ast.stmt) -> bool:
-    """Whether it is a setter, whose documentation is the getter's."""
-    return isinstance(node, ast.FunctionDef) and any(
-        isinstance(decorator, ast.Attribute) for decorator in node.decorator_list
+def is_documented(node: ast.stmt) -> bool:
+    """Whether it has a docstring of its own: a setter has the getter's, `__buffer__` CPython's."""
+    return (
+        isinstance(node, ast.FunctionDef)
+        and node.name != "__buffer__"
+        and not any(isinstance(decorator, ast.Attribute) for decorator in node.decorator_list)
     )
 
 
@@ -63,7 +65,7 @@ def documented(module: ast.Module) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             yield node.name, documentation(node)
             for member in node.body:
-                if isinstance(member, ast.FunctionDef) and not is_setter(member):
+                if isinstance(member, ast.FunctionDef) and is_documented(member):
                     yield f"{node.name}_{member.name}", documentation(member, node)
 
 

@@ -394,7 +394,11 @@ class NetfilterQueueData:
     It may be kept, and stays valid for as long as it is referenced. If nothing
     references it any more and it has no verdict, it gets its queue's default.
     May be used from any thread; nothing here waits. See nfq_get_msg_packet_hdr(3).
+
+    A packet is a read-only buffer of its payload: struct.unpack_from("!H", packet, 2) reads from it
+    without making a memoryview or bytes. What holds such a buffer holds the bytes, not the packet.
     """
+    def __buffer__(self, flags: int, /) -> memoryview: ...
     @property
     def id(self) -> int:
         """The packet's number in its queue, an int of 32 bits that counts from 1 and wraps.

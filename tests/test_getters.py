@@ -4,6 +4,7 @@
 import contextlib
 import os
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -229,6 +230,20 @@ def test_payload_view(handle: Handle, packets: list[Packet], udp: UdpPair) -> No
     with pytest.raises(TypeError):
         packet.payload[0] = 0
     assert bytes(packet.payload[28:]) == b"data"
+
+
+def test_packet_is_a_buffer(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
+    """What reads from a buffer reads the payload from the packet; nothing writes there."""
+    udp.send(b"data")
+    packet = receive(handle, packets)
+    assert bytes(packet) == packet.get_payload()
+    assert struct.unpack_from("!9xB", packet) == (socket.IPPROTO_UDP,)
+    assert memoryview(packet) == packet.payload
+    assert memoryview(packet).obj is not packet
+    with pytest.raises(TypeError):
+        struct.pack_into("!B", packet, 0, 1)
+    with pytest.raises(TypeError):
+        memoryview(packet)[0] = 0
 
 
 def test_range(handle: Handle, udp: UdpPair) -> None:

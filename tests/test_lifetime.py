@@ -3,6 +3,7 @@
 
 import contextlib
 import gc
+import operator
 import select
 import socket
 import weakref
@@ -235,10 +236,13 @@ def test_kept_packet_copies_itself_out(handle: Handle, udp: UdpPair) -> None:
     assert udp.arrivals() == [b"data"]
 
 
-def test_view_aliases_the_buffer(handle: Handle, udp: UdpPair) -> None:
+@pytest.mark.parametrize("view", [operator.attrgetter("payload"), memoryview])
+def test_view_aliases_the_buffer(
+    handle: Handle, udp: UdpPair, view: Callable[[Packet], memoryview]
+) -> None:
     """A view looks into the caller's buffer and holds it, for as long as it lives."""
     views: list[memoryview] = []
-    handle.create_queue(1, lambda packet: views.append(packet.payload), mode=COPY)
+    handle.create_queue(1, lambda packet: views.append(view(packet)), mode=COPY)
     buffer = received(handle, udp)
     handle.handle_packet(buffer)
     assert views[0][28:].tobytes() == b"data"

@@ -84,6 +84,25 @@ lnfq_packet_copy(lnfq_packet *packet)
     return 0;
 }
 
+int
+lnfq_packet_export(lnfq_packet *packet, Py_buffer *buffer, int flags)
+{
+    const unsigned char *payload;
+    lnfq_slot *slot;
+    int exported;
+
+    Py_BEGIN_CRITICAL_SECTION(packet);
+    slot = (lnfq_slot *)Py_NewRef((PyObject *)packet->slot);
+    payload = lnfq_index_value(&packet->index, packet->bytes, NFQA_PAYLOAD);
+    Py_END_CRITICAL_SECTION();
+    lnfq_slot_track(slot);
+    /* The buffer protocol has no pointer to const; that it is read-only is said by the flag. */
+    exported = PyBuffer_FillInfo(buffer, (PyObject *)slot, (void *)(uintptr_t)payload,
+                                 lnfq_index_length(&packet->index, NFQA_PAYLOAD), 1, flags);
+    Py_DECREF(slot);
+    return exported;
+}
+
 /*
  * Nobody can give it a verdict any more. Never waits for the lock: if it is taken, whoever releases
  * it pays the debt. Behind a pair the verdict may wait for room, and not with the GIL: see peer.c.

@@ -48,7 +48,8 @@ lnfq_slot_borrow(lnfq_state *state, _Atomic(lnfq_slot *) *spare, PyObject *buffe
 void
 lnfq_slot_give_back(_Atomic(lnfq_slot *) *spare, lnfq_slot *slot)
 {
-    if (lnfq_reference_sole((PyObject *)slot) && !PyObject_GC_IsTracked((PyObject *)slot)) {
+    if (lnfq_reference_sole((PyObject *)slot)) {
+        PyObject_GC_UnTrack(slot);
         PyBuffer_Release(&slot->borrowed);
         slot = atomic_exchange(spare, slot);
     }

@@ -36,7 +36,6 @@ typedef struct {
     PyTypeObject *queue_type;
     PyTypeObject *packet_type;
     PyTypeObject *slot_type;
-    PyTypeObject *view_type;
     PyObject *closed_error;
     PyObject *malformed_error;
     PyObject *verdict_error;

@@ -26,7 +26,6 @@
 #include "state.h"
 #include "tuples.h"
 #include "verdict_methods.h"
-#include "view.h"
 
 /* What a reader looks into: held for it while it runs. */
 struct content {
@@ -164,14 +163,6 @@ read_time_pair(const struct content *content, unsigned int Py_UNUSED(attribute))
         Py_RETURN_NONE;
     }
     return Py_BuildValue("(KK)", (unsigned long long)seconds, (unsigned long long)microseconds);
-}
-
-static PyObject *
-read_view(const struct content *content, unsigned int attribute)
-{
-    return lnfq_view_new(content->state, content->slot,
-                         lnfq_index_value(content->index, content->bytes, attribute),
-                         lnfq_index_length(content->index, attribute));
 }
 
 static PyObject *
@@ -392,6 +383,13 @@ lnfq_attributes_get_gid(PyObject *self, PyObject *Py_UNUSED(ignored))
     return packet_read(packet_cast(self), read_u32_or_none, NFQA_GID);
 }
 
+/* Of what the packet exports. */
+static PyObject *
+get_view(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyMemoryView_FromObject(self);
+}
+
 /* ---- rows ---- */
 
 /* What a row reads: its closure. */
@@ -427,7 +425,7 @@ PyGetSetDef lnfq_attributes_table[] = {
     {"outdev", get, NULL, DOC_NetfilterQueueData_outdev, ATTRIBUTE(read_u32, NFQA_IFINDEX_OUTDEV)},
     {"physoutdev", get, NULL, DOC_NetfilterQueueData_physoutdev,
      ATTRIBUTE(read_u32, NFQA_IFINDEX_PHYSOUTDEV)},
-    {"payload", get, NULL, DOC_NetfilterQueueData_payload, ATTRIBUTE(read_view, NFQA_PAYLOAD)},
+    {"payload", get_view, NULL, DOC_NetfilterQueueData_payload, NULL},
     {"uid", get, NULL, DOC_NetfilterQueueData_uid, ATTRIBUTE(read_u32_or_none, NFQA_UID)},
     {"gid", get, NULL, DOC_NetfilterQueueData_gid, ATTRIBUTE(read_u32_or_none, NFQA_GID)},
     {"skb_info", get, NULL, DOC_NetfilterQueueData_skb_info,

@@ -27,7 +27,6 @@
 #include "slot.h"
 #include "state.h"
 #include "status.h"
-#include "view.h"
 
 static inline lnfq_state *
 module_state(PyObject *module)
@@ -212,8 +211,7 @@ add_types(PyObject *module, lnfq_state *state)
     if (add_type(module, &state->handle_type, &lnfq_handle_type_spec, true) < 0
         || add_type(module, &state->queue_type, &lnfq_queue_type_spec, true) < 0
         || add_type(module, &state->packet_type, &lnfq_packet_type_spec, true) < 0
-        || add_type(module, &state->slot_type, &lnfq_slot_spec, false) < 0
-        || add_type(module, &state->view_type, &lnfq_view_spec, false) < 0) {
+        || add_type(module, &state->slot_type, &lnfq_slot_spec, false) < 0) {
         return -1;
     }
     return 0;
@@ -277,7 +275,6 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->queue_type);
     Py_VISIT(state->packet_type);
     Py_VISIT(state->slot_type);
-    Py_VISIT(state->view_type);
     Py_VISIT(state->closed_error);
     Py_VISIT(state->malformed_error);
     Py_VISIT(state->verdict_error);
@@ -303,7 +300,6 @@ module_clear(PyObject *module)
     Py_CLEAR(state->queue_type);
     Py_CLEAR(state->packet_type);
     Py_CLEAR(state->slot_type);
-    Py_CLEAR(state->view_type);
     Py_CLEAR(state->closed_error);
     Py_CLEAR(state->malformed_error);
     Py_CLEAR(state->verdict_error);

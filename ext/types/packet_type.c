@@ -46,6 +46,12 @@ packet_dealloc(PyObject *self)
 
 /* ---- type ---- */
 
+static int
+packet_getbuffer(PyObject *self, Py_buffer *buffer, int flags)
+{
+    return lnfq_packet_export(packet_cast(self), buffer, flags);
+}
+
 static PyObject *
 packet_repr(PyObject *self)
 {
@@ -94,6 +100,7 @@ static PyType_Slot packet_slots[] = {
     {Py_tp_methods, packet_methods},
     {Py_tp_getset, lnfq_attributes_table},
     {Py_tp_repr, packet_repr},
+    {Py_bf_getbuffer, packet_getbuffer},
     {Py_tp_traverse, packet_traverse},
     {Py_tp_dealloc, packet_dealloc},
     {0, NULL},
