@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What one system call received: slots, which are used again once nobody looks into them. A batch
- * belongs to the thread that took it. With the GIL and without the lock.
+ * belongs to the thread that took it. The caller holds the GIL and not the lock.
  */
 #ifndef LNFQ_BATCH_H
 #define LNFQ_BATCH_H

@@ -2,10 +2,11 @@
 /*
  * A configuration request, its answer, and what arrives in between.
  *
- * The kernel answers on the descriptor, among packets. The kernel's answer to a request is in the
- * receive buffer when the request's send returns, so nobody waits: what stands before it is set
- * aside, for the next dispatch. If it isn't there (the receive buffer was full, or another reader
- * took it) the request is sent again. Only a test's kernel, behind a socket pair, takes its time.
+ * The kernel answers on the descriptor, among packets. Its answer to a request is in the receive
+ * buffer when the request's send returns, so nobody waits. The messages in front of the answer are
+ * set aside, for the next dispatch. If the answer isn't there (the receive buffer was full, or
+ * another reader took it), the request is sent again. Only a test's kernel, behind a socket pair,
+ * answers later.
  *
  * A marker (see config.h) follows when packets were set aside, so that select sees them.
  *

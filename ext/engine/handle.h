@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A handle: one netlink socket, and all that belongs to it.
+ * A handle: one netlink socket, and everything that belongs to it.
  *
  * Its lock (lock.h) protects the handle, its queues and the verdicts of their packets. While a
- * thread holds it, no Python code runs, no object is made or destroyed, and nobody waits: a thread
- * that finds it taken gives up the GIL first, a destructor never waits for it at all (packet.c).
- * Without the GIL, in free-threaded Python, what is said of it here is said of the thread's being
- * attached to the interpreter: the garbage collector, which looks at objects without a lock, runs
- * only while nobody else is.
+ * thread holds it, no Python code runs, no object is made or destroyed, and nobody waits. A thread
+ * that finds it taken releases the GIL before it waits. A destructor never waits for it (packet.c).
+ * In free-threaded Python, "holding the GIL" means here that the thread is attached to the
+ * interpreter. The garbage collector looks at objects without a lock, and runs only while no other
+ * thread is attached.
  */
 #ifndef LNFQ_HANDLE_H
 #define LNFQ_HANDLE_H

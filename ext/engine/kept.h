@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A queue's list of packets that wait for their verdict after their callback, in the order of their
- * ids. With the lock.
+ * ids. The caller holds the lock.
  */
 #ifndef LNFQ_KEPT_H
 #define LNFQ_KEPT_H

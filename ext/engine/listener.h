@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Listeners: what others have a handle call. Adapters set on_held and on_close, users
- * on_verdict_error; each is an attribute of the handle. With the GIL and without the lock.
+ * Listeners: callables that a handle calls for others. Adapters set on_held and on_close, users
+ * on_verdict_error. Each is an attribute of the handle. The caller holds the GIL and not the lock.
  */
 #ifndef LNFQ_LISTENER_H
 #define LNFQ_LISTENER_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The handle's lock: taking it without keeping the GIL from others, and what is done as it is let
- * go. Destructors never wait for it, so whoever has it pays their debts; payloads that were sent
- * are let go once it is free, since that may run Python code.
+ * The handle's lock: taking it without keeping the GIL from others, and what is done when it is
+ * released. Destructors never wait for it, so the thread that holds it does their work. Payloads
+ * that were sent are released after the lock, because that may run Python code.
  */
 #include "lock.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Ids that are missing: which of them were lost in the kernel (losses.h), for all queues of a
- * handle. With the lock.
+ * handle. The caller holds the lock.
  */
 #ifndef LNFQ_MISSING_H
 #define LNFQ_MISSING_H

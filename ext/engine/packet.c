@@ -2,11 +2,11 @@
 /*
  * A packet: its object; see packet.h.
  *
- * While its callback runs its slot may be the buffer that the message came in; a packet that
- * outlives its callback gets a slot with a copy, and is tracked by the garbage collector from then
- * on. The handle's lock protects what belongs to the verdict; the packet's own critical section
- * protects `slot` and `bytes`, since another thread may read an attribute while the message is
- * copied. The rest doesn't change.
+ * While its callback runs, its slot may be the buffer that the message came in. A packet that
+ * outlives its callback gets a slot with a copy, and the garbage collector tracks it from then on.
+ * The handle's lock protects the fields of the verdict. The packet's own critical section protects
+ * `slot` and `bytes`, because another thread may read an attribute while the message is copied. The
+ * rest doesn't change.
  */
 #include "packet.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The other end of a pair of SOCK_SEQPACKET sockets: a program that plays the kernel. With the
- * lock; nothing is waited for with the GIL.
+ * The other end of a pair of SOCK_SEQPACKET sockets: a program that acts as the kernel. The caller
+ * holds the lock. Nobody waits with the GIL.
  */
 #ifndef LNFQ_PEER_H
 #define LNFQ_PEER_H

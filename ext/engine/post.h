@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A handle's way out: verdicts are posted in its outbox, and sent together or held. With the lock,
- * except for the last one.
+ * A handle's way out: verdicts are posted in its outbox, and sent together or held. The caller
+ * holds the lock, except for the last function.
  */
 #ifndef LNFQ_POST_H
 #define LNFQ_POST_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A queue: one bound number. The handle's lock protects what is said below.
+ * A queue: one bound number. The handle's lock protects the fields that are named below.
  */
 #ifndef LNFQ_QUEUE_H
 #define LNFQ_QUEUE_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The receive buffer of a handle's socket. With the lock.
+ * The receive buffer of a handle's socket. The caller holds the lock.
  */
 #ifndef LNFQ_RCVBUF_H
 #define LNFQ_RCVBUF_H

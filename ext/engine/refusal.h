@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Verdicts that the kernel refused, until on_verdict_error is told (report.h).
+ * Verdicts that the kernel refused, until on_verdict_error is called (report.h).
  *
- * The kernel reports a refusal later, on the descriptor. Whoever reads it may hold the lock, and so
- * can't call Python code: it is noted here.
+ * The kernel reports a refusal later, on the descriptor. The code that reads it may hold the lock,
+ * and so can't call Python code. It notes the refusal here.
  */
 #ifndef LNFQ_REFUSAL_H
 #define LNFQ_REFUSAL_H

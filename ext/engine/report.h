@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Telling on_verdict_error of refused verdicts: when a dispatch ends or the handle is closed.
+ * Reporting refused verdicts to on_verdict_error: when a dispatch ends or the handle is closed.
  */
 #ifndef LNFQ_REPORT_H
 #define LNFQ_REPORT_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The batch verdicts that users ask for, by set_verdict_batch (those that stand for several equal
- * verdicts are pending.c's). The kernel gives the verdict to all packets of the queue up to an id;
- * here they are marked as executed: kept ones, those whose callbacks run, and, when they are
- * dispatched, those that another reader held meanwhile. Where the kernel may keep a packet whose
- * own verdict it has refused, a batch verdict would release that too: then each gets a verdict of
- * its own. Everything here runs with the handle's lock.
+ * verdicts are pending.c's). The kernel gives the verdict to all packets of the queue up to an id.
+ * Here these packets are marked as executed: kept ones, those whose callbacks run, and, when they
+ * are dispatched, those that another reader held meanwhile. If the kernel may keep a packet whose
+ * own verdict it has refused, a batch verdict would release that packet too. Then each packet gets
+ * a verdict of its own. The caller holds the handle's lock.
  */
 #include "verdict_batch.h"
 

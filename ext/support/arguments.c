@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Arguments of calls: their places, types and ranges, in errors that name the call and the value.
- * No state, no lock.
+ * There is no state and no lock.
  */
 #include "arguments.h"
 

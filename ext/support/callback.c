@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What is called with packets and reports. Nobody awaits it: a callable that would do nothing when
- * it is called, a coroutine function above all, is refused as it is named, and what has to be
- * awaited, as it is returned. Called with the GIL and without a lock; no state.
+ * Callables that get packets and reports. Nobody awaits their results. A callable that does nothing
+ * when it is called, such as a coroutine function, is refused when it is set. An awaitable is
+ * refused when a callback returns it. The caller holds the GIL and no lock. There is no state.
  */
 #include "callback.h"
 

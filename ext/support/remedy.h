@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What users may do about errors: the texts behind "operation: strerror". Those that are returned
- * are static, and empty where nothing is to be said. No state, no lock.
+ * What users may do about errors: the texts behind "operation: strerror". The returned texts are
+ * static, and empty if there is no remedy. There is no state and no lock.
  */
 #ifndef LNFQ_REMEDY_H
 #define LNFQ_REMEDY_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The module's state: the types and exceptions, and the tables that are filled when they are
- * needed. It does not change after initialisation, except for those tables, which are atomic. No
- * lock.
+ * needed. The state does not change after initialisation, except for those tables, which are
+ * atomic. There is no lock.
  */
 #ifndef LNFQ_STATE_H
 #define LNFQ_STATE_H

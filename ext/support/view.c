@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A view exports a part of a slot, read-only: it is what a payload's memoryview stands on. It holds
- * the slot and nothing else, so that a memoryview is no reference to its packet. Not visible from
- * Python but as `memoryview.obj`. Immutable; no lock.
+ * A view exports a part of a slot, read-only: a payload's memoryview is made on it. It holds only
+ * the slot, so that a memoryview is not a reference to its packet. Python code sees it only as
+ * `memoryview.obj`. It is immutable and has no lock.
  */
 #include "view.h"
 

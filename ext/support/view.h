@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Views: what a payload's memoryview stands on. With the GIL.
+ * Views: the exporters of payloads' memoryviews. The caller holds the GIL.
  */
 #ifndef LNFQ_VIEW_H
 #define LNFQ_VIEW_H

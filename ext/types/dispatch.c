@@ -3,9 +3,10 @@
  * From received messages to callbacks to verdicts.
  *
  * A dispatch calls the callbacks of the packets in some messages, one after the other, and sends
- * their verdicts together when it is over, or earlier when callbacks are slow. Several may run at
- * once, in threads, in greenlets, or one within another's callback: what they share is in the
- * handle and in the packets, under the handle's lock, which nobody holds while a callback runs.
+ * their verdicts together when it is over, or earlier when callbacks are slow. Several dispatches
+ * may run at once, in threads, in greenlets, or one within another's callback. What they share is
+ * in the handle and in the packets, under the handle's lock. Nobody holds that lock while a
+ * callback runs.
  */
 #include "dispatch.h"
 

@@ -3,8 +3,8 @@
  * `process`: waits for messages, and receives many by one system call, into slots that are used
  * again once nobody looks into them.
  *
- * A batch belongs to the thread that received it until it is dispatched. Receiving happens with the
- * handle's lock and without the GIL; waiting with neither, counted in `waiters`.
+ * A batch belongs to the thread that received it until it is dispatched. A thread receives with the
+ * handle's lock and without the GIL. It waits with neither, and `waiters` counts it.
  */
 #include "receive.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What a verdict may change of its packet, read from the arguments of set_verdict and accept:
- * payload, VLAN tag, link-layer header, conntrack mark and labels. No state, no lock.
+ * payload, VLAN tag, link-layer header, conntrack mark and labels. There is no state and no lock.
  */
 #include "verdict_arguments.h"
 

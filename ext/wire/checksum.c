@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The checksums of IP packets: the headers are walked first, those of a tunnel's inner packets too,
- * and every length checked; only then is anything written, from the innermost packet outwards,
- * since a tunnel's own checksum covers it. Called from any thread; no state.
+ * The checksums of IP packets, in two steps. First the headers are walked, also those of a tunnel's
+ * inner packets, and every length is checked. Then the sums are written, from the innermost packet
+ * outwards, because a tunnel's own checksum covers its inner packet. Any thread may call it. There
+ * is no state.
  */
 #include "checksum.h"
 

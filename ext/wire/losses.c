@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whether the ids that are missing were lost in the kernel; see losses.h.
+ * Whether the kernel lost the packets whose ids are missing; see losses.h.
  */
 #include "losses.h"
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Verdicts that wait to be sent, as messages one behind the other. Payloads are not copied: they
- * are held by their owners until they are sent. Without Python; whoever holds it locks it.
+ * are held by their owners until they are sent. It needs no Python. Its owner locks it.
  *
- * They leave in their order, and stay until they have left: a batch verdict relies on what stands
- * in front of it. Only what is too large for the socket is replaced, by its packet's default.
+ * Verdicts are sent in their order, and stay until they are sent: a batch verdict relies on those
+ * in front of it. Only a verdict that is too large for the socket is replaced, by its packet's
+ * default.
  */
 #ifndef LNFQ_OUTBOX_H
 #define LNFQ_OUTBOX_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Sending on the descriptor, and asking of its state, without Python. Nothing here waits.
+ * Sending on the descriptor, and asking for its state, without Python. Nothing here waits.
  */
 #ifndef LNFQ_TRANSPORT_H
 #define LNFQ_TRANSPORT_H
