@@ -9,8 +9,8 @@
  * destroyed, a loop of the user's own may have received some and not handed them in yet. When such
  * a loop hands in a message,
  *
- * - one with an id that the old binding had received already is the new binding's, as long as the
- *   new binding misses no id before it;
+ * - one with an id that the old binding had received already is the new binding's, if the old
+ *   binding had received all ids up to it;
  * - one with an id that the new binding has received already is the old one's;
  * - for the rest the order decides. The number is bound without a mode, in which the kernel queues
  *   nothing. A marker follows, and then the mode. So the marker's acknowledgement stands in the
