@@ -306,7 +306,7 @@ def test_device_name(
 
 
 def test_write(tmp_path: Path) -> None:
-    """--write makes a pcapng file of the shown packets with devices, directions, times and verdicts."""
+    """--write makes a pcapng file of shown packets: devices, directions, times and verdicts."""
     queue_rule(1)
     queue_rule(1, chain="PREROUTING")
     path = tmp_path / "written.pcapng"

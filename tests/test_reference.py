@@ -89,7 +89,7 @@ def test_signatures(cls: type) -> None:
 
 @pytest.mark.parametrize("path", DIAGRAMS, ids=lambda path: path.stem)
 def test_diagram(path: Path) -> None:
-    """A diagram has a description and the common looks, is fit for dark pages, and fetches nothing."""
+    """A diagram is described, looks like the others, is fit for dark pages, fetches nothing."""
     root = ET.fromstring(path.read_text())
     assert root.tag == f"{SVG}svg"
     assert root.findtext(f"{SVG}title")

@@ -236,7 +236,7 @@ def test_order_after_a_failure() -> None:
 
 
 def test_destroyed_before_it_left() -> None:
-    """Verdicts that can't leave before their queue is destroyed become the default, each reported."""
+    """Verdicts that can't leave before their queue goes become the default, each reported."""
     with PlayedKernel() as kernel:
         told: Told = []
         kernel.handle.on_verdict_error = lambda number, packet_id, error: told.append(
