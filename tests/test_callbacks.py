@@ -165,7 +165,7 @@ def test_returned(nfqueue: FakeKernel, handle: Handle, kind: str, given: bool) -
 
     handle.create_queue(1, callback)
     packets = nfqueue.enqueue_all([b"1", b"2"])
-    with pytest.raises(TypeError, match="the callback returned what nobody awaits, "):
+    with pytest.raises(TypeError, match="the callback returned an awaitable, "):
         handle.process()
     gc.collect()
     assert [packet.passed for packet in packets] == [given, True]
@@ -191,7 +191,7 @@ def test_returned_coroutine_is_closed(nfqueue: FakeKernel, handle: Handle) -> No
     hook = sys.unraisablehook
     sys.unraisablehook = lambda report: raised.append(report.exc_value)
     try:
-        with pytest.raises(TypeError, match="the callback returned what nobody awaits, coroutine"):
+        with pytest.raises(TypeError, match="the callback returned an awaitable, coroutine"):
             handle.process()
     finally:
         sys.unraisablehook = hook
@@ -211,7 +211,7 @@ def test_returned_task_is_cancelled(nfqueue: FakeKernel, handle: Handle) -> None
 
         handle.create_queue(1, callback)
         packet = nfqueue.enqueue(b"data")
-        with pytest.raises(TypeError, match=r"the callback returned what nobody awaits, .*Task"):
+        with pytest.raises(TypeError, match=r"the callback returned an awaitable, .*Task"):
             handle.process()
         await asyncio.wait(tasks)
         assert tasks[0].cancelled()

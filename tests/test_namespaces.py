@@ -183,9 +183,9 @@ def test_no_such_path() -> None:
 
 def test_no_namespace() -> None:
     """A file that is not a network namespace is EINVAL."""
-    error = check_failure(OSError, r"open\(\).*no network namespace", netns="/dev/null")
+    error = check_failure(OSError, r"open\(\).*not a network namespace", netns="/dev/null")
     assert error.errno == errno.EINVAL
-    error = check_failure(OSError, r"no network namespace", netns="/proc/self/ns/mnt")
+    error = check_failure(OSError, r"not a network namespace", netns="/proc/self/ns/mnt")
     assert error.errno == errno.EINVAL
 
 

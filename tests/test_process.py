@@ -378,7 +378,7 @@ def test_set_aside_behind_orphans(handle: Handle, udp: UdpPair) -> None:
 def test_adopting_a_stream() -> None:
     """Only sockets that keep datagrams apart can be adopted."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with ours, theirs, pytest.raises(ValueError, match=r"open\(\): fd \d+ is no datagram"):
+    with ours, theirs, pytest.raises(ValueError, match=r"open\(\): fd \d+ is not a datagram"):
         nfq.open(fd=ours)
 
 

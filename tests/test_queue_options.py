@@ -153,9 +153,9 @@ def test_options_of_no_netlink_socket() -> None:
     with PlayedKernel() as kernel:
         kernel.handle.rcvbuf = 100_000
         assert kernel.handle.rcvbuf == 200_000
-        with pytest.raises(OSError, match=r"no_enobufs: .*: the descriptor is no netlink"):
+        with pytest.raises(OSError, match=r"no_enobufs: .*: the descriptor is not a netlink"):
             assert kernel.handle.no_enobufs
-        with pytest.raises(OSError, match=r"no_enobufs: .*: the descriptor is no netlink"):
+        with pytest.raises(OSError, match=r"no_enobufs: .*: the descriptor is not a netlink"):
             kernel.handle.no_enobufs = True
 
 

@@ -7,8 +7,8 @@
 
 #include "forward.h"
 
-/* With the GIL and without the lock; a handle that is closed stays so. Returns 0, or -1 with an
- * exception of a listener that leaves, once all else is done. */
+/* With the GIL and without the lock. A handle that is closed already stays closed. Returns 0, or -1
+ * with an exception of a listener that is not an Exception, once everything else is done. */
 int lnfq_close_handle(lnfq_handle *handle);
 
 #endif

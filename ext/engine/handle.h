@@ -115,8 +115,8 @@ struct lnfq_handle {
 /* A handle that is closed as yet; NULL with an exception. */
 lnfq_handle *lnfq_handle_new(lnfq_state *state);
 
-/* Whether this is a child of the process that opened the handle: there it is closed, and nobody
- * else's thread can let go of its lock. */
+/* Whether this is a child of the process that opened the handle. There the handle is closed, and
+ * the thread that may hold its lock does not exist. */
 static inline bool
 lnfq_handle_forked(const lnfq_handle *handle)
 {

@@ -19,8 +19,9 @@ struct lnfq_listener {
     size_t offset;
 };
 
-/* Calls a listener without arguments, and lets it go; NULL is none. Nobody is there to take its
- * exception, unless that leaves: then -1, otherwise 0. */
+/* Calls a listener without arguments, and drops the reference; NULL is none. Returns -1 with its
+ * exception if that is not an Exception. Any other exception goes to the unraisable hook, and 0 is
+ * returned. */
 int lnfq_listener_call(PyObject *listener);
 
 /* Takes a listener out of its place, so that it is called once at most. NULL where there is none.

@@ -84,8 +84,9 @@ lnfq_packet_copy(lnfq_packet *packet)
 }
 
 /*
- * Nobody can give it a verdict any more. Never waits for the lock: if it is taken, whoever releases
- * it pays the debt. Behind a pair the verdict may wait for room, and not with the GIL: see peer.c.
+ * The destructor: nobody can give the packet a verdict any more. It never waits for the lock: if
+ * the lock is taken, the thread that releases it gives the default. Behind a pair the verdict may
+ * wait for room, and not with the GIL: see peer.c.
  */
 static void
 packet_forget(lnfq_packet *packet)

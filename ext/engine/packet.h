@@ -52,7 +52,7 @@ void lnfq_packet_blank(lnfq_packet *packet);
 /* Makes a packet that outlives its callback independent of the buffer that it came in. 0 or -1. */
 int lnfq_packet_copy(lnfq_packet *packet);
 
-/* For its destructor: what belongs to the verdict is let go, and a packet that is kept gets its
+/* For the packet's destructor: releases what belongs to the verdict, and gives a kept packet its
  * default. Never waits. */
 void lnfq_packet_end(lnfq_packet *packet);
 

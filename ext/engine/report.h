@@ -7,8 +7,9 @@
 
 #include "forward.h"
 
-/* Tells on_verdict_error what has been refused since the last time; without one it is forgotten. 0,
- * or -1 with an exception that leaves: then the rest is told the next time. */
+/* Calls on_verdict_error for each refusal since the last time; without a listener the refusals are
+ * forgotten. Returns 0, or -1 with an exception that is not an Exception: then the rest is reported
+ * the next time. */
 int lnfq_report_refusals(lnfq_handle *handle);
 
 #endif

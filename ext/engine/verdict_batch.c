@@ -163,8 +163,8 @@ count_waiting(const lnfq_queue *queue, uint32_t up_to)
     return count;
 }
 
-/* The packets that it is about have had their verdict; each gets it by itself where `singly`.
- * Returns 0 or ENOMEM: then the rest still waits. */
+/* Marks the packets that the batch verdict covers as executed. With `singly` each gets a verdict of
+ * its own. Returns 0, or ENOMEM: then the rest still waits. */
 static int
 cover_waiting(lnfq_queue *queue, uint32_t up_to, bool singly, const struct lnfq_verdict *verdict)
 {

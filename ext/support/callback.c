@@ -27,8 +27,8 @@ is_partial(PyObject *callable)
     return is;
 }
 
-/* What a callable that is no function calls, a new reference; NULL with an exception, or where it
- * is C code. */
+/* The function that a callable object calls, a new reference; NULL with an exception, or if it is C
+ * code. */
 static PyObject *
 inner(PyObject *callable)
 {
@@ -127,8 +127,8 @@ lnfq_callback_result(PyObject *callback, PyObject *result)
     }
     end(result);
     PyErr_Format(PyExc_TypeError,
-                 "the callback returned what nobody awaits, %.100s; libnetfilterqueue.aio.serve "
-                 "runs coroutines: %R",
+                 "the callback returned an awaitable, %.100s, which nobody awaits; "
+                 "libnetfilterqueue.aio.serve runs coroutines: %R",
                  Py_TYPE(result)->tp_name, callback);
     Py_DECREF(result);
     return NULL;

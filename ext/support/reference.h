@@ -34,8 +34,8 @@ lnfq_reference_share(PyObject *object)
 #endif
 }
 
-/* Whether the caller's is the only reference to such an object. If so, what others have done with
- * it is over. */
+/* Whether the caller has the only reference to such an object. If so, all others have finished with
+ * it. */
 static inline bool
 lnfq_reference_sole(PyObject *object)
 {

@@ -20,7 +20,7 @@
 #define LNFQ_REMEDY_LISTED "it is bound on this handle already"
 
 /* An option of netlink sockets, on another one. */
-#define LNFQ_REMEDY_NO_NETLINK "the descriptor is no netlink socket"
+#define LNFQ_REMEDY_NO_NETLINK "the descriptor is not a netlink socket"
 
 /* A system call on a handle's descriptor: what has happened to that, if the error tells. */
 const char *lnfq_remedy_descriptor(int error);

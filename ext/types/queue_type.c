@@ -128,8 +128,8 @@ queue_set_maxlen(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     return queue_configure(queue_cast(self), &config, call);
 }
 
-/* Verdicts that were sent may have been refused, and nobody knows yet. Who gives a batch verdict
- * has to know; where that can't be found out, it is given to each packet by itself. */
+/* Verdicts that were sent may have been refused, and nobody knows yet. A batch verdict needs that
+ * knowledge. If it can't be found out, each packet gets a verdict of its own. */
 static void
 catch_up(lnfq_handle *handle)
 {

@@ -681,10 +681,10 @@ open_geneve(const unsigned char *header, struct inner *inner)
 }
 
 /*
- * Tunnels are known by their ports. Where the kernel has left a checksum to be filled in, it may be
- * that of a tunnel with a port of its own: then its header's form is enough. Corrected is what is a
- * valid packet to its end; in what is no tunnel, but looks like one, nothing changes as long as the
- * checksums are right.
+ * Tunnels are known by their ports. If the kernel has left a checksum to be filled in, it may be
+ * that of a tunnel with another port: then the form of its header is enough. Only an inner packet
+ * that is valid to its end is corrected. If data only looks like a tunnel, nothing changes as long
+ * as the checksums are right.
  */
 static bool
 open_udp(const struct walk *walk, struct inner *inner)

@@ -33,16 +33,16 @@ void lnfq_losses_ask(struct lnfq_losses *losses);
 /* An answer was read. */
 void lnfq_losses_answer(struct lnfq_losses *losses);
 
-/* The buffer was found empty; before that the kernel had counted so many drops. Messages that are
- * read from now on have at least that epoch, others a smaller one. */
+/* Notes that the buffer was found empty, and that the kernel had counted so many drops before.
+ * Messages that are read from now on have at least that epoch, others a smaller one. */
 void lnfq_losses_sample(struct lnfq_losses *losses, uint32_t drops, uint64_t epoch);
 
-/* All queues have had a packet that was read after the sample, which is used up by that. If it
- * shows that every missing id was lost, counting starts again, and true is returned. */
+/* Notes that all queues have had a packet that was read after the sample. This uses up the sample.
+ * If it shows that every missing id was lost, counting starts again, and true is returned. */
 bool lnfq_losses_explain(struct lnfq_losses *losses);
 
-/* A queue is gone, and with it the holes that it had or would have shown; `missing` are left, of
- * the other queues, and `drops` counted. */
+/* Notes that a queue is gone, and with it the gaps that it had or would have shown. `missing` ids
+ * of the other queues are left, and `drops` were counted. */
 void lnfq_losses_restart(struct lnfq_losses *losses, uint64_t missing, uint32_t drops);
 
 #endif

@@ -41,9 +41,10 @@ lnfq_pending_newer(uint32_t id, uint32_t than)
 }
 
 /*
- * A packet was received. `alone` says that nobody else can have read the descriptor or holds
- * messages that it has read: what is missing then was lost in the kernel, which keeps no such
- * packet. Returns by how much `missing` has changed: negative where a late one came.
+ * Notes that a packet was received. `alone` says that nobody else can have read the descriptor or
+ * holds messages from it. Packets that are missing then were lost in the kernel, which keeps no
+ * such packet. Returns by how much `missing` has changed: the change is negative if a late packet
+ * came.
  */
 int64_t lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone);
 
