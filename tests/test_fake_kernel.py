@@ -524,7 +524,7 @@ def test_socket(nfqueue: FakeKernel, handle: Handle) -> None:
         assert handle.handle_packet(data) == 1
         assert address is None
         assert sock.getsockname() == ""
-    with pytest.raises(OSError, match="no netlink socket"):
+    with pytest.raises(OSError, match="not a netlink socket"):
         handle.no_enobufs = True
 
 

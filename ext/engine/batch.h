@@ -27,9 +27,8 @@ lnfq_batch *lnfq_batch_take(lnfq_handle *handle);
 /* The reader is done with it. */
 void lnfq_batch_give_back(lnfq_handle *handle, lnfq_batch *batch);
 
-/* Makes sure that the first `count` slots exist, are large enough, and that nobody looks into them.
- * Returns 0 or -1.
- */
+/* Makes sure that the first `count` slots exist and are large enough, and that nobody looks into
+ * them. Returns 0 or -1. */
 int lnfq_batch_prepare(lnfq_handle *handle, lnfq_batch *batch, unsigned int count);
 
 void lnfq_batch_free(lnfq_batch *batch);
