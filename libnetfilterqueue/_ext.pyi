@@ -408,10 +408,11 @@ class NetfilterQueueQueueHandle:
         The number may be bound again at once. If several loops of your own read the descriptor and
         pass what they read to ``handle_packet()``, stop them first, or bind the number on another
         handle. Otherwise one of them may still hold a message of the old binding when another one
-        has already passed on later messages. That message can't be told from the new binding's
-        packet of the same id. A single loop of your own needs no such care, nor does any number of
-        threads in ``process()``. A packet that may belong to the old binding is not passed to the
-        new one's callback. If it belonged to the new one, it gets the default verdict.
+        has already passed on later messages. That message can't be distinguished from the new
+        binding's packet of the same id. A single loop of your own needs no such care, nor does any
+        number of threads in ``process()``. A packet that may belong to the old binding is not
+        passed to the new one's callback. If it belonged to the new one, it gets the default
+        verdict.
 
         Any thread and any callback may call it at any time. It neither waits nor calls callbacks.
         Raises ``OSError`` if the kernel refuses (the queue counts as destroyed all the same),
@@ -775,7 +776,7 @@ class NetfilterQueueData:
     def drop(self) -> None:
         """The same as ``set_verdict(NF_DROP)``: the packet is thrown away."""
     def repeat(self, mark: SupportsIndex | None = None) -> None:
-        """The same as ``set_verdict(NF_REPEAT, mark)``: the packet's chain begins anew.
+        """The same as ``set_verdict(NF_REPEAT, mark)``: the packet's chain begins again.
 
         That is the chain that queued it. Give the packet a mark whose packets the rule skips.
         Otherwise it comes back for ever.
@@ -801,8 +802,9 @@ def open(
     With ``fd``, the handle uses a copy of that descriptor instead. It is a ``NETLINK_NETFILTER``
     socket that was opened elsewhere, or one end of a datagram socket pair on whose other end a test
     plays the kernel. On a pair of ``SOCK_SEQPACKET`` sockets the other end must read everything:
-    while the pair is full, calls wait for 2 seconds at most. That end is only told of ``rcvbuf``.
-    If it is closed, calls raise ``ConnectionError``. Child programs do not inherit the descriptor.
+    while the pair is full, calls wait for 2 seconds at most. ``rcvbuf`` is only a number that the
+    other end gets. If that end is closed, calls raise ``ConnectionError``. Child programs do not
+    inherit the descriptor.
 
     Opening needs no capability, except ``CAP_SYS_ADMIN`` for ``netns``. Binding queues needs one.
     Never waits. Raises ``OSError`` if the socket can't be opened, ``netns`` is not a network
@@ -855,12 +857,12 @@ def update_checksums(buffer: WriteableBuffer, skb_info: SupportsIndex = 0) -> No
     yet. A packet that is accepted without a payload needs none of this.
 
     With ``NFQA_CFG_F_GSO`` pass ``skb_info``. If it has ``NFQA_SKB_GSO``, the kernel cuts the
-    packet into segments on its way out. The kernel makes TCP's checksums anew. For UDP (QUIC and
-    others with ``UDP_SEGMENT``; tunnels) it continues from the sum in the header, which therefore
-    becomes the sum of the pseudo header. Linux 6.1 loses such UDP packets on most devices all the
-    same, 6.12 does not. In INPUT, and in PREROUTING if the packet is for this host, the kernel cuts
-    nothing: pass ``skb_info & ~NFQA_SKB_GSO`` there. UDP packets with that flag then reach only
-    sockets with ``UDP_GRO``. Without ``NFQA_CFG_F_GSO`` none of this matters.
+    packet into segments on its way out. The kernel computes TCP's checksums again. For UDP (QUIC
+    and others with ``UDP_SEGMENT``; tunnels) it continues from the sum in the header, which
+    therefore becomes the sum of the pseudo header. Linux 6.1 loses such UDP packets on most devices
+    all the same, 6.12 does not. In INPUT, and in PREROUTING if the packet is for this host, the
+    kernel cuts nothing: pass ``skb_info & ~NFQA_SKB_GSO`` there. UDP packets with that flag then
+    reach only sockets with ``UDP_GRO``. Without ``NFQA_CFG_F_GSO`` none of this matters.
 
     Never waits. Any thread may call it. Raises ``ValueError`` for a packet that is cut short, whose
     lengths contradict each other, or that is not IP; if the checksum that is not ready is in a

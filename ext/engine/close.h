@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Closing a handle: its queues are destroyed, whoever waits is woken, the descriptors are closed.
+ * Closing a handle: its queues are destroyed, waiting threads are woken, the descriptors are
+ * closed.
  */
 #ifndef LNFQ_CLOSE_H
 #define LNFQ_CLOSE_H

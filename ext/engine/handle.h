@@ -66,7 +66,7 @@ struct lnfq_handle {
     lnfq_handle **link;
     pthread_mutex_t lock;
 
-    /* The rest is protected by the lock, but for what is atomic. */
+    /* The rest is protected by the lock, except for what is atomic. */
     bool closed;
     unsigned int waiters; /* threads that wait on the descriptors; the last one closes them */
     lnfq_queue **queues;  /* bound, sorted by number; each a strong reference */

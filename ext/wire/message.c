@@ -74,7 +74,8 @@ check_value(unsigned int type, const unsigned char *value, size_t size)
 
 /*
  * Reads one attribute at `at` into `index`. `length` is the message's own, `end` where its bytes
- * end. An attribute of which a short buffer left only a part counts as absent, but for the payload.
+ * end. An attribute of which a short buffer left only a part counts as absent, except for the
+ * payload.
  */
 static const char *
 index_attribute(struct lnfq_index *index, const unsigned char *bytes, size_t at, size_t length,

@@ -146,7 +146,7 @@ def test_verdict_with_a_tag(
 def test_verdict_with_zeros_for_a_tag(
     handle: Handle, packets: list[Packet], both: tuple[Neighbour, Neighbour], before: list[Tag]
 ) -> None:
-    """Zeros take the tag off, but for older kernels they are a tag of the type 0."""
+    """Zeros take the tag off; older kernels take them for a tag of the type 0."""
     left, right = both
     left.send(tagged(FRAME, *before))
     receive(handle, packets).set_verdict(nfq.NF_ACCEPT, vlan=(0, 0))
