@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 project = "libnetfilterqueue"
 version = release = importlib.metadata.version(project)
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "docstring_markup", "signatures"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "signatures"]
 exclude_patterns = ["_extensions"]
 
 # Nothing is fetched: the build works offline, so it has no links into other projects' pages, and

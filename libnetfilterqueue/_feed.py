@@ -150,7 +150,7 @@ class Feed(ABC):
     def pause(self) -> None:
         """Stop reading: packets wait in the kernel. Does nothing if it is paused or detached.
 
-        Raises RuntimeError in a thread other than the loop's.
+        Raises ``RuntimeError`` in a thread other than the loop's.
         """
         self._check_here("pause()")
         if not self._paused and not self._closed:
@@ -160,7 +160,7 @@ class Feed(ABC):
     def resume(self) -> None:
         """Start reading again. Does nothing if it is not paused, or is detached.
 
-        Raises RuntimeError in a thread other than the loop's.
+        Raises ``RuntimeError`` in a thread other than the loop's.
         """
         self._check_here("resume()")
         if self._paused and not self._closed:
@@ -171,7 +171,7 @@ class Feed(ABC):
         """Give the handle back to its owner, as it was before. Does nothing the second time.
 
         Verdicts that are held back are sent. If that fails, the error goes to the loop's handler.
-        Raises RuntimeError in a thread other than the loop's. Closing the handle in any thread
+        Raises ``RuntimeError`` in a thread other than the loop's. Closing the handle in any thread
         detaches it.
         """
         if self._closed:

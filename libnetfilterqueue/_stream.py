@@ -113,8 +113,8 @@ class Stream(Backlog, Generic[FeedT]):
     def pause(self) -> None:
         """Stop reading from the kernel. Packets in the stream can still be fetched.
 
-        Does nothing if the stream is paused or closed. Raises RuntimeError in a thread other than
-        the loop's.
+        Does nothing if the stream is paused or closed. Raises ``RuntimeError`` in a thread other
+        than the loop's.
         """
         self._check_here("pause()")
         self._paused = True
@@ -123,7 +123,7 @@ class Stream(Backlog, Generic[FeedT]):
     def resume(self) -> None:
         """Start reading again. Does nothing if the stream is not paused, or is closed.
 
-        Raises RuntimeError in a thread other than the loop's.
+        Raises ``RuntimeError`` in a thread other than the loop's.
         """
         self._check_here("resume()")
         self._paused = False
@@ -132,9 +132,9 @@ class Stream(Backlog, Generic[FeedT]):
     def stop(self) -> None:
         """Stop reading from the kernel for good. Does nothing the second time.
 
-        Packets that have been read can still be fetched. Then iteration ends, get() raises
-        ClosedError, and serve() returns when its handlers have ended. Packets in the kernel wait
-        there until the stream is closed. Any thread and any signal handler may call it.
+        Packets that have been read can still be fetched. Then iteration ends, ``get()`` raises
+        ``ClosedError``, and ``serve()`` returns when its handlers have ended. Packets in the kernel
+        wait there until the stream is closed. Any thread and any signal handler may call it.
         """
         if self._feed is None or self._is_ended():
             self._stopped = True
@@ -149,14 +149,14 @@ class Stream(Backlog, Generic[FeedT]):
 
     @property
     def handle(self) -> nfq.NetfilterQueueHandle:
-        """The handle. Raises ValueError before the stream is opened."""
+        """The handle. Raises ``ValueError`` before the stream is opened."""
         if self._handle is None:
             raise ValueError("the stream is not open")
         return self._handle
 
     @property
     def queue(self) -> nfq.NetfilterQueueQueueHandle:
-        """The queue. Raises ValueError before the stream is opened."""
+        """The queue. Raises ``ValueError`` before the stream is opened."""
         if self._queue is None:
             raise ValueError("the stream is not open")
         return self._queue
@@ -169,9 +169,9 @@ class Stream(Backlog, Generic[FeedT]):
     def close(self) -> None:
         """Close the queue and the handle. Does nothing the second time.
 
-        Packets that nobody has fetched get the queue's default verdict. Iteration ends, and a get()
-        that waits raises ClosedError. Any thread and any signal handler may call it. In a thread
-        other than the loop's it closes the handle, and the loop does the rest.
+        Packets that nobody has fetched get the queue's default verdict. Iteration ends, and a
+        ``get()`` that waits raises ``ClosedError``. Any thread and any signal handler may call it.
+        In a thread other than the loop's it closes the handle, and the loop does the rest.
         """
         if self._closed:
             return

@@ -10,16 +10,16 @@ from libnetfilterqueue import _ext
 
 
 class Verdict(enum.IntEnum):
-    """What becomes of a packet (linux/netfilter.h)."""
+    """What becomes of a packet (``linux/netfilter.h``)."""
 
     NF_DROP = _ext.NF_DROP
     """It is thrown away."""
     NF_ACCEPT = _ext.NF_ACCEPT
     """It goes on to the next rule table or hook."""
     NF_STOLEN = _ext.NF_STOLEN
-    """The network stack forgets it. Kernels refuse it from user space. It acts as NF_DROP."""
+    """The network stack forgets it. Kernels refuse it from user space. It acts as ``NF_DROP``."""
     NF_QUEUE = _ext.NF_QUEUE
-    """It goes to queue 0; with NF_QUEUE_NR(number), to another queue."""
+    """It goes to queue 0; with ``NF_QUEUE_NR(number)``, to another queue."""
     NF_REPEAT = _ext.NF_REPEAT
     """The chain that queued it starts again."""
     NF_STOP = _ext.NF_STOP
@@ -40,7 +40,7 @@ class _Open(enum.IntEnum):
 
 
 class CopyMode(_Open):
-    """How much of a packet a queue delivers (linux/netfilter/nfnetlink_queue.h)."""
+    """How much of a packet a queue delivers (``linux/netfilter/nfnetlink_queue.h``)."""
 
     NFQNL_COPY_NONE = _ext.NFQNL_COPY_NONE
     """Nothing is queued: packets are dropped."""
@@ -51,7 +51,7 @@ class CopyMode(_Open):
 
 
 class QueueFlag(enum.IntFlag):
-    """A queue's flags (NFQA_CFG_FLAGS in linux/netfilter/nfnetlink_queue.h)."""
+    """A queue's flags (``NFQA_CFG_FLAGS`` in ``linux/netfilter/nfnetlink_queue.h``)."""
 
     NFQA_CFG_F_FAIL_OPEN = _ext.NFQA_CFG_F_FAIL_OPEN
     """When the queue or the receive buffer is full, packets pass instead of being dropped."""
@@ -66,7 +66,7 @@ class QueueFlag(enum.IntFlag):
 
 
 class SkbInfo(enum.IntFlag):
-    """What the kernel says of a packet's state (NFQA_SKB_INFO)."""
+    """What the kernel says of a packet's state (``NFQA_SKB_INFO``)."""
 
     NFQA_SKB_CSUMNOTREADY = _ext.NFQA_SKB_CSUMNOTREADY
     """The checksums are filled in later. They look wrong, but are not."""
@@ -77,7 +77,7 @@ class SkbInfo(enum.IntFlag):
 
 
 class Hook(_Open):
-    """Where in the network stack a packet was queued (linux/netfilter.h)."""
+    """Where in the network stack a packet was queued (``linux/netfilter.h``)."""
 
     NF_INET_PRE_ROUTING = _ext.NF_INET_PRE_ROUTING
     """It has been received and is not routed yet: the chain PREROUTING."""

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def nfqueue() -> "Iterator[FakeKernel]":
-    """A fake kernel, on which libnetfilterqueue.open() opens its handles: see docs/testing.md."""
+    """A fake kernel, on which ``libnetfilterqueue.open()`` opens its handles.
+
+    See docs/testing.md.
+    """
     from libnetfilterqueue.testing import FakeKernel  # noqa: PLC0415 (most tests do without)
 
     with FakeKernel() as kernel, kernel.patched():

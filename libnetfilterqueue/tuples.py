@@ -18,7 +18,7 @@ class HandleStats(NamedTuple):
     receives: int
     """System calls that read messages."""
     overruns: int
-    """Times that the kernel reported lost messages (ENOBUFS)."""
+    """Times that the kernel reported lost messages (``ENOBUFS``)."""
     truncated: int
     """Packets that were dispatched cut short."""
     orphaned: int
@@ -51,7 +51,7 @@ class QueueStatus(NamedTuple):
 
 
 class Vlan(NamedTuple):
-    """A VLAN tag (NFQA_VLAN)."""
+    """A VLAN tag (``NFQA_VLAN``)."""
 
     proto: int | None
     """The tag's EtherType: 0x8100 for 802.1Q, 0x88a8 for 802.1ad."""
@@ -60,19 +60,22 @@ class Vlan(NamedTuple):
 
 
 class Conntrack(NamedTuple):
-    """An entry of the connection tracking table (NFQA_CT). What the kernel left out is None."""
+    """An entry of the connection tracking table (``NFQA_CT``).
+
+    What the kernel left out is ``None``.
+    """
 
     id: int | None
-    """The entry's number (CTA_ID)."""
+    """The entry's number (``CTA_ID``)."""
     status: int | None
-    """IPS_* bits of linux/netfilter/nf_conntrack_common.h (CTA_STATUS)."""
+    """``IPS_*`` bits of ``linux/netfilter/nf_conntrack_common.h`` (``CTA_STATUS``)."""
     mark: int | None
-    """The connection's mark (CTA_MARK)."""
+    """The connection's mark (``CTA_MARK``)."""
     labels: bytes | None
-    """The connection's labels, 16 bytes (CTA_LABELS); kernels leave them out if none is set."""
+    """The connection's labels, 16 bytes (``CTA_LABELS``); kernels leave them out if none is set."""
     zone: int | None
-    """The conntrack zone (CTA_ZONE); kernels leave out 0."""
+    """The conntrack zone (``CTA_ZONE``); kernels leave out 0."""
     timeout: int | None
-    """How many seconds the entry has left (CTA_TIMEOUT)."""
+    """How many seconds the entry has left (``CTA_TIMEOUT``)."""
     raw: bytes
     """The whole attribute, nested netlink attributes, for a parser of your own."""

@@ -44,7 +44,7 @@ async def test_attached_twice(handle: Handle) -> None:
 
 @pytest.mark.gevent
 async def test_attached_to_gevent_too(handle: Handle) -> None:
-    """So does one that gevent is to feed."""
+    """A handle that an asyncio loop feeds can't be fed by gevent too."""
     from libnetfilterqueue import green  # noqa: PLC0415 (which imports gevent)
 
     with aio.attach(handle), pytest.raises(RuntimeError, match="attached already"):
@@ -52,7 +52,7 @@ async def test_attached_to_gevent_too(handle: Handle) -> None:
 
 
 def test_no_running_loop(handle: Handle) -> None:
-    """Without a loop that runs one has to be named; the handle stays as it was."""
+    """attach() without a running loop needs one by name; the handle stays as it was."""
     with pytest.raises(RuntimeError, match="no running event loop"):
         aio.attach(handle)
     loop = asyncio.new_event_loop()
@@ -70,7 +70,7 @@ async def test_closed_handle(handle: Handle) -> None:
 
 
 async def test_pause(handle: Handle, udp: UdpPair, nothing_left: None) -> None:
-    """While it is paused packets wait in the kernel; verdicts are still sent."""
+    """While an attachment is paused packets wait in the kernel; verdicts are still sent."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY)
     async with aio.attach(handle) as attachment:
@@ -95,7 +95,7 @@ async def test_pause(handle: Handle, udp: UdpPair, nothing_left: None) -> None:
 
 
 async def test_detach_leaves_it_as_it_was(handle: Handle, udp: UdpPair) -> None:
-    """Whoever holds verdicts back by himself goes on with that; what was held is sent."""
+    """Detaching leaves autoflush as its user has set it, and sends what was held."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY)
     handle.autoflush = False
@@ -110,7 +110,7 @@ async def test_detach_leaves_it_as_it_was(handle: Handle, udp: UdpPair) -> None:
 
 
 async def test_detach_sends(handle: Handle, udp: UdpPair) -> None:
-    """Verdicts that are held back when it is detached are sent."""
+    """Verdicts that are held back when the handle is detached are sent."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY)
     with aio.attach(handle):
@@ -141,7 +141,7 @@ async def test_one_send_a_turn(handle: Handle, udp: UdpPair) -> None:
 
 
 async def test_held_before(handle: Handle, udp: UdpPair) -> None:
-    """Verdicts that were held back before it was attached do not hold back those given after."""
+    """Verdicts that were held back before attaching do not hold back those given after."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY)
     udp.send(b"1", b"2")
@@ -156,7 +156,7 @@ async def test_held_before(handle: Handle, udp: UdpPair) -> None:
 
 
 async def test_detach_that_can_not_send(contexts: Contexts, nothing_left: None) -> None:
-    """The handler is told, and everything else is done."""
+    """If detaching can't send, the handler gets the error, and everything else is done."""
     packets: list[Packet] = []
     with PlayedKernel() as kernel:
         kernel.create_queue(1, packets.append)
@@ -219,7 +219,7 @@ def test_loop_closed_first(
 def test_loop_closed_before_its_turn(
     handle: Handle, udp: UdpPair, new_loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
-    """What the loop has not come to when it is closed is done then: verdicts, and detaching."""
+    """What a loop has left to do when it is closed is done then: verdicts, and detaching."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY)
     with nfq.open() as other, contextlib.closing(new_loop()) as loop:
@@ -244,7 +244,7 @@ def test_loop_closed_before_its_turn(
 
 @pytest.mark.parametrize("new_loop", NEW_LOOPS.values())
 def test_garbage(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Loop, attachment and handle that nobody refers to go together, with the handle's warning."""
+    """Loop, attachment and handle without references go together, with the handle's warning."""
     gc.collect()
     gc.collect()  # what earlier tests have left must not go meanwhile
     before = set(os.listdir("/proc/self/fd"))
@@ -298,7 +298,7 @@ async def test_context(handle: Handle, udp: UdpPair) -> None:
 
 
 async def test_other_thread(handle: Handle, udp: UdpPair) -> None:
-    """In another thread than the loop's, attaching and detaching say so and change nothing."""
+    """Attaching and detaching in a thread other than the loop's raise, and change nothing."""
     seen: list[bytes] = []
     loop = asyncio.get_running_loop()
     handle.create_queue(1, accepting(seen))
@@ -335,7 +335,7 @@ def test_detached_while_no_loop_runs(
 
 
 async def test_report(handle: Handle, udp: UdpPair, contexts: Contexts) -> None:
-    """The loop's exception handler is told what was raised, and where."""
+    """The loop's exception handler gets what was raised, and where."""
     error = KeyError("of the callback")
 
     def callback(packet: Packet) -> None:
@@ -352,7 +352,7 @@ async def test_report(handle: Handle, udp: UdpPair, contexts: Contexts) -> None:
 
 
 async def test_value_error_after_close(handle: Handle, udp: UdpPair, contexts: Contexts) -> None:
-    """A callback's own ValueError is told also if it has closed the handle."""
+    """A callback's own ValueError is reported also if it has closed the handle."""
 
     def callback(_: Packet) -> None:
         handle.close()
@@ -373,7 +373,7 @@ def test_interrupted(
     new_loop: Callable[[], asyncio.AbstractEventLoop],
     error: type[BaseException],
 ) -> None:
-    """What ends programs ends the loop's run; when it runs again the feed goes on."""
+    """KeyboardInterrupt and SystemExit end the loop's run; when it runs again the feed goes on."""
     callback = Raising(n1=error)
     handle.create_queue(1, callback, mode=COPY)
     with contextlib.closing(new_loop()) as loop, aio.attach(handle, loop=loop):
@@ -387,7 +387,7 @@ def test_interrupted(
 
 @pytest.mark.parametrize("new_loop", NEW_LOOPS.values())
 def test_two_loops(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """Two loops in two threads, with a stream each."""
+    """Two loops run in two threads, with a stream each."""
     numbers = (1, 2)
     for number in numbers:
         queue_rule(number, f"-p udp --sport 9998 -m length --length {28 + number}")

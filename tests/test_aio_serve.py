@@ -73,7 +73,7 @@ async def test_concurrency(stream: aio.PacketStream, udp: UdpPair) -> None:
 
 
 async def test_handler_without_a_verdict(udp: UdpPair, contexts: Contexts) -> None:
-    """It ends, or raises: the packet gets the default at once, whoever still has it."""
+    """A handler without a verdict ends, or raises: the packet gets the default at once."""
     kept: list[Packet] = []
 
     async def handler(packet: Packet) -> None:
@@ -97,7 +97,7 @@ async def test_handler_without_a_verdict(udp: UdpPair, contexts: Contexts) -> No
 
 @pytest.mark.parametrize("turns", range(6))
 async def test_serve_is_cancelled(udp: UdpPair, nothing_left: None, turns: int) -> None:
-    """Its handlers are cancelled, wherever they are, and their packets get the default."""
+    """When serve is cancelled, so are its handlers, and their packets get the default."""
     cancelled: list[int] = []
 
     async def handler(packet: Packet) -> None:
@@ -128,7 +128,7 @@ async def test_serve_is_cancelled(udp: UdpPair, nothing_left: None, turns: int) 
 async def test_serve_ends_with_the_stream(
     stream: aio.PacketStream, udp: UdpPair, contexts: Contexts
 ) -> None:
-    """When the stream is closed it returns, and handlers that run are cancelled."""
+    """serve returns when the stream is closed, and handlers that run are cancelled."""
     started: list[int] = []
 
     async def handler(packet: Packet) -> None:
@@ -148,7 +148,7 @@ async def test_serve_ends_with_the_stream(
 async def test_full_serve_ends_with_the_stream(
     stream: aio.PacketStream, udp: UdpPair, packets: int
 ) -> None:
-    """Also while as many handlers run as may."""
+    """serve returns with the stream also while as many handlers run as may."""
     started: list[int] = []
 
     async def handler(packet: Packet) -> None:
@@ -169,7 +169,7 @@ async def test_full_serve_ends_with_the_stream(
 async def test_cancelled_once(
     stream: aio.PacketStream, udp: UdpPair, contexts: Contexts, begun: bool, ends: bool
 ) -> None:
-    """However often serve is cancelled, its handlers are once: they can clean up; it waits."""
+    """However often serve is cancelled, its handlers are once: they can clean up; serve waits."""
     states: list[str] = []
 
     async def handler(packet: Packet) -> None:
@@ -270,7 +270,7 @@ async def test_coroutine_functions(stream: aio.PacketStream, udp: UdpPair, kind:
 
 @pytest.mark.parametrize("kind", OTHERS)
 async def test_no_coroutine_function(stream: aio.PacketStream, kind: str) -> None:
-    """Whatever else is a TypeError at the call, before anything is awaited."""
+    """A handler that makes no coroutine is a TypeError at the call, before anything is awaited."""
     with pytest.raises(TypeError, match=r"serve\(\): handler must be a coroutine function"):
         aio.serve(stream, OTHERS[kind])  # type: ignore[unused-coroutine]
 
@@ -284,7 +284,7 @@ def eager_task(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) 
 
 @pytest.mark.parametrize("waits", [False, True])
 async def test_eager_tasks(stream: aio.PacketStream, udp: UdpPair, waits: bool) -> None:
-    """A handler may be over before anybody has its task."""
+    """A handler may end before anybody has its task."""
 
     async def handler(packet: Packet) -> None:
         if waits:
@@ -301,7 +301,7 @@ async def test_eager_tasks(stream: aio.PacketStream, udp: UdpPair, waits: bool) 
 
 
 async def test_handler_closes_the_stream(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """A handler may end it all."""
+    """A handler may close the stream."""
 
     async def handler(packet: Packet) -> None:
         packet.accept()
@@ -315,7 +315,7 @@ async def test_handler_closes_the_stream(stream: aio.PacketStream, udp: UdpPair)
 
 
 async def test_concurrency_out_of_range(stream: aio.PacketStream) -> None:
-    """At least one."""
+    """A concurrency below 1 is a ValueError."""
     with pytest.raises(ValueError, match="concurrency must be at least 1, not 0"):
         await aio.serve(stream, handle, concurrency=0)
 
@@ -324,7 +324,7 @@ async def test_concurrency_out_of_range(stream: aio.PacketStream) -> None:
 async def test_slow_handlers(
     stream: aio.PacketStream, udp: UdpPair, clock: Clock, early: bool
 ) -> None:
-    """A verdict that is older than 1 ms leaves before the next handler runs."""
+    """A verdict that is older than 1 ms is sent before the next handler runs."""
     began: list[int] = []
 
     async def handler(packet: Packet) -> None:
@@ -350,7 +350,7 @@ async def test_slow_handlers(
 async def test_slow_beginnings(
     stream: aio.PacketStream, udp: UdpPair, clock: Clock, waits: bool
 ) -> None:
-    """The same, of handlers that decide before they wait for anything."""
+    """The verdict of a handler that decides before it waits is sent before the next one runs."""
     arrived: list[bytes] = []
     began: list[int] = []
 
@@ -376,7 +376,7 @@ async def test_slow_beginnings(
 async def test_none_begins_after_the_close(
     stream: aio.PacketStream, udp: UdpPair, contexts: Contexts, turns: int
 ) -> None:
-    """Once the stream is closed no handler begins, and nobody is told of anything."""
+    """Once the stream is closed no handler begins, and nothing is reported."""
     late: list[int] = []
     closing: list[int] = []
 
@@ -417,7 +417,7 @@ async def test_report(
     error: type[BaseException],
     waits: bool,
 ) -> None:
-    """The exception handler is told at once what was raised, for which packet, in which task."""
+    """The exception handler gets at once what was raised, for which packet, in which task."""
     tasks: list[asyncio.Task[Any] | None] = []
     raised = error("of the handler")
 
@@ -451,7 +451,7 @@ def test_interrupted(
     error: type[BaseException],
     waits: bool,
 ) -> None:
-    """What ends programs leaves the loop, and the exception handler is told of it, once."""
+    """KeyboardInterrupt and SystemExit leave the loop, and the exception handler gets them once."""
     contexts: Contexts = []
 
     async def handler(packet: Packet) -> None:
@@ -505,7 +505,7 @@ async def test_context(stream: aio.PacketStream, udp: UdpPair) -> None:
 
 @pytest.mark.parametrize("end", ["return", "close", "cancel"])
 async def test_stop(udp: UdpPair, nothing_left: None, end: str) -> None:
-    """Handlers that run end as they like, and what was read is handled; then serve returns."""
+    """After stop() handlers end as they like, and what was read is handled; then serve returns."""
     release = asyncio.Event()
     ended: list[str] = []
 
@@ -537,7 +537,7 @@ async def test_stop(udp: UdpPair, nothing_left: None, end: str) -> None:
 
 
 async def test_task_cancelled_by_others(udp: UdpPair, nothing_left: None) -> None:
-    """Somebody who cancels all tasks that there are harms none but their packets."""
+    """Cancelling all tasks from outside harms none but their packets."""
 
     async def handler(packet: Packet) -> None:
         await asyncio.sleep(TIMEOUT)

@@ -41,7 +41,7 @@ async def test_async_for(stream: aio.PacketStream, udp: UdpPair) -> None:
 
 
 async def test_get(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """One packet, and a batch of at least one and at most so many."""
+    """get() returns one packet, get_batch() at least one and at most so many."""
     udp.send(*[b"%d" % number for number in range(10)])
     packets = [await stream.get()]
     await turn()
@@ -123,7 +123,7 @@ async def test_closed_by_another_task(stream: aio.PacketStream, udp: UdpPair) ->
 
 @pytest.mark.parametrize("default", [nfq.NF_ACCEPT, nfq.NF_DROP])
 async def test_unfetched_packets(udp: UdpPair, nothing_left: None, default: nfq.Verdict) -> None:
-    """What nobody has fetched when it is closed gets the default; a fetched packet too."""
+    """Packets that nobody has fetched at the close get the default; a fetched one too."""
     async with aio.open_queue(1, default_verdict=default) as stream:
         udp.send(b"1", b"2", b"3")
         packet = await stream.get()
@@ -135,7 +135,7 @@ async def test_unfetched_packets(udp: UdpPair, nothing_left: None, default: nfq.
 
 
 async def test_limit(udp: UdpPair, nothing_left: None) -> None:
-    """At its limit it leaves packets in the kernel, and reads on below half of it."""
+    """At its limit a stream leaves packets in the kernel, and reads on below half of it."""
     async with aio.open_queue(1, limit=10) as stream:
         for _ in range(10):
             udp.send(*[b"data"] * 8)
@@ -165,7 +165,7 @@ async def test_handle_closed_under_it(stream: aio.PacketStream, udp: UdpPair) ->
 
 
 async def test_exceptions_close_it(udp: UdpPair, nothing_left: None) -> None:
-    """Leaving `async with` by an exception closes it."""
+    """Leaving `async with` by an exception closes the stream."""
     with pytest.raises(KeyError):
         async with aio.open_queue(1) as stream:
             raise KeyError
@@ -173,7 +173,7 @@ async def test_exceptions_close_it(udp: UdpPair, nothing_left: None) -> None:
 
 
 async def test_receive_buffer(nothing_left: None) -> None:
-    """Unless a size is named there is room for maxlen packets of 1500 bytes, if allowed."""
+    """Unless a size is named, the buffer has room for maxlen packets of 1500 bytes, if allowed."""
     async with aio.open_queue(1) as stream:
         default = stream.handle.rcvbuf
     async with aio.open_queue(1, maxlen=1) as stream:
@@ -202,7 +202,7 @@ async def test_options(udp: UdpPair, nothing_left: None) -> None:
 
 
 async def test_other_namespace(nothing_left: None) -> None:
-    """A stream of another network namespace."""
+    """A stream can be opened in another network namespace."""
     other = Namespace()
     async with aio.open_queue(1, netns=other.path) as stream:
         with other:
@@ -217,7 +217,7 @@ async def test_other_namespace(nothing_left: None) -> None:
 
 
 async def test_opening_fails(handle: Handle, nothing_left: None) -> None:
-    """A queue that can't be bound: the error, and nothing is left."""
+    """If a queue can't be bound, the error is raised and nothing is left."""
     handle.create_queue(1, accept)
     stream = aio.open_queue(1)
     with pytest.raises(PermissionError, match="bound by another handle"):
@@ -260,7 +260,7 @@ READS: list[Read] = [aio.PacketStream.get, aio.PacketStream.__anext__, get_batch
 async def test_slow_reader(
     stream: aio.PacketStream, udp: UdpPair, clock: Clock, read: Read
 ) -> None:
-    """A verdict that is older than 1 ms leaves when the next packet is asked for."""
+    """A verdict that is older than 1 ms is sent when the next packet is asked for."""
     udp.send(*[b"%d" % number for number in range(5)])
     for number in range(5):
         packet = await read(stream)
@@ -274,7 +274,7 @@ async def test_slow_reader(
 async def test_quick_reader(
     stream: aio.PacketStream, udp: UdpPair, clock: Clock, read: Read
 ) -> None:
-    """Verdicts of one turn that are younger leave together."""
+    """Younger verdicts of one turn are sent together."""
     udp.send(*[b"data"] * 50)
     for _ in range(50):
         (await read(stream)).accept()
@@ -410,7 +410,7 @@ async def test_ended_by_a_signal_handler(stream: aio.PacketStream, act: str) -> 
 
 
 async def test_verdict_of_a_signal_handler(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """A verdict that is given in a handler of signal.signal's leaves at once."""
+    """A verdict that is given in a handler of signal.signal's is sent at once."""
     udp.send(b"data")
     packet = await stream.get()
     signal.signal(signal.SIGUSR1, lambda *_: packet.accept())
@@ -424,7 +424,7 @@ async def test_verdict_of_a_signal_handler(stream: aio.PacketStream, udp: UdpPai
 
 @pytest.mark.parametrize("act", ACTS)
 async def test_ended_by_another_thread(stream: aio.PacketStream, act: str) -> None:
-    """So does another thread."""
+    """Another thread ends iteration and get() at once, and wakes the loop."""
     reading = asyncio.create_task(anext(stream, None))
     await turn()
     await asyncio.to_thread(ACTS[act], stream)
@@ -434,7 +434,7 @@ async def test_ended_by_another_thread(stream: aio.PacketStream, act: str) -> No
 
 
 async def test_used_by_another_thread(stream: aio.PacketStream) -> None:
-    """What must not be called in another thread says so."""
+    """Calls that another thread must not make raise RuntimeError."""
     for call in (stream.pause, stream.resume, stream.get_nowait):
         with pytest.raises(RuntimeError, match=rf"^{call.__name__}\(\): .*another thread"):
             await asyncio.to_thread(call)
@@ -538,7 +538,7 @@ async def test_get_nowait(stream: aio.PacketStream, udp: UdpPair) -> None:
 
 
 async def test_pause_a_stream(udp: UdpPair, nothing_left: None) -> None:
-    """While it is paused packets wait in the kernel, whatever is fetched meanwhile."""
+    """While a stream is paused packets wait in the kernel, whatever is fetched meanwhile."""
     async with aio.open_queue(1, limit=2) as stream:
         udp.send(b"1", b"2", b"3")
         await eventually(lambda: stream.qsize() == 3)
@@ -557,7 +557,7 @@ async def test_pause_a_stream(udp: UdpPair, nothing_left: None) -> None:
 
 
 async def test_aclose(udp: UdpPair, nothing_left: None) -> None:
-    """aclose closes it, as contextlib.aclosing wants it."""
+    """aclose() closes the stream, as contextlib.aclosing wants it."""
     stream = await aio.open_queue(1).__aenter__()
     async with contextlib.aclosing(stream):
         pass

@@ -58,7 +58,7 @@ def u32(value: int) -> bytes:
 
 
 def test_absent(kernel: PlayedKernel) -> None:
-    """What the kernel did not send is 0 or None, as the reference says."""
+    """An attribute that the kernel did not send is 0 or None, as the reference says."""
     packet = receive(kernel)
     assert (packet.priority, packet.cgroup_classid) == (0, 0)
     assert packet.secctx is None
@@ -78,7 +78,7 @@ def test_absent(kernel: PlayedKernel) -> None:
 )
 @pytest.mark.parametrize("value", [0, 1, 0x12345678, 0xFFFFFFFF])
 def test_number(kernel: PlayedKernel, name: str, kind: int, value: int) -> None:
-    """Numbers of 32 bits, big-endian on the wire; a 0 that was sent is one."""
+    """Numbers of 32 bits are big-endian on the wire; a 0 that was sent is one."""
     packet = receive(kernel, attribute(kind, u32(value)))
     assert getattr(packet, name) == value
 
@@ -93,18 +93,18 @@ def test_number(kernel: PlayedKernel, name: str, kind: int, value: int) -> None:
     ],
 )
 def test_secctx(kernel: PlayedKernel, sent: bytes, context: bytes) -> None:
-    """The security context without the end of a C string, which some security modules send."""
+    """The security context has no end of a C string, which some security modules send."""
     assert receive(kernel, attribute(NFQA_SECCTX, sent)).secctx == context
 
 
 def test_l2_header(kernel: PlayedKernel) -> None:
-    """The link-layer header byte for byte, whatever its length."""
+    """The link-layer header comes byte for byte, whatever its length."""
     header = bytes(range(18))
     assert receive(kernel, attribute(NFQA_L2HDR, header)).l2_header == header
 
 
 def test_vlan(kernel: PlayedKernel) -> None:
-    """A named tuple of two numbers in host byte order, whichever comes first."""
+    """The VLAN tag is a named tuple of two numbers in host byte order, whichever comes first."""
     tci = attribute(NFQA_VLAN_TCI, u16(0xE00A))
     proto = attribute(NFQA_VLAN_PROTO, u16(0x8100))
     packet = receive(kernel, attribute(NFQA_VLAN | NLA_F_NESTED, tci + proto))
@@ -115,13 +115,13 @@ def test_vlan(kernel: PlayedKernel) -> None:
 
 
 def test_half_a_vlan(kernel: PlayedKernel) -> None:
-    """A number that is missing in it is None."""
+    """A number that is missing in the VLAN tag is None."""
     packet = receive(kernel, attribute(NFQA_VLAN, attribute(NFQA_VLAN_TCI, u16(10))))
     assert packet.vlan == (None, 10)
 
 
 def test_conntrack(kernel: PlayedKernel) -> None:
-    """A named tuple of what it holds, and all of it raw; what we don't know is skipped."""
+    """The conntrack entry is a named tuple, and raw bytes; unknown parts are skipped."""
     raw = b"".join(
         [
             attribute(1 | NLA_F_NESTED, attribute(1, bytes(8))),  # CTA_TUPLE_ORIG
@@ -142,7 +142,7 @@ def test_conntrack(kernel: PlayedKernel) -> None:
 
 
 def test_empty_conntrack(kernel: PlayedKernel) -> None:
-    """What is missing in it is None."""
+    """A field that is missing in the conntrack entry is None."""
     assert receive(kernel, attribute(NFQA_CT, b"")).conntrack == (None,) * 6 + (b"",)
 
 
@@ -157,14 +157,14 @@ def test_empty_conntrack(kernel: PlayedKernel) -> None:
     ],
 )
 def test_malformed(kernel: PlayedKernel, kind: int, nested: bytes, message: str) -> None:
-    """A nested attribute that breaks its bounds is an error, as any other that does."""
+    """A nested attribute that breaks its bounds is an error, like any other."""
     kernel.create_queue(1, lambda _: None)
     with pytest.raises(nfq.MalformedMessageError, match=message):
         kernel.handle.handle_packet(packet_message(1, b"payload", attribute(kind, nested)))
 
 
 def test_short_labels(kernel: PlayedKernel) -> None:
-    """Labels are 128 bits: fewer are an error too."""
+    """Labels of fewer than 128 bits are an error."""
     kernel.create_queue(1, lambda _: None)
     labels = attribute(NFQA_CT, attribute(CTA_LABELS, LABELS[:-1]))
     with pytest.raises(nfq.MalformedMessageError, match="too short for its type"):
@@ -190,7 +190,7 @@ def test_overwritten_buffer(kernel: PlayedKernel) -> None:
 
 
 def test_cut_message(kernel: PlayedKernel) -> None:
-    """Of an attribute that a short buffer cut nothing is known."""
+    """An attribute that a short buffer has cut is unknown."""
     raw = attribute(CTA_ID, u32(1)) + attribute(CTA_MARK, u32(2))
     message = packet_message(
         1, b"payload", attribute(NFQA_CAP_LEN, u32(1500)), attribute(NFQA_CT, raw)
@@ -204,7 +204,7 @@ def test_cut_message(kernel: PlayedKernel) -> None:
 
 
 def test_attributes_are_read_only(kernel: PlayedKernel) -> None:
-    """None of them can be set."""
+    """No attribute can be set."""
     packet = receive(kernel)
     for name in ("priority", "secctx", "vlan", "l2_header", "conntrack", "ct_info"):
         with pytest.raises(AttributeError):
@@ -230,7 +230,7 @@ def test_priority_of_a_socket(handle: Handle, packets: list[Packet], udp: UdpPai
 
 
 def test_priority_of_a_rule(handle: Handle, packets: list[Packet]) -> None:
-    """Or what a rule says, as tc writes a class: major and minor number."""
+    """The priority is what a rule says, as tc writes a class: major and minor number."""
     iptables(f"-t mangle -A OUTPUT -p udp --dport {PORT} -j CLASSIFY --set-class 1234:5678")
     queue_rule(1, table="mangle", chain="POSTROUTING")
     with UdpPair() as pair:

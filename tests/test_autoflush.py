@@ -40,7 +40,7 @@ def test_flush(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_next_dispatch(handle: Handle, udp: UdpPair) -> None:
-    """The next dispatch sends them too."""
+    """The next dispatch sends the verdicts that are held back."""
     packets = keep(handle, udp, b"1", b"2")
     handle.autoflush = False
     packets[0].accept()
@@ -59,7 +59,7 @@ def test_autoflush_set_again(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_verdicts_of_callbacks_are_not_held(handle: Handle, udp: UdpPair) -> None:
-    """What a callback gives leaves with its dispatch."""
+    """Verdicts of callbacks are sent with their dispatch."""
     handle.autoflush = False
     handle.create_queue(1, Packet.accept, mode=COPY)
     udp.send(b"data")
@@ -68,7 +68,7 @@ def test_verdicts_of_callbacks_are_not_held(handle: Handle, udp: UdpPair) -> Non
 
 
 def test_close_sends_what_is_held(handle: Handle, udp: UdpPair) -> None:
-    """So does destroying the queue."""
+    """Closing the handle and destroying the queue send what is held."""
     packets = keep(handle, udp, b"1", b"2")
     handle.autoflush = False
     packets[0].accept()
@@ -77,7 +77,7 @@ def test_close_sends_what_is_held(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_on_held(handle: Handle, udp: UdpPair) -> None:
-    """Called once for each time that verdicts begin to be held, in the thread that gives them."""
+    """on_held is called each time that verdicts begin to be held, in the thread that gives them."""
     packets = keep(handle, udp, b"1", b"2", b"3")
     calls: list[str] = []
     handle.on_held = lambda: calls.append("held")
@@ -97,7 +97,7 @@ def test_on_held(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_on_held_after_a_queue_that_was_refused() -> None:
-    """What was held for a queue that could not be bound is gone: the next verdict is told again."""
+    """After a queue that could not be bound, the next held verdict calls on_held again."""
     packets: list[Packet] = []
     told: list[bool] = []
     with PlayedKernel() as kernel:
@@ -119,7 +119,7 @@ def test_on_held_after_a_queue_that_was_refused() -> None:
 
 
 def test_on_close(handle: Handle) -> None:
-    """Called once, while the descriptor is still there."""
+    """on_close is called once, while the descriptor is still open."""
     calls: list[int] = []
     handle.on_close = lambda: calls.append(handle.fd())
     descriptor = handle.fd()
@@ -130,7 +130,7 @@ def test_on_close(handle: Handle) -> None:
 
 
 def test_hooks_that_fail() -> None:
-    """Their exceptions go to the unraisable hook; verdict and closing are not in doubt."""
+    """Exceptions of on_held and on_close go to the unraisable hook; nothing is left undone."""
 
     def fail() -> None:
         raise KeyError
@@ -154,7 +154,7 @@ def test_hooks_that_fail() -> None:
 
 @pytest.mark.parametrize("name", ["on_held", "on_close", "on_verdict_error"])
 def test_hooks_are_callable_or_none(handle: Handle, name: str) -> None:
-    """Anything else is a TypeError that shows it; they start as None."""
+    """on_held and on_close are callables or None, and start as None."""
     assert getattr(handle, name) is None
     with pytest.raises(TypeError, match="5"):
         setattr(handle, name, 5)
@@ -165,7 +165,7 @@ def test_hooks_are_callable_or_none(handle: Handle, name: str) -> None:
 
 
 def test_closed_handle(handle: Handle) -> None:
-    """flush() and autoflush are refused."""
+    """On a closed handle flush() and autoflush are refused."""
     handle.close()
     with pytest.raises(nfq.ClosedError, match=r"flush\(\): the handle is closed"):
         handle.flush()
@@ -176,7 +176,7 @@ def test_closed_handle(handle: Handle) -> None:
 @pytest.mark.parametrize("loop_name", [name for name in LOOPS if name not in ("manual", "trio")])
 @pytest.mark.parametrize("later", [False, True])
 def test_adapters_without_room(loop_name: str, later: bool) -> None:
-    """What the socket has no room for the loop's handler is told; it is sent when there is room."""
+    """The loop's handler gets verdicts that have no room; they are sent when there is room."""
     packets: list[Packet] = []
 
     def callback(packet: Packet) -> None:

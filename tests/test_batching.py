@@ -124,7 +124,7 @@ def process_all(handle: Handle, raises: bool = False) -> None:
 
 @pytest.mark.parametrize("name", PLANS)
 def test_messages(name: str) -> None:
-    """Runs of equal verdicts become one message where that is safe; all leave together."""
+    """Runs of equal verdicts become one message where that is safe; all are sent together."""
     ids, gives, sent = PLANS[name]
     kept: list[Packet] = []
     verdicts = {"A": nfq.NF_ACCEPT, "D": nfq.NF_DROP}
@@ -163,7 +163,7 @@ def test_64_packets_one_message(udp: UdpPair, handle: Handle) -> None:
 
 
 def test_64_single_verdicts_one_message(udp: UdpPair, handle: Handle) -> None:
-    """Verdicts that no batch can stand for travel together all the same."""
+    """Verdicts that no batch can stand for are sent together all the same."""
     keeper = Keeper(b"kept")
     handle.create_queue(1, keeper, mode=COPY)
     udp.send(b"kept")
@@ -363,7 +363,7 @@ def test_in_an_outer_dispatchs_hands(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_in_another_threads_hands(handle: Handle, udp: UdpPair) -> None:
-    """Nor does a process() in another thread."""
+    """A process() in another thread does not release what this one has received."""
     holds, done = threading.Event(), threading.Event()
 
     def meanwhile() -> None:
@@ -384,7 +384,7 @@ def test_in_another_threads_hands(handle: Handle, udp: UdpPair) -> None:
 
 @pytest.mark.parametrize("nested", ["process", "handle_packet"])
 def test_set_aside_meanwhile(handle: Handle, udp: UdpPair, nested: str) -> None:
-    """Nor does dispatching what a configuration call has set aside meanwhile."""
+    """Dispatching what was set aside meanwhile does not release what the outer dispatch holds."""
     early: list[list[bytes]] = []
 
     def meanwhile() -> None:
@@ -402,7 +402,7 @@ def test_set_aside_meanwhile(handle: Handle, udp: UdpPair, nested: str) -> None:
 
 
 def test_one_set_aside_and_more_read(handle: Handle, udp: UdpPair) -> None:
-    """Nor does one that was set aside, with others that follow on it."""
+    """A packet that was set aside, with others behind it, releases none that a dispatch holds."""
     early: list[list[bytes]] = []
 
     def meanwhile() -> None:
@@ -420,7 +420,7 @@ def test_one_set_aside_and_more_read(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_half_of_what_an_outer_dispatch_holds(handle: Handle, udp: UdpPair) -> None:
-    """That the outer dispatch has dispatched a part of what it holds changes nothing."""
+    """An outer dispatch that has dispatched a part of its packets still holds the rest."""
     queue_rule(2, f"-p udp --sport {OTHER_PORT}")
     early: list[list[bytes]] = []
 
@@ -443,7 +443,7 @@ def test_half_of_what_an_outer_dispatch_holds(handle: Handle, udp: UdpPair) -> N
 
 
 def test_set_aside_by_another_thread(handle: Handle, udp: UdpPair) -> None:
-    """What another thread's configuration call has set aside is not released by newer packets.
+    """Newer packets do not release what another thread's configuration call has set aside.
 
     If it were, its own verdict would be refused later. Which thread is first is chance, often.
     """
@@ -510,7 +510,7 @@ def test_kept_packets_in_order(order: str) -> None:
 
 
 def test_kept_packets_answered_in_order(handle: Handle, udp: UdpPair) -> None:
-    """Each is executed when it was given, and none before."""
+    """Each kept packet's verdict is executed when it is given, and none before."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY)
     udp.send(*[b"%d" % number for number in range(1, 9)])
@@ -568,7 +568,7 @@ def test_batches_without_losses(handle: Handle, incoming: UdpPair) -> None:
 
 
 def test_kept_packet_without_losses(handle: Handle, incoming: UdpPair) -> None:
-    """While one is kept the others have verdicts of their own."""
+    """While one packet is kept the others have verdicts of their own."""
     keeper = Keeper(b"kept")
     handle.create_queue(1, keeper, mode=COPY)
     incoming.send(b"kept")
@@ -587,7 +587,7 @@ def test_losses_while_alone(handle: Handle, incoming: UdpPair) -> None:
 
 
 def test_losses_with_another_reader(handle: Handle, incoming: UdpPair) -> None:
-    """Once others may read, a missing id may be in their hands: single verdicts."""
+    """Once others may read, a missing id may be in their hands: verdicts are single."""
     handle.create_queue(1, accept, mode=COPY)
     with netlink_socket(handle) as sock:
         incoming.send(b"taken")
@@ -602,7 +602,7 @@ def test_losses_with_another_reader(handle: Handle, incoming: UdpPair) -> None:
 
 
 def test_taken_among_losses(handle: Handle, incoming: UdpPair) -> None:
-    """So does one that another reader took in the middle of a flood."""
+    """A packet that another reader took in the middle of a flood waits for its own verdict."""
     handle.create_queue(1, accept, mode=COPY)
     with netlink_socket(handle) as sock:
         overflow(handle, incoming)
@@ -671,7 +671,7 @@ def test_losses_on_a_descriptor_that_others_know(
 
 
 def test_losses_of_two_queues(handle: Handle, incoming: UdpPair) -> None:
-    """With several queues it takes a packet of each: a hole shows only with what comes behind."""
+    """A gap in the ids shows only with a later packet: with two queues each has to have one."""
     queue_rule(2, match=f"-p udp --sport {OTHER_PORT}", chain="PREROUTING")
     wait_in_select(handle)
     for number in (1, 2):
@@ -777,7 +777,7 @@ def test_destroyed_between(handle: Handle, udp: UdpPair, default: nfq.Verdict) -
 
 
 def test_bound_anew_between(handle: Handle, udp: UdpPair) -> None:
-    """A new binding's batches begin anew: a packet that it keeps is not released by old ids."""
+    """A new binding's batches start again: a packet that it keeps is not released by old ids."""
     keeper = Keeper(b"new 1")
 
     def callback(packet: Packet) -> None:

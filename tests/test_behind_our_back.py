@@ -70,7 +70,7 @@ def test_closed(handle: Handle, packet: Packet, name: str) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_replaced(handle: Handle, packet: Packet, name: str) -> None:
-    """So it is where the number is a file's by now, which is left as it is."""
+    """A handle whose descriptor's number is now a file's says so, and leaves the file as it is."""
     number = handle.fd()
     path = os.open("/dev/null", os.O_RDWR)
     os.dup2(path, number)
@@ -153,7 +153,7 @@ def test_shut_down(pair: tuple[socket.socket, socket.socket], timeout: float | N
 
 
 def test_shut_down_while_it_waits(pair: tuple[socket.socket, socket.socket]) -> None:
-    """Whoever waits gets the error, and did not turn round and round meanwhile."""
+    """A thread that waits gets the error, and did not use the CPU meanwhile."""
     _, theirs = pair
 
     def wait() -> float:
@@ -170,7 +170,7 @@ def test_shut_down_while_it_waits(pair: tuple[socket.socket, socket.socket]) -> 
 
 
 def test_other_end_closed(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A request that nobody is there to answer says so."""
+    """A request to a closed other end says so."""
     ours, theirs = pair
     with nfq.open(fd=theirs.fileno()) as handle:
         ours.close()
@@ -179,7 +179,7 @@ def test_other_end_closed(pair: tuple[socket.socket, socket.socket]) -> None:
 
 
 def test_fed_by_a_loop(pair: tuple[socket.socket, socket.socket]) -> None:
-    """A loop's handler is told once, and the handle is detached: nothing will come any more."""
+    """A loop's handler gets the error once, and the handle is detached."""
     _, theirs = pair
     told: list[object] = []
 

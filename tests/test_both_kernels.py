@@ -120,7 +120,7 @@ def test_uid_and_gid(network: Network, handle: Handle) -> None:
 def test_range(
     network: Network, mode: int, copy_range: int, length: int, original_length: int
 ) -> None:
-    """Copy mode and range say how much of a packet comes; it passes whole."""
+    """Copy mode and range determine how much of a packet comes; the packet passes whole."""
     handle = network.open()
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=mode, range=copy_range)
@@ -134,7 +134,7 @@ def test_range(
 
 
 def test_largest_packet(network: Network, handle: Handle) -> None:
-    """What is longer than 65531 bytes is cut, whatever the range."""
+    """A packet of more than 65531 bytes is cut, whatever the range."""
     packets = keeping(handle)
     network.send(bytes(65507))
     handle.process()
@@ -146,7 +146,7 @@ def test_largest_packet(network: Network, handle: Handle) -> None:
 
 
 def test_no_mode(network: Network, handle: Handle) -> None:
-    """A queue without a copy mode drops what comes, whatever the rule's bypass."""
+    """A queue without a copy mode drops its packets, whatever the rule's bypass."""
     network.rule(bypass=True)
     packets: list[Packet] = []
     queue = handle.create_queue(1, packets.append, mode=None)
@@ -186,7 +186,7 @@ def test_number_of_another_handle(network: Network, handle: Handle) -> None:
 
 @pytest.mark.parametrize("flags", [1 << 5, 1 << 31 | nfq.NFQA_CFG_F_GSO])
 def test_unknown_flags(network: Network, handle: Handle, flags: int) -> None:
-    """Flags that there aren't are refused, and nothing stays bound; with none, others stay."""
+    """Unknown flags are refused, and nothing stays bound; with none, others stay."""
     with pytest.raises(OSError, match="flag") as refused:
         handle.create_queue(1, accept, mode=COPY, flags=flags)
     assert refused.value.errno in UNKNOWN_FLAG
@@ -198,7 +198,7 @@ def test_unknown_flags(network: Network, handle: Handle, flags: int) -> None:
 
 
 def test_protocol_families(handle: Handle) -> None:
-    """Binding and unbinding them does nothing, for any family."""
+    """Binding and unbinding protocol families does nothing, for any family."""
     for family in (2, 10, 7, 250):
         handle.bind_pf(family)
         handle.unbind_pf(family)
@@ -413,7 +413,7 @@ def test_no_such_packet(network: Network, handle: Handle) -> None:
 
 
 def test_flushed_packets(network: Network, handle: Handle) -> None:
-    """What the kernel has dropped meanwhile can't be accepted, neither one nor a batch."""
+    """Packets that the kernel has dropped meanwhile can't be accepted, neither one nor a batch."""
     told = listen(handle)
     packets = keeping(handle)
     network.send(b"1", b"2", b"3")
@@ -512,7 +512,7 @@ def test_repeat(network: Network, handle: Handle) -> None:
 
 
 def test_repeat_for_ever(network: Network, handle: Handle) -> None:
-    """A rule that matches all has it back under the next id each time."""
+    """A rule that matches all packets gets a repeated one back under the next id each time."""
     packets = keeping(handle)
     network.send(b"data")
     for packet_id in range(1, 6):

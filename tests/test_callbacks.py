@@ -89,7 +89,7 @@ TAKEN: dict[str, Callable[[Any], None]] = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_refused(handle: Handle, kind: str) -> None:
-    """What would do nothing when it is called is a TypeError, wherever it is named."""
+    """A callback that would do nothing when it is called is a TypeError, wherever it is named."""
     function: Any = REFUSED[kind]
     with pytest.raises(TypeError, match=r"create_queue\(\): callback is called and not awaited"):
         handle.create_queue(1, function)
@@ -105,7 +105,7 @@ def test_refused(handle: Handle, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", TAKEN)
 def test_taken(nfqueue: FakeKernel, handle: Handle, kind: str) -> None:
-    """Whatever else can be called is called."""
+    """Every other callable is called."""
     handle.create_queue(1, TAKEN[kind])
     packet = nfqueue.enqueue(b"data")
     handle.process()
@@ -114,7 +114,7 @@ def test_taken(nfqueue: FakeKernel, handle: Handle, kind: str) -> None:
 
 @pytest.mark.parametrize("value", [None, 1, "accept"])
 def test_not_callable(handle: Handle, value: Any) -> None:
-    """What can't be called is a TypeError."""
+    """A callback that can't be called is a TypeError."""
     with pytest.raises(TypeError, match=r"create_queue\(\): callback must be callable"):
         handle.create_queue(1, value)
     queue = handle.create_queue(1, accept)
@@ -125,7 +125,7 @@ def test_not_callable(handle: Handle, value: Any) -> None:
 
 
 def test_call_that_can_not_be_looked_at(handle: Handle) -> None:
-    """What looking for the function raises comes out of the call."""
+    """An exception while looking for the callback's function comes out of the call."""
 
     class Unseen(functools.partial[None]):
         def __getattribute__(self, name: str) -> Any:
@@ -165,14 +165,14 @@ def test_returned(nfqueue: FakeKernel, handle: Handle, kind: str, given: bool) -
 
     handle.create_queue(1, callback)
     packets = nfqueue.enqueue_all([b"1", b"2"])
-    with pytest.raises(TypeError, match="the callback returned what nobody awaits, "):
+    with pytest.raises(TypeError, match="the callback returned an awaitable, "):
         handle.process()
     gc.collect()
     assert [packet.passed for packet in packets] == [given, True]
 
 
 def test_returned_coroutine_is_closed(nfqueue: FakeKernel, handle: Handle) -> None:
-    """One that has begun is ended by its close(), and what that raises is reported."""
+    """A returned coroutine that has begun is closed, and what that raises is reported."""
     raised: list[BaseException | None] = []
 
     async def begun() -> None:
@@ -191,7 +191,7 @@ def test_returned_coroutine_is_closed(nfqueue: FakeKernel, handle: Handle) -> No
     hook = sys.unraisablehook
     sys.unraisablehook = lambda report: raised.append(report.exc_value)
     try:
-        with pytest.raises(TypeError, match="the callback returned what nobody awaits, coroutine"):
+        with pytest.raises(TypeError, match="the callback returned an awaitable, coroutine"):
             handle.process()
     finally:
         sys.unraisablehook = hook
@@ -200,7 +200,7 @@ def test_returned_coroutine_is_closed(nfqueue: FakeKernel, handle: Handle) -> No
 
 
 def test_returned_task_is_cancelled(nfqueue: FakeKernel, handle: Handle) -> None:
-    """A task has no close(): it is cancelled, and so gives no verdict later."""
+    """A returned task has no close(): it is cancelled, and so gives no verdict later."""
 
     async def main() -> None:
         tasks: list[asyncio.Task[None]] = []
@@ -211,7 +211,7 @@ def test_returned_task_is_cancelled(nfqueue: FakeKernel, handle: Handle) -> None
 
         handle.create_queue(1, callback)
         packet = nfqueue.enqueue(b"data")
-        with pytest.raises(TypeError, match=r"the callback returned what nobody awaits, .*Task"):
+        with pytest.raises(TypeError, match=r"the callback returned an awaitable, .*Task"):
             handle.process()
         await asyncio.wait(tasks)
         assert tasks[0].cancelled()
@@ -221,7 +221,7 @@ def test_returned_task_is_cancelled(nfqueue: FakeKernel, handle: Handle) -> None
 
 
 def test_other_results(nfqueue: FakeKernel, handle: Handle) -> None:
-    """What else a callback returns is let go, a packet too."""
+    """Other results of a callback are released, a packet too."""
     results: list[object] = [None, 1, "text", iter(()), object()]
 
     def callback(packet: Packet) -> Any:
@@ -255,7 +255,7 @@ def test_replaced(nfqueue: FakeKernel, handle: Handle) -> None:
 
 
 def test_replaced_one_is_let_go(handle: Handle) -> None:
-    """A queue holds its callback as long as it has it."""
+    """A queue holds its callback only as long as it has it."""
 
     def let_go() -> weakref.ref[Any]:
         def first(packet: Packet) -> None:

@@ -177,7 +177,7 @@ PARAMETERS = [
 
 @pytest.mark.parametrize(("member", "name"), PARAMETERS)
 def test_bad_argument(stage: Stage, member: Member, name: str) -> None:
-    """An argument of a wrong type or out of range: an error that names call and value.
+    """An argument of a wrong type or out of range is an error that names call and value.
 
     Nothing is sent, nothing has changed, and the packet is not lost.
     """
@@ -216,7 +216,7 @@ ARGUMENTS = [
 
 @pytest.mark.parametrize(("member", "name"), ARGUMENTS, ids=str)
 def test_argument_that_raises(stage: Stage, member: Member, name: str) -> None:
-    """What an argument's own methods raise comes out as it is, and nothing has changed."""
+    """Exceptions of an argument's own methods come out as they are, and nothing has changed."""
     objects = stage.objects()
     before = state(objects)
     arguments = member.right()
@@ -260,7 +260,7 @@ ACTORS = [(member, name) for member, name in ARGUMENTS if not is_buffer(member.r
 
 @pytest.mark.parametrize(("member", "name"), ACTORS, ids=str)
 def test_argument_that_acts(member: Member, name: str) -> None:
-    """Whatever an argument does when it is asked: the call says so or is right, and names itself.
+    """Whatever an argument does when it is read, the call reports it or is right, and names itself.
 
     The packet has one verdict in the end, and no more.
     """
@@ -280,7 +280,7 @@ def test_argument_that_acts(member: Member, name: str) -> None:
 
 
 def test_stub_has_every_member() -> None:
-    """What the tests know of the extension is all that is there."""
+    """The tests know every member of the extension."""
     known = STUB.keys() | vars(constants).keys() | {"__version__"}
     assert {name for name in vars(_ext) if name in nfq.__all__} <= known
     for name in CLASSES:
@@ -290,7 +290,7 @@ def test_stub_has_every_member() -> None:
 
 @pytest.mark.parametrize("member", [member for member in CORE if member.kind == "call"], ids=str)
 def test_wrong_arity(stage: Stage, member: Member) -> None:
-    """Missing, surplus, unknown and double arguments: TypeError that names the call."""
+    """Missing, surplus, unknown and double arguments are a TypeError that names the call."""
     objects = stage.objects()
     before = state(objects)
     for positional, named in bad_arities(member, member.right()):
@@ -301,7 +301,7 @@ def test_wrong_arity(stage: Stage, member: Member) -> None:
 
 
 def test_attributes(stage: Stage) -> None:
-    """None can be deleted, only those can be set that say so, and no others be added."""
+    """No attribute can be deleted or added; only those can be set that say so."""
     objects = stage.objects()
     before = state(objects)
     writable = {(member.owner, member.name) for member in CORE if member.kind == "write"}
@@ -347,7 +347,7 @@ def test_classes_are_final(name: str, stage: Stage) -> None:
 
 
 def test_foreign_self(stage: Stage) -> None:
-    """A method that is called on an object of another class: TypeError that names it."""
+    """A method that is called on an object of another class is a TypeError that names it."""
     objects = stage.objects()
     before = state(objects)
     for member in CORE:
@@ -389,7 +389,7 @@ def test_predicament(name: str) -> None:
 
 
 def test_forked() -> None:
-    """In a child of fork everything that would touch the parent's handle is a RuntimeError."""
+    """In a child of fork every call that would touch the parent's handle is a RuntimeError."""
 
     def child() -> None:
         for member in sorted(CORE, key=lambda member: member.name in ("close", "__exit__")):
@@ -467,7 +467,7 @@ CALLS = {"aio": in_asyncio, "green": in_gevent}
 
 @pytest.mark.parametrize(("adapter", "member", "name"), ADAPTER_PARAMETERS)
 def test_bad_argument_of_adapter(adapter: str, member: Member, name: str) -> None:
-    """A bad argument of an adapter's call: as in the core, and nothing is attached or bound."""
+    """An adapter's call refuses a bad argument as the core does; nothing is attached or bound."""
     (parameter,) = [each for each in member.parameters if each.name == name]
 
     @settings(EXAMPLES, max_examples=10)

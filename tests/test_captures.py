@@ -83,7 +83,7 @@ def test_capture(
 
 
 def test_short_capture(nfqueue: FakeKernel, handle: Handle, tmp_path: Path) -> None:
-    """What a capture has cut off counts in the original length; padding doesn't."""
+    """Bytes that a capture has cut off count in the original length; padding doesn't."""
     path = str(tmp_path / "capture.pcap")
     frame = bytes(ETHERNET / IPV4)
     with PcapWriter(path, linktype=1) as file:
@@ -104,7 +104,7 @@ def test_no_capture(nfqueue: FakeKernel, tmp_path: Path) -> None:
 
 
 def test_without_scapy(nfqueue: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without scapy only files can't be read, and it says what to install."""
+    """Without scapy only files can't be read, and the error says what to install."""
     monkeypatch.setitem(sys.modules, "scapy.utils", None)
     with pytest.raises(ImportError, match=r"pip install 'libnetfilterqueue\[testing\]'"):
         nfqueue.enqueue_capture("capture.pcap")
@@ -267,7 +267,7 @@ def test_link(nfqueue: FakeKernel, tmp_path: Path, name: str) -> None:
 
 
 def test_all_links() -> None:
-    """Each link type that is known is tried, but for other numbers of those and rare ones."""
+    """Every known link type is tried, except other numbers of those and rare ones."""
     tried = {link & 0xFFFF for link, _ in LINKS.values()}
     assert set(KNOWN_LINKS) - tried == {
         7,
@@ -311,7 +311,7 @@ WITHOUT: dict[str, tuple[int, bytes]] = {
 
 @pytest.mark.parametrize("name", WITHOUT)
 def test_without_packets(nfqueue: FakeKernel, tmp_path: Path, name: str) -> None:
-    """A file of frames without any IP packet is an error: nothing would be tested with it."""
+    """A file of frames without any IP packet is an error: it would test nothing."""
     link, data = WITHOUT[name]
     path = pcap(tmp_path / "capture.pcap", link, data, data)
     with pytest.raises(ValueError, match=r"capture.pcap: no IP packet in 2 frames"):
@@ -351,7 +351,7 @@ with FakeKernel() as kernel:
 
 
 def test_other_imports(tmp_path: Path) -> None:
-    """What is found doesn't depend on what of scapy the program has imported."""
+    """The result doesn't depend on what the program has imported of scapy."""
     names = ["PPPoE", "PPP", "Wi-Fi, radiotap", "MPLS", "MPLS, Ethernet", "Cisco HDLC"]
     for name in names:
         pcap(tmp_path / f"{name}.pcap", *LINKS[name])

@@ -137,7 +137,7 @@ def address(family: int) -> tuple[str, int]:
 
 @FAMILIES
 def test_kernel_udp_and_icmp_errors(handle: Handle, sent: list[bytes], family: int) -> None:
-    """Datagrams of several lengths, and the kernel's answers that nobody listens."""
+    """Datagrams of several lengths, and the errors for them, get the kernel's checksums."""
     queue_rule(1, "", family=family)
     send_udp(family, 0, 1, 2, 3, 1001, 60_001, options={})
     process_until(handle, lambda: len(sent) >= 7)
@@ -148,7 +148,7 @@ def test_kernel_udp_and_icmp_errors(handle: Handle, sent: list[bytes], family: i
 
 @FAMILIES
 def test_kernel_tcp(handle: Handle, sent: list[bytes], family: int) -> None:
-    """A TCP conversation, with the options of its handshake and segments of odd lengths."""
+    """A TCP conversation gets the kernel's checksums, with handshake options and odd lengths."""
     queue_rule(1, "-p tcp", family=family)
     with tcp_echo(family) as served:
         exchange = background(tcp_exchange, b"odd" * 33_333, family)
@@ -161,7 +161,7 @@ def test_kernel_tcp(handle: Handle, sent: list[bytes], family: int) -> None:
 
 @FAMILIES
 def test_kernel_ping(handle: Handle, sent: list[bytes], family: int) -> None:
-    """Echo requests and their answers."""
+    """Echo requests and their answers get the kernel's checksums."""
     queue_rule(1, "", family=family)
     write("/proc/sys/net/ipv4/ping_group_range", "0 0")
     protocol, request = (ICMP4, 8) if family == V4 else (ICMP6, 128)
@@ -185,7 +185,7 @@ def kernel_has_udplite() -> bool:
 @FAMILIES
 @pytest.mark.parametrize("coverage", [0, 8, 10, 11, 22])
 def test_udplite(handle: Handle, family: int, coverage: int) -> None:
-    """The checksum covers what the sender says; as the kernel's, where it still has UDP-Lite."""
+    """UDP-Lite's checksum covers what the sender says, as the kernel's does."""
     datagrams = [udplite(family, coverage, b"partly covered")]
     queue_rule(1, "", family=family)
     handle.create_queue(1, lambda packet: datagrams.append(packet.get_payload()), mode=COPY)
@@ -198,7 +198,7 @@ def test_udplite(handle: Handle, family: int, coverage: int) -> None:
 
 
 def test_kernel_ipv4_options(handle: Handle, sent: list[bytes]) -> None:
-    """A longer IPv4 header."""
+    """A longer IPv4 header gets the kernel's checksum."""
     queue_rule(1, "")
     record_route = bytes([7, 11, 4]) + bytes(8) + b"\0"
     send_udp(V4, 5, options={(socket.IPPROTO_IP, socket.IP_OPTIONS): record_route})
@@ -234,7 +234,7 @@ EXTENSIONS: dict[str, dict[int, bytes]] = {
 @pytest.mark.parametrize("name", EXTENSIONS)
 @pytest.mark.parametrize("size", [4, 5])
 def test_kernel_extension_headers(handle: Handle, sent: list[bytes], name: str, size: int) -> None:
-    """Options and a segment route before the datagram, whose checksum is the destination's."""
+    """Behind options and a segment route the checksum is that for the final destination."""
     run("ip address add fd00::1/128 dev lo")
     queue_rule(1, "-p udp", family=V6)
     segments = bytes([0, 4, 4, 1, 1, 0, 0, 0]) + bytes(16) + socket.inet_pton(V6, "fd00::1")
@@ -249,7 +249,7 @@ def test_kernel_extension_headers(handle: Handle, sent: list[bytes], name: str, 
 
 @FAMILIES
 def test_kernel_fragments(handle: Handle, sent: list[bytes], family: int) -> None:
-    """A datagram's fragments, and before it was cut up the datagram."""
+    """A datagram's fragments, and the datagram before it was cut, get the kernel's checksums."""
     run("ip link set lo mtu 1500")
     queue_rule(1, "-p udp", family=family)
     queue_rule(1, "", chain="PREROUTING", family=family)
@@ -326,7 +326,7 @@ def random_transport(numbers: random.Random, family: int) -> Layers:
 @pytest.mark.parametrize("seed", range(8))
 @FAMILIES
 def test_scapy(family: int, seed: int) -> None:
-    """Headers, options, extension headers, transports and lengths as they come."""
+    """Random headers, options, extension headers, transports and lengths get scapy's checksums."""
     numbers = random.Random(seed)
     for _ in range(40):
         network = random_ipv4(numbers) if family == V4 else random_ipv6(numbers)
@@ -411,14 +411,14 @@ def updated(packet: bytes | bytearray) -> bytes:
 
 
 def test_udp_without_a_checksum() -> None:
-    """Over IPv4 it stays without."""
+    """UDP over IPv4 without a checksum stays without."""
     packet = updated(ipv4(17, udp(b"data", checksum=0)))
     assert packet[26:28] == b"\0\0"
     assert total(packet[:20]) == 0xFFFF
 
 
 def test_udp_without_a_checksum_over_ipv6() -> None:
-    """Over IPv6 that is forbidden: it gets one."""
+    """UDP over IPv6 may not lack a checksum: it gets one."""
     packet = updated(ipv6(17, udp(b"data", checksum=0)))
     assert packet[46:48] != b"\0\0"
     assert transport_total(packet, 40, 12, 12) == 0xFFFF
@@ -429,7 +429,7 @@ def test_udp_without_a_checksum_over_ipv6() -> None:
     ("protocol", "zero"), [(17, b"\xff\xff"), (UDPLITE, b"\xff\xff"), (6, b"\0\0")]
 )
 def test_sum_of_zero(family: int, protocol: int, zero: bytes) -> None:
-    """UDP and UDP-Lite send it as 0xffff, TCP as it is."""
+    """A sum of zero is sent by UDP and UDP-Lite as 0xffff, by TCP as it is."""
     header = 20 if family == V4 else 40
     content = tcp(b"\0\0") if protocol == 6 else udp(b"\0\0")
     place = header + CHECKSUM_AT[protocol]
@@ -442,14 +442,14 @@ def test_sum_of_zero(family: int, protocol: int, zero: bytes) -> None:
 
 @FAMILIES
 def test_padding(family: int) -> None:
-    """What lies behind the packet, as Ethernet's padding does, counts for nothing and stays."""
+    """Bytes behind the packet, such as Ethernet's padding, are not counted and stay."""
     packet = ip(family, 17, udp(b"odd"))
     assert updated(packet + b"\xab" * 15) == updated(packet) + b"\xab" * 15
 
 
 @FAMILIES
 def test_udp_shorter_than_its_packet(family: int) -> None:
-    """The datagram ends where its own length says."""
+    """A UDP datagram ends where its own length says."""
     header = 20 if family == V4 else 40
     packet = updated(ip(family, 17, udp(b"odd", length=11)[:11] + b"more"))
     assert transport_total(packet, header, 11, 11) == 0xFFFF
@@ -457,14 +457,14 @@ def test_udp_shorter_than_its_packet(family: int) -> None:
 
 @pytest.mark.parametrize("fragment", [0x2000, 0x2001, 0x0001, 0x1FFF])
 def test_ipv4_fragment(fragment: int) -> None:
-    """Only its header's; the rest may be of any content."""
+    """Only the header's checksum of an IPv4 fragment is corrected; the rest may be anything."""
     packet = ipv4(17, b"any", fragment=fragment)
     assert updated(packet)[20:] == packet[20:]
     assert total(updated(packet)[:20]) == 0xFFFF
 
 
 def test_ipv4_not_a_fragment() -> None:
-    """The flag that forbids fragmentation makes none."""
+    """The flag that forbids fragmentation makes no fragment."""
     packet = updated(ipv4(17, udp(b"data"), fragment=0x4000))
     assert transport_total(packet, 20, 12, 12) == 0xFFFF
 
@@ -479,7 +479,7 @@ def test_ipv6_fragment(fields: int, whole: bool) -> None:
 @FAMILIES
 @pytest.mark.parametrize("protocol", [2, 4, 41, 47, 50, 59, 135, 139, 140, 255])
 def test_other_protocols(family: int, protocol: int) -> None:
-    """Of what we know no checksum of only the IPv4 header's is corrected."""
+    """Of unknown protocols only the IPv4 header's checksum is corrected."""
     packet = ip(family, protocol, bytes(range(30)))
     after = updated(packet)
     assert after[20:] == packet[20:]
@@ -489,14 +489,14 @@ def test_other_protocols(family: int, protocol: int) -> None:
 
 @pytest.mark.parametrize(("family", "protocol"), [(V4, ICMP6), (V6, ICMP4)])
 def test_icmp_of_the_other_family(family: int, protocol: int) -> None:
-    """It has no meaning there and stays."""
+    """ICMP of the other family has no meaning there and stays."""
     packet = ip(family, protocol, bytes(range(16)))
     assert updated(packet)[20:] == packet[20:]
 
 
 @pytest.mark.parametrize("size", [8, 16, 256])
 def test_long_extension_headers(size: int) -> None:
-    """Many of them, short and long."""
+    """Many extension headers, short and long, are walked."""
     chain = extension(DESTINATION, size) + extension(DESTINATION, size) + extension(17, size)
     packet = updated(ipv6(HOP_BY_HOP, chain + udp(b"odd")))
     pseudo = packet[8:40] + struct.pack("!II", 11, 17)
@@ -505,7 +505,7 @@ def test_long_extension_headers(size: int) -> None:
 
 @FAMILIES
 def test_authentication_header(family: int) -> None:
-    """A datagram behind it is corrected; its length counts in fours."""
+    """A datagram behind AH is corrected; AH's length counts in fours."""
     header = struct.pack("!BBHII", 17, 4, 0, 1, 1) + bytes(12)
     packet = updated(ip(family, AH, header + udp(b"data")))
     pseudo = (packet[12:20] if family == V4 else packet[8:40]) + struct.pack("!II", 12, 17)
@@ -525,7 +525,7 @@ def test_authentication_header(family: int) -> None:
     ],
 )
 def test_routing_header(kind: int, left: int, addresses: int, final: str) -> None:
-    """The final destination counts, while there is a way to go."""
+    """The final destination of a routing header counts, while there is a way to go."""
     packet = updated(ipv6(ROUTING, routing(17, kind, left, addresses) + udp(b"data")))
     pseudo = packet[8:24] + socket.inet_pton(V6, final) + struct.pack("!II", 12, 17)
     assert total(pseudo + packet[-12:]) == 0xFFFF
@@ -533,7 +533,7 @@ def test_routing_header(kind: int, left: int, addresses: int, final: str) -> Non
 
 @FAMILIES
 def test_length_of_zero(family: int) -> None:
-    """The kernel's TCP packets of more than 64 KiB have it: they end where the buffer does."""
+    """The kernel's TCP packets of more than 64 KiB have a length of 0: they end with the buffer."""
     packet = bytearray(ip(family, 6, tcp(b"")) + bytes(range(256)) * 300)
     struct.pack_into("!H", packet, 2 if family == V4 else 4, 0)
     header = 20 if family == V4 else 40
@@ -543,7 +543,7 @@ def test_length_of_zero(family: int) -> None:
 
 @pytest.mark.parametrize("protocol", [6, 17])
 def test_jumbogram(protocol: int) -> None:
-    """Its length is in an option, and a UDP header's is 0."""
+    """A jumbogram's length is in an option, and a UDP header's is 0."""
     content = (tcp(b"") if protocol == 6 else udp(b"", length=0)) + bytes(range(256)) * 300
     option = struct.pack("!BBBBI", protocol, 0, 0xC2, 4, 8 + len(content))
     packet = bytearray(ipv6(HOP_BY_HOP, option))
@@ -565,7 +565,7 @@ def test_jumbogram(protocol: int) -> None:
     ],
 )
 def test_source_route_behind_options(options: bytes, final: str) -> None:
-    """Options of a byte and longer ones are stepped over; none that makes sense leads nowhere."""
+    """Options in front of a source route are skipped; an invalid one leads nowhere."""
     options += bytes([131, 7, 4]) + socket.inet_aton("127.0.0.2") + b"\0"
     content = udp(b"data")
     packet = bytearray(ipv4(17, content))
@@ -653,7 +653,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str) -> None:
-    """The error says what is wrong, and the buffer is as it was."""
+    """A bad packet is refused with the reason, and the buffer is as it was."""
     packet, message = REFUSED[name]
     buffer = bytearray(packet)
     with pytest.raises(ValueError, match=rf"^update_checksums\(\): .*{message}"):
@@ -665,7 +665,7 @@ def test_refused(name: str) -> None:
     "packet", [ipv4(6, tcp(b"odd")), ipv6(HOP_BY_HOP, extension(6) + tcp(b""))]
 )
 def test_every_shorter_packet(packet: bytes) -> None:
-    """Wherever it is cut off, it is refused and stays as it was."""
+    """A packet that is cut anywhere is refused and stays as it was."""
     for size in range(len(packet)):
         buffer = bytearray(packet[:size])
         with pytest.raises(ValueError, match=r"^update_checksums\(\): "):
@@ -679,7 +679,7 @@ def test_every_shorter_packet(packet: bytes) -> None:
 @pytest.mark.parametrize("kind", [bytearray, lambda data: array.array("B", data)])
 @pytest.mark.parametrize("offset", range(9))
 def test_buffers(kind: Callable[[bytes], bytearray], offset: int) -> None:
-    """Any writable one, at any address; nothing around it changes."""
+    """Any writable buffer is taken, at any address; nothing around it changes."""
     packet = ipv4(17, udp(b"some odd data"))
     buffer = kind(b"x" * offset + packet + b"y")
     nfq.update_checksums(memoryview(buffer)[offset:-1])
@@ -687,7 +687,7 @@ def test_buffers(kind: Callable[[bytes], bytearray], offset: int) -> None:
 
 
 def test_mmap() -> None:
-    """Mapped memory."""
+    """Mapped memory is taken."""
     packet = ipv4(17, udp(b"data"))
     with mmap.mmap(-1, len(packet)) as buffer:
         buffer[:] = packet
@@ -707,14 +707,14 @@ def test_mmap() -> None:
     ],
 )
 def test_other_types(value: object, kind: str) -> None:
-    """As for the standard library's functions, a buffer of another kind is a wrong type."""
+    """A buffer of another kind is a TypeError, as for the standard library's functions."""
     message = rf"update_checksums\(\): buffer must be a writable, .* object, not {kind}$"
     with pytest.raises(TypeError, match=message):
         nfq.update_checksums(value)  # type: ignore[arg-type]
 
 
 def test_released_view() -> None:
-    """Other errors of the buffer are its own."""
+    """A released view raises its own error."""
     view = memoryview(bytearray(UDP4))
     view.release()
     with pytest.raises(ValueError, match="released"):
@@ -747,7 +747,7 @@ def bad_checksums(file: str, name: str) -> int:
 
 @FAMILIES
 def test_rewritten_udp(handle: Handle, family: int) -> None:
-    """Changed data arrives with corrected checksums; without, the receiver refuses it."""
+    """Changed UDP data arrives with corrected checksums; without, the receiver refuses it."""
 
     def callback(packet: Packet) -> None:
         content = bytearray(packet.payload)
@@ -818,7 +818,7 @@ def transmitted(handle: Handle, receiver: Receiver, family: int, data: bytes) ->
 
 @FAMILIES
 def test_rewritten_tcp(handle: Handle, receiver: Receiver, family: int) -> None:
-    """Refused without corrected checksums, changed data arrives when it is sent again."""
+    """TCP data without corrected checksums is refused, and arrives when it is sent again."""
     wrong = 0
 
     def callback(packet: Packet) -> None:

@@ -38,7 +38,7 @@ def test_help(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each has an example and the exit statuses, and fits on a terminal."""
+    """The help of each command has an example and the exit statuses, and fits on a terminal."""
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as raised:
         main([*arguments, "--help"])
@@ -50,7 +50,7 @@ def test_help(
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """The package's."""
+    """--version prints the package's version."""
     with pytest.raises(SystemExit) as raised:
         main(["--version"])
     assert raised.value.code == 0
@@ -104,7 +104,7 @@ def test_both_ways() -> None:
 def test_wrong_command_line(
     arguments: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The last line on stderr says what is wrong."""
+    """The last line on stderr says what is wrong with a command line."""
     with pytest.raises(SystemExit) as raised:
         main(arguments.split())
     assert raised.value.code == 2
@@ -115,7 +115,7 @@ def test_wrong_command_line(
 
 @pytest.mark.parametrize("arguments", ["watch 1", "watch 1 --json", "status"])
 def test_without_extra(arguments: str) -> None:
-    """Without its packages a line says what to install."""
+    """Without the extra's packages a line says what to install."""
     command, *_ = arguments.split()
     done = without_extra(*arguments.split())
     assert (done.returncode, done.stdout) == (1, "")
@@ -126,13 +126,13 @@ def test_without_extra(arguments: str) -> None:
 
 @pytest.mark.parametrize("arguments", ["--help", "watch --help", "demo"])
 def test_what_needs_no_extra(arguments: str) -> None:
-    """It works without."""
+    """The other commands work without the extra."""
     done = without_extra(*arguments.split())
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_status_as_json_needs_no_extra() -> None:
-    """As far as the kernel tells us at all, it does without."""
+    """`status --json` needs no extra, as far as the kernel reports at all."""
     done = without_extra("status", "--json")
     assert "libnetfilterqueue[cli]" not in done.stderr
     assert done.returncode == (1 if "root" in done.stderr else 0)
@@ -143,13 +143,13 @@ def test_status_as_json_needs_no_extra() -> None:
     [("demo >&-", 0), ("watch 1 --write /missing/file >&- 2>&-", 1), ("watch 1 --write / 2>&-", 1)],
 )
 def test_closed_output(arguments: str, status: int) -> None:
-    """It goes nowhere: not to the other one either."""
+    """With one output closed nothing goes to the other one either."""
     done = run("sh", "-c", f"{shlex.join(COMMAND)} {arguments}")
     assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
 
 
 def test_unused() -> None:
-    """Importing the package imports nothing of this."""
+    """Importing the package imports nothing of the command line."""
     code = (
         "import sys, libnetfilterqueue;"
         "print({'argparse', 'dpkt', 'libnetfilterqueue.cli', 'rich'} & set(sys.modules))"
@@ -158,7 +158,7 @@ def test_unused() -> None:
 
 
 def test_extra() -> None:
-    """The extra that is named is one of the package's."""
+    """The extra that errors name is one of the package's."""
     extras = importlib.metadata.metadata("libnetfilterqueue").get_all("Provides-Extra")
     assert extras is not None
     assert "cli" in extras

@@ -21,7 +21,7 @@ def demo(*under: str) -> "subprocess.CompletedProcess[str]":
 
 
 def test_demo() -> None:
-    """It shows packets of both conversations, and one is dropped."""
+    """The demo shows packets of both conversations, and one is dropped."""
     done = demo()
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"\n 1 LOCAL_OUT >lo TCP S  .* ACCEPT\n", done.stdout)
@@ -41,27 +41,27 @@ def test_fits_on_a_terminal() -> None:
 
 
 def test_fits_with_the_widest() -> None:
-    """Users of a directory have long numbers."""
+    """The demo's lines fit also with the long user numbers of directories."""
     row = ["17", "LOCAL_OUT", ">lo", "TCP PA", "127.0.0.1:65535", "127.0.0.1:65535"]
     assert len(ROW.format(*row, 70, "0x2a", 1234567, "ACCEPT")) <= 80
 
 
 def test_rules_stay() -> None:
-    """Its rules are in a namespace of its own."""
+    """The demo's rules are in a namespace of its own."""
     before = run("iptables-save") + run("ip6tables-save")
     assert demo().returncode == 0
     assert run("iptables-save") + run("ip6tables-save") == before
 
 
 def test_without_privileges() -> None:
-    """A user without any gets a user namespace of their own."""
+    """A user without privileges gets a user namespace of their own."""
     done = demo("unshare", "--user", "--map-user", "65534", "--map-group", "65534")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"\n\d+ packets in \d+ ms: \d+ accepted, 1 dropped\.", done.stdout)
 
 
 def test_no_namespace() -> None:
-    """Where the system gives none, a line says what would allow it."""
+    """If the system gives no namespace, a line says what would allow it."""
     done = demo(*only())
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
@@ -70,20 +70,20 @@ def test_no_namespace() -> None:
 
 
 def test_no_iptables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error names the package."""
+    """Without iptables an error names the package."""
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     with pytest.raises(CommandError, match=r"iptables is missing.*apt install iptables"):
         add_rule("-L")
 
 
 def test_refused_rule() -> None:
-    """An error has what iptables says."""
+    """If a rule is refused, an error has what iptables says."""
     with pytest.raises(CommandError, match=r"iptables failed: .*no-such-target"):
         add_rule("-A OUTPUT -j no-such-target")
 
 
 def test_failing_conversation() -> None:
-    """It says why, and is no success."""
+    """A conversation that fails says why, and is no success."""
     code = """
 from libnetfilterqueue.cli import _demo, main
 _demo.TCP_PORT = 0  # where nobody listens
@@ -96,7 +96,7 @@ raise SystemExit(main(["demo"]))
 
 
 def test_full_disk() -> None:
-    """A line says that its output can't be written."""
+    """If the output can't be written, a line says so."""
     command = [*COMMAND, "demo"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(
@@ -107,7 +107,7 @@ def test_full_disk() -> None:
 
 
 def test_broken_pipe() -> None:
-    """It ends without a word when nobody reads it."""
+    """The demo ends silently when nobody reads its output."""
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(

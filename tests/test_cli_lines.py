@@ -221,7 +221,7 @@ def watch(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> Watch:
     ],
 )
 def test_protocols(watch: Watch, packet: Packet | bytes, expected: str) -> None:
-    """Each is described as far as it can be read."""
+    """Packets of each protocol are described as far as they can be read."""
     ((line,), (queued,)) = watch(packet)
     assert line.endswith(f" accept > {expected}")
     assert queued.passed
@@ -242,13 +242,13 @@ def test_written_time(watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_no_ip(watch: Watch) -> None:
-    """What a bridge passes need not be IP."""
+    """Packets of a bridge need not be IP."""
     ((line,), _) = watch(bytes(28), hw_protocol=ETH_P_ARP, family=socket.AF_BRIDGE)
     assert line.endswith(" accept > ethertype 0x0806, length 28")
 
 
 def test_attributes(watch: Watch) -> None:
-    """The kernel's timestamp, in local time; devices; mark; user."""
+    """A line has the kernel's timestamp in local time, devices, mark and user."""
     packet = IP(**V4) / UDP(sport=1, dport=2) / b"data"
     ((line,), _) = watch(packet, timestamp=NOON, indev=1, outdev=1, mark=0x2A, uid=1000)
     when = datetime.fromtimestamp(NOON).strftime("%H:%M:%S.250000")
@@ -257,7 +257,7 @@ def test_attributes(watch: Watch) -> None:
 
 
 def test_cut_short(watch: Watch) -> None:
-    """A packet of which the kernel had no room for all."""
+    """A packet that the buffer has cut short is shown as such."""
     ((line,), _) = watch(IP(**V4) / UDP(sport=1, dport=2) / b"data", original_length=70000)
     assert line.endswith("UDP, length 4, cut short")
     ((line,), _) = watch(
@@ -268,7 +268,7 @@ def test_cut_short(watch: Watch) -> None:
 
 
 def test_json(watch: Watch) -> None:
-    """Numbers are numbers, and what is not there is null."""
+    """In JSON numbers are numbers, and unknown values are null."""
     packets: list[Packet | bytes] = [
         IPv6(**V6) / TCP(sport=1, dport=2, flags="PA") / b"data",
         IPv6(**V6) / ICMPv6EchoRequest(),
@@ -297,7 +297,7 @@ def test_json(watch: Watch) -> None:
 
 
 def test_json_has_everything(watch: Watch) -> None:
-    """Every attribute of a packet is told: what is bytes in hexadecimal digits, names as text."""
+    """JSON has every attribute of a packet: bytes in hexadecimal digits, names as text."""
     packet = IP(**V4) / AH(nh=socket.IPPROTO_UDP, payloadlen=1) / UDP(sport=1, dport=2) / b"data"
     connection = {
         "id": 5,
@@ -346,7 +346,7 @@ def test_json_has_everything(watch: Watch) -> None:
 
 
 def test_json_without_what_is_not_there(watch: Watch) -> None:
-    """It is null, or 0 where that is what the kernel has for none."""
+    """An absent value is null in JSON, or 0 where the kernel uses 0 for none."""
     ((line,), _) = watch(IP(**V4), options="--json")
     told = json.loads(line)
     for name in ("vlan", "l2_header", "secctx", "conntrack", "ct_info", "indev", "hw_addr"):
@@ -358,7 +358,7 @@ def test_json_without_what_is_not_there(watch: Watch) -> None:
 
 @pytest.mark.parametrize(("options", "shown"), [("", " accept > IP "), ("--json", '"hook": 7,')])
 def test_numbers_without_a_name(watch: Watch, options: str, shown: str) -> None:
-    """What newer kernels may send is told by its number, and the packet has its verdict."""
+    """Numbers of newer kernels are shown as numbers, and the packet has its verdict."""
     ((line,), (packet,)) = watch(
         IP(**V4), options=options, hook=7, family=200, skb_info=nfq.NFQA_SKB_CSUM_NOTVERIFIED
     )
@@ -369,7 +369,7 @@ def test_numbers_without_a_name(watch: Watch, options: str, shown: str) -> None:
 
 
 def test_flags_without_a_name() -> None:
-    """Bits that are new have their values beside the names of the others."""
+    """New bits have their values beside the names of the others."""
     flags = nfq.NFQA_SKB_GSO | nfq.SkbInfo(0x50)
     assert flag_names(flags) == ["NFQA_SKB_GSO", 0x10, 0x40]
 
@@ -394,7 +394,7 @@ SECCTX, CONNTRACK = nfq.NFQA_CFG_F_SECCTX, nfq.NFQA_CFG_F_CONNTRACK
 @pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.EINVAL])
 @pytest.mark.parametrize("refused", [0, SECCTX, CONNTRACK, SECCTX | CONNTRACK])
 def test_json_where_flags_are_refused(refused: int, error: int) -> None:
-    """Kernels may be built without: then the rest is told."""
+    """If the kernel was built without flags, the rest is shown."""
     kernel: Any = PlainKernel(refused, error)
     options = parse(["watch", "1", "--json"])
     bind(kernel, kernel, options)
@@ -402,7 +402,7 @@ def test_json_where_flags_are_refused(refused: int, error: int) -> None:
 
 
 def test_lines_ask_for_no_more_than_they_tell() -> None:
-    """The kernel does not gather what is not printed, and an error is not tried away."""
+    """Lines ask the kernel only for what is printed, and try no error away."""
     kernel: Any = PlainKernel(nfq.NFQA_CFG_F_UID_GID, errno.EINVAL)
     with pytest.raises(OSError, match="create_queue"):
         bind(kernel, kernel, parse(["watch", "1"]))
@@ -422,7 +422,7 @@ def test_lines_ask_for_no_more_than_they_tell() -> None:
     ids=["in", "out"],
 )
 def test_link_header(watch: Watch, tmp_path: Path, attributes: dict[str, Any], header: str) -> None:
-    """That of tcpdump's `-i any`: direction, kind of device, and the sender's address."""
+    """The link header is that of tcpdump's `-i any`: direction, device, sender's address."""
     path = tmp_path / "written.pcapng"
     watch(IP(**V4), options=f"--write {path}", **attributes)
     with RawPcapNgReader(str(path)) as reader:
@@ -463,7 +463,7 @@ FRAGMENT = IP(**V4, frag=2, proto="udp") / b"\x00\x35\x00\x35"
     ],
 )
 def test_filters(filters: str, expected: list[Packet]) -> None:
-    """One of those with the same key, for each key."""
+    """Of filters with the same key one has to match, for each key."""
     matches = combine(parse_filter(text) for text in filters.split())
     everything: list[tuple[int, Packet | bytes]] = [
         (ETH_P_IP, DNS),
@@ -496,7 +496,7 @@ PAYLOADS = st.one_of(
 
 @given(st.sampled_from([ETH_P_IP, ETH_P_IPV6]), PAYLOADS)
 def test_any_bytes(hw_protocol: int, payload: bytes) -> None:
-    """Nothing is raised, and whatever follows them, a whole header's addresses are read."""
+    """No bytes raise an exception, and the addresses of a whole header are read."""
     fields = dissect(hw_protocol, payload)
     assert (fields.saddr is None) == (fields == Dissected())
     if hw_protocol == ETH_P_IPV6:
@@ -506,7 +506,7 @@ def test_any_bytes(hw_protocol: int, payload: bytes) -> None:
 
 @pytest.mark.parametrize("layers", [1, 2, 3276])
 def test_packets_in_packets(layers: int) -> None:
-    """However deep, it is the outermost that is described."""
+    """Of nested packets the outermost is described, however deep they are."""
     layer = bytes(IP(**V4, proto=4, len=0))
     fields = dissect(ETH_P_IP, layer * layers)
     assert (str(fields.saddr), fields.protocol) == (V4["src"], 4)

@@ -37,7 +37,7 @@ def sample(seconds: float, *queues: QueueStatus) -> Sample:
 
 
 def test_real_queue(handle: Handle, udp: UdpPair, capsys: pytest.CaptureFixture[str]) -> None:
-    """All that the kernel tells, with the program: ours. Where it tells nobody, a line says so."""
+    """status shows what the kernel knows, and our program; where it may not, a line says so."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY, range=100, maxlen=3)
     udp.send(*[b"data"] * 5)
@@ -69,7 +69,7 @@ def test_real_queue(handle: Handle, udp: UdpPair, capsys: pytest.CaptureFixture[
 
 
 def test_real_table(handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same as a table, a row a queue."""
+    """The table has the same as JSON, a row per queue."""
     handle.create_queue(1, accept, mode=COPY)
     handle.create_queue(65535, accept, mode=nfq.NFQNL_COPY_META)
     if not visible():
@@ -89,7 +89,7 @@ def test_real_table(handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_none(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
-    """It says that there is none; in JSON there is no line."""
+    """Without a queue status says so; in JSON there is no line."""
     assert main(["status"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["no queue is bound"]
     assert main(["status", "--json"]) == 0
@@ -97,7 +97,7 @@ def test_none(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_interval(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
-    """From the second sample on with rates."""
+    """With --interval there are rates from the second sample on."""
     with nfq.open() as handle:
         handle.create_queue(1, accept, mode=COPY)
         assert main(["status", "--json", "--interval", "0.1", "--count", "3"]) == 0
@@ -108,7 +108,7 @@ def test_interval(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_rates_in_the_table(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
-    """They stand below the counters; who has opened no netlink socket is not known."""
+    """Rates stand below the counters; an owner without a netlink socket is not known."""
     with nfq.open() as handle:
         handle.create_queue(1, accept, mode=COPY, maxlen=2)
         nfqueue.enqueue_all([b"data"] * 5)
@@ -120,7 +120,7 @@ def test_rates_in_the_table(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[s
 
 
 def test_rates() -> None:
-    """What came a second; also where ids wrap."""
+    """A rate is what came per second, also when ids wrap."""
     before = sample(1.0, queue_status(7, 10, 5, 0))
     after = sample(3.0, queue_status(7, 110, 6, 20))
     assert rates_between(before, after, 1) == Rates(50.0, 0.5, 10.0)
@@ -140,13 +140,13 @@ def test_rates() -> None:
     ],
 )
 def test_no_rates(before: Sample) -> None:
-    """The queue was not there before, or is another one by now."""
+    """A queue that was not there before, or is another one by now, has no rates."""
     assert rates_between(before, sample(2.0, queue_status(7, 110, 5, 5)), 1) is None
 
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_ended(tmp_path: Path, signum: signal.Signals, status: int) -> None:
-    """A signal ends it at once."""
+    """A signal ends status at once."""
     if not visible():
         return
     with command_line(tmp_path, "status", "--interval", 1000) as program:
@@ -156,7 +156,7 @@ def test_ended(tmp_path: Path, signum: signal.Signals, status: int) -> None:
 
 
 def test_broken_pipe(tmp_path: Path) -> None:
-    """It ends when nobody reads it any more."""
+    """status ends when nobody reads it any more."""
     if not visible():
         return
     reader, writer = os.pipe()
@@ -170,7 +170,7 @@ def test_broken_pipe(tmp_path: Path) -> None:
 
 
 def test_closed_descriptor() -> None:
-    """One that is closed since it was listed, as the listing's own is, hides none of the others."""
+    """A descriptor that is closed while it is listed hides none of the others."""
     lower = os.open(os.devnull, os.O_RDONLY)
     with nfq.open() as handle:
         os.close(lower)
@@ -191,7 +191,7 @@ os._exit(0)  # at a child's exit LeakSanitizer would tell of locks that CPython 
 
 
 def test_forked_program() -> None:
-    """The oldest of those that have the socket; what it calls itself harms no terminal."""
+    """Of programs with the same socket the oldest is shown; its name harms no terminal."""
     command = [sys.executable, "-P", "-c", BOUND, "\x1b[31m"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -206,7 +206,7 @@ def test_forked_program() -> None:
 def test_mode_without_a_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What newer kernels may tell is told by its number."""
+    """A copy mode of a newer kernel is shown as its number."""
     mode: Any = 9
     newer = queue_status(7, 0, 0, 0)._replace(copy_mode=mode)
     monkeypatch.setattr(nfq, "queue_status", lambda: [newer])
@@ -217,7 +217,7 @@ def test_mode_without_a_name(
 
 
 def test_program_name() -> None:
-    """Paths are left out in front of files; a network is none."""
+    """Paths in front of files are left out; a network is not a path."""
     command = "/usr/bin/python3 /opt/filter/bin/filter --net 10.0.0.0/8"
     line = Line(queue_status(1, 0, 0, 0), Program(7, command), None)
     assert program_name(line) == "python3 filter --net 10.0.0.0/8"

@@ -63,7 +63,7 @@ def as_this_user() -> str:
 
 
 def test_lines(udp: UdpPair, tmp_path: Path) -> None:
-    """A line a packet: time, verdict, devices, addresses and ports, length, mark and user."""
+    """A packet's line has time, verdict, devices, addresses and ports, length, mark and user."""
     iptables(f"-t raw -I OUTPUT -p udp --sport {QUEUED_PORT} -j MARK --set-mark 0x2a")
     with watching(tmp_path) as program:
         udp.send(b"data", bytes(100))
@@ -77,7 +77,7 @@ def test_lines(udp: UdpPair, tmp_path: Path) -> None:
 
 
 def test_summary(udp: UdpPair, tmp_path: Path) -> None:
-    """Packets, bytes and seconds, and what the kernel has dropped as far as it tells."""
+    """The summary has packets, bytes, seconds, and what the kernel dropped if it reports that."""
     with watching(tmp_path, "--filter", "port=1") as program:
         udp.send(b"data", bytes(100))
         assert [udp.recv(), udp.recv()] == [b"data", bytes(100)]
@@ -97,7 +97,7 @@ def test_summary(udp: UdpPair, tmp_path: Path) -> None:
 
 
 def test_refused_verdicts(udp: UdpPair, tmp_path: Path) -> None:
-    """The summary counts them: the kernel has forgotten the packet meanwhile."""
+    """The summary counts refused verdicts: the kernel has forgotten the packet meanwhile."""
     with watching(tmp_path) as program:
         program.process.send_signal(signal.SIGSTOP)
         udp.send(b"data")
@@ -109,7 +109,7 @@ def test_refused_verdicts(udp: UdpPair, tmp_path: Path) -> None:
 
 
 def test_count(udp: UdpPair, tmp_path: Path) -> None:
-    """It ends by itself after so many lines, and what waits besides has its verdict."""
+    """watch ends after --count lines, and packets that still wait have their verdict."""
     with watching(tmp_path, "--count", 3) as program:
         program.process.send_signal(signal.SIGSTOP)
         sent = [b"%d" % number for number in range(10)]
@@ -125,7 +125,7 @@ def test_count(udp: UdpPair, tmp_path: Path) -> None:
 def test_ended_with_packets_in_flight(
     udp: UdpPair, tmp_path: Path, ending: tuple[signal.Signals, int], verdict: str, passes: bool
 ) -> None:
-    """Packets that it has not even read get the verdict when a signal ends it: all of them."""
+    """When a signal ends watch, packets that it has not read get the verdict too."""
     with watching(tmp_path, "--verdict", verdict) as program:
         udp.send(b"before")
         program.wait_for(f" {verdict} ")
@@ -145,7 +145,7 @@ def test_ended_with_packets_in_flight(
 def test_ended_while_it_waits(
     udp: UdpPair, tmp_path: Path, signum: signal.Signals, status: int
 ) -> None:
-    """The second signal ends it even if nobody reads its lines, and it waits for that."""
+    """A second signal ends watch even while it waits for somebody to read its lines."""
     reader, writer = os.pipe()
     most = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) - 150  # room for one line
     os.write(writer, bytes(most))
@@ -164,7 +164,7 @@ def test_ended_while_it_waits(
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_ended_under_traffic(tmp_path: Path, signum: signal.Signals, status: int) -> None:
-    """Of packets that go on coming while a signal ends it none is lost."""
+    """Of packets that come while a signal ends watch none is lost."""
     queue_rule(1, bypass=True)
     arrived = Counter("INPUT", f"-p udp --sport {QUEUED_PORT}")
     enough = threading.Event()
@@ -189,7 +189,7 @@ def test_ended_under_traffic(tmp_path: Path, signum: signal.Signals, status: int
 
 
 def test_stop(udp: UdpPair, tmp_path: Path) -> None:
-    """NF_STOP: the hook's later tables do not see the packet."""
+    """With --verdict stop the hook's later tables do not see the packet."""
     later = Counter("OUTPUT", f"-p udp --sport {QUEUED_PORT}", table="mangle")
     with watching(tmp_path, "--verdict", "stop", "--count", 1) as program:
         udp.send(b"data")
@@ -200,7 +200,7 @@ def test_stop(udp: UdpPair, tmp_path: Path) -> None:
 
 
 def test_to_another_queue(udp: UdpPair, tmp_path: Path, handle: nfq.NetfilterQueueHandle) -> None:
-    """NF_QUEUE: the packet goes on to the queue that is named."""
+    """With --verdict queue the packet goes on to the named queue."""
     seen: list[bytes] = []
     handle.create_queue(2, accepting(seen), mode=nfq.NFQNL_COPY_PACKET)
     with watching(tmp_path, "--verdict", "queue:2", "--count", 1) as program:
@@ -212,7 +212,7 @@ def test_to_another_queue(udp: UdpPair, tmp_path: Path, handle: nfq.NetfilterQue
 
 
 def test_filters(udp: UdpPair, tmp_path: Path) -> None:
-    """What does not match gets its verdict without a line."""
+    """A packet that does not match gets its verdict without a line."""
     iptables("-t raw -A OUTPUT -p icmp -j NFQUEUE --queue-num 1")
     options = ["--filter", "proto=udp", "--filter", f"port={PORT}", "--filter", "host=127.0.0.0/8"]
     with watching(tmp_path, *options, "--count", 2) as program:
@@ -228,7 +228,7 @@ def test_filters(udp: UdpPair, tmp_path: Path) -> None:
 
 
 def test_json(udp: UdpPair, tmp_path: Path) -> None:
-    """An object a line, with everything."""
+    """--json prints one object per line, with everything."""
     before = time.time()
     with watching(tmp_path, "--json", "--count", 1) as program:
         udp.send(b"data")
@@ -289,7 +289,7 @@ def test_json(udp: UdpPair, tmp_path: Path) -> None:
 def test_device_name(
     name: str, encoding: str, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever devices are called, it harms no terminal, and ends nothing."""
+    """Any device name harms no terminal, and ends nothing."""
     down("lo")
     run(f"ip link set lo name '{name}'")
     run(f"ip link set '{name}' up")
@@ -306,7 +306,7 @@ def test_device_name(
 
 
 def test_write(tmp_path: Path) -> None:
-    """A pcapng file with the packets shown, their devices, directions, times and verdicts."""
+    """--write makes a pcapng file of shown packets: devices, directions, times and verdicts."""
     queue_rule(1)
     queue_rule(1, chain="PREROUTING")
     path = tmp_path / "written.pcapng"
@@ -334,7 +334,7 @@ def test_write(tmp_path: Path) -> None:
 
 
 def test_written_without_packets(tmp_path: Path) -> None:
-    """The file is one that tools can read, even so."""
+    """A file without packets is one that tools can read."""
     path = tmp_path / "written.pcapng"
     path.write_bytes(bytes(10_000))  # what an earlier run has left
     with watching(tmp_path, "--write", path) as program:
@@ -355,7 +355,7 @@ def test_written_at_once(udp: UdpPair, tmp_path: Path) -> None:
 
 
 def test_written_to_a_pipe(udp: UdpPair, tmp_path: Path) -> None:
-    """`-` is standard output: a capture for another program to read, at once, and nothing else."""
+    """`--write -` sends a capture to another program, at once, and nothing else."""
     reader, writer = os.pipe()
     with (
         watching(tmp_path, "--write", "-", "--count", 2, output=writer) as program,
@@ -376,7 +376,7 @@ def test_written_to_a_pipe(udp: UdpPair, tmp_path: Path) -> None:
 
 
 def test_written_to_a_redirected_output(udp: UdpPair, tmp_path: Path) -> None:
-    """What the shell has opened is not emptied: `>>` adds a section."""
+    """A file that the shell has opened is not emptied: `>>` adds a section."""
     path = tmp_path / "written.pcapng"
     for data in (b"1", b"2"):
         with path.open("ab") as file:
@@ -389,7 +389,7 @@ def test_written_to_a_redirected_output(udp: UdpPair, tmp_path: Path) -> None:
 
 
 def test_written_to_a_pipe_that_breaks(udp: UdpPair, tmp_path: Path) -> None:
-    """When nobody reads on, it ends without a word, and no packet is lost."""
+    """When nobody reads the capture any more, watch ends silently, and no packet is lost."""
     reader, writer = os.pipe()
     with watching(tmp_path, "--write", "-", output=writer) as program:
         os.close(writer)
@@ -401,7 +401,7 @@ def test_written_to_a_pipe_that_breaks(udp: UdpPair, tmp_path: Path) -> None:
 
 
 def test_not_written_to_a_terminal(tmp_path: Path) -> None:
-    """A line says that it is nothing for people, and nothing is bound."""
+    """A capture is not written to a terminal: a line says so, and nothing is bound."""
     leader, follower = os.openpty()
     done = subprocess.run(
         [*COMMAND, "watch", "1", "--write", "-"],
@@ -419,7 +419,7 @@ def test_not_written_to_a_terminal(tmp_path: Path) -> None:
 
 
 def test_disk_full(udp: UdpPair, tmp_path: Path) -> None:
-    """It says so and ends; no packet is without its verdict."""
+    """When the disk is full watch says so and ends; no packet is without its verdict."""
     with watching(tmp_path, "--write", "/dev/full") as program:
         udp.send(*[bytes(1000)] * 20)
         assert program.process.wait(TIMEOUT) == 1
@@ -429,7 +429,7 @@ def test_disk_full(udp: UdpPair, tmp_path: Path) -> None:
 
 
 def test_broken_pipe(udp: UdpPair, tmp_path: Path) -> None:
-    """When nobody reads its lines any more it ends, and no packet is lost."""
+    """When nobody reads its lines any more watch ends, and no packet is lost."""
     reader, writer = os.pipe()
     with watching(tmp_path, output=writer) as program:
         os.close(writer)
@@ -447,7 +447,7 @@ def test_broken_pipe(udp: UdpPair, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("options", "dropped"), [([], 76), (["--fail-open"], 0)])
 def test_overload(tmp_path: Path, options: list[str], dropped: int) -> None:
-    """What the full queue drops is counted, where the kernel tells; with --fail-open it passes."""
+    """Packets that the full queue drops are counted; with --fail-open they pass."""
     queue_rule(1, f"-p udp --dport {PORT}")
     arrived = Counter("INPUT", f"-p udp --dport {PORT}")
     with contextlib.ExitStack() as stack, watching(tmp_path, *options) as program:
@@ -473,7 +473,7 @@ def finished(*arguments: str, under: list[str]) -> "subprocess.CompletedProcess[
 
 
 def test_without_privileges(tmp_path: Path) -> None:
-    """A line says what is missing."""
+    """Without privileges a line says what is missing."""
     done = finished("watch", "1", under=only())
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
@@ -481,7 +481,7 @@ def test_without_privileges(tmp_path: Path) -> None:
 
 
 def test_number_is_taken(handle: nfq.NetfilterQueueHandle, tmp_path: Path) -> None:
-    """A line says who has it, and the file that it may be writing stays."""
+    """If the number is taken a line says who has it, and the file of --write stays."""
     path = tmp_path / "written.pcapng"
     path.write_text("packets")
     handle.create_queue(1, print)
@@ -493,7 +493,7 @@ def test_number_is_taken(handle: nfq.NetfilterQueueHandle, tmp_path: Path) -> No
 
 
 def test_file_can_not_be_written(tmp_path: Path) -> None:
-    """A line names the file, and nothing is bound."""
+    """If a file can't be written a line names it, and nothing is bound."""
     path = tmp_path / "missing" / "file"
     done = finished("watch", "1", "--write", str(path), under=[])
     assert done.returncode == 1
@@ -501,7 +501,7 @@ def test_file_can_not_be_written(tmp_path: Path) -> None:
 
 
 def test_file_without_a_name() -> None:
-    """It is not as if there were no --write: somebody's variable is empty."""
+    """An empty file name is not as if there were no --write."""
     done = finished("watch", "1", "--count", "1", "--write", "", under=[])
     assert done.returncode == 1
     assert done.stderr == "libnetfilterqueue watch: .: Is a directory\n"

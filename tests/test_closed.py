@@ -52,7 +52,7 @@ OF_A_QUEUE: dict[str, Call] = {
     ],
 )
 def test_calls(nfqueue: FakeKernel, name: str, destroy: bool) -> None:
-    """Every call that needs it open says so, on a closed handle and on a destroyed queue."""
+    """Every call that needs an open handle or queue says so on a closed or destroyed one."""
     with nfq.open() as handle:
         packets = keeping(handle)
         nfqueue.enqueue(b"data")
@@ -67,7 +67,7 @@ def test_calls(nfqueue: FakeKernel, name: str, destroy: bool) -> None:
 
 
 def test_error() -> None:
-    """It is the ValueError that sockets and files raise, under a name of its own."""
+    """ClosedError is the ValueError that sockets and files raise, under a name of its own."""
     assert issubclass(nfq.ClosedError, ValueError)
     assert not issubclass(nfq.MalformedMessageError, nfq.ClosedError)
     with FakeKernel() as kernel:

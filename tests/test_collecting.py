@@ -111,7 +111,7 @@ def test_packet_that_is_kept_meanwhile(nfqueue: FakeKernel, name: str) -> None:
 
 
 def test_buffer_that_is_let_go_meanwhile() -> None:
-    """So it does where the packet came in a buffer that goes as the callback returns."""
+    """A reader reads the right packet also if its buffer goes as the callback returns."""
     payload = bytes(60_000)
     reader = CollectingReader(READERS["payload"])
     with PlayedKernel() as kernel:
@@ -215,7 +215,7 @@ def test_held_payload(nfqueue: FakeKernel) -> None:
 
 
 def test_payload_that_is_never_sent(nfqueue: FakeKernel) -> None:
-    """So it is where a batch verdict is faster than what the callback has recorded."""
+    """A payload is released also if a batch verdict comes before what the callback recorded."""
     tokens: list[weakref.ref[Token]] = []
 
     def callback(packet: Packet) -> None:

@@ -104,7 +104,7 @@ def accept_once(packet: Packet) -> None:
 
 
 def test_verdicts(handle: Handle, udp: UdpPair) -> None:
-    """Others give the verdicts: each packet gets its own, and only that."""
+    """Other threads give the verdicts: each packet gets its own, and only that."""
     kept: SimpleQueue[Packet | None] = SimpleQueue()
 
     def answer() -> None:
@@ -155,7 +155,7 @@ CALLS: dict[str, Call] = {
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_call(handle: Handle, udp: UdpPair, call: Call) -> None:
-    """Two others make the same call while packets come: each packet is dispatched, and passes."""
+    """Two other threads make the same call while packets come: each is dispatched, and passes."""
     queue = create_queue(handle, accept_once)
     with served(handle):
         for number in range(ROUNDS):
@@ -173,7 +173,7 @@ def test_call(handle: Handle, udp: UdpPair, call: Call) -> None:
 
 
 def test_other_queues(handle: Handle, udp: UdpPair) -> None:
-    """Two others create and destroy queues of their own while packets come."""
+    """Two other threads create and destroy queues of their own while packets come."""
     create_queue(handle, accept)
 
     def churn(number: int) -> None:
@@ -196,7 +196,7 @@ def test_other_queues(handle: Handle, udp: UdpPair) -> None:
 
 @pytest.mark.parametrize("keeps", [False, True])
 def test_destroy(handle: Handle, udp: UdpPair, keeps: bool) -> None:
-    """Two others destroy the queue while its packets come, and while they get their verdicts."""
+    """Two other threads destroy the queue while its packets come and get their verdicts."""
     kept: Kept = SimpleQueue()
 
     def answer() -> None:
@@ -218,7 +218,7 @@ def test_destroy(handle: Handle, udp: UdpPair, keeps: bool) -> None:
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_close(udp: UdpPair, threads: int) -> None:
-    """Two others close the handle while packets come, and while they get their verdicts."""
+    """Two other threads close the handle while packets come and get their verdicts."""
     for number in range(ROUNDS):
         kept: Kept = SimpleQueue()
         sent = burst(number)
@@ -264,7 +264,7 @@ def test_flush(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_batch(handle: Handle, udp: UdpPair) -> None:
-    """Batch verdicts and single ones on the same kept packets: each packet gets one of them."""
+    """Of batch and single verdicts on the same kept packets each packet gets one."""
     kept: Kept = SimpleQueue()
 
     def answer(packets: list[Packet]) -> None:

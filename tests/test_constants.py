@@ -60,7 +60,7 @@ def test_constant(cls: type[enum.Enum], name: str, value: int) -> None:
 
 
 def test_classes() -> None:
-    """There are no others; single values are IntEnums, bits are IntFlags."""
+    """There are no other enums; single values are IntEnums, bits are IntFlags."""
     for enumeration, members in ENUMS.items():
         assert issubclass(enumeration, enum.IntEnum)
         assert set(enumeration.__members__) == set(members)
@@ -134,7 +134,7 @@ class Broken:
 
 
 def test_arguments_that_raise() -> None:
-    """What an argument raises when it is asked for its value comes out."""
+    """An exception of an argument that is asked for its value comes out."""
     with pytest.raises(LookupError, match="index"):
         nfq.NF_QUEUE_NR(Broken())
     with pytest.raises(LookupError, match="bool"):

@@ -41,7 +41,7 @@ def elsewhere() -> nfq.NetfilterQueueHandle:
 
 @pytest.mark.parametrize("how", [own, elsewhere])
 def test_open(how: Callable[[], nfq.NetfilterQueueHandle]) -> None:
-    """Whichever of its descriptors is the one too many."""
+    """open() fails cleanly whichever of its descriptors is the one too many."""
     gc.collect()  # what earlier tests have left must not go meanwhile
     before = descriptors()
     failures = 0
@@ -61,7 +61,7 @@ def test_open(how: Callable[[], nfq.NetfilterQueueHandle]) -> None:
 
 
 def test_adopt() -> None:
-    """The copy of a descriptor, and what wakes those who wait."""
+    """Adopting fails cleanly without room for the copy, or for what wakes waiting threads."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs:
         before = descriptors()
@@ -72,7 +72,7 @@ def test_adopt() -> None:
 
 
 def test_queue_status() -> None:
-    """The kernel's table can't be read."""
+    """queue_status() fails cleanly if the kernel's table can't be read."""
     with only(0), pytest.raises(OSError, match="Too many open files") as error:
         nfq.queue_status()
     assert error.value.errno == errno.EMFILE

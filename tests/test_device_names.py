@@ -52,7 +52,7 @@ def becomes(packet: Packet, name: str | None) -> bool:
 
 
 def test_outgoing(handle: Handle, udp: UdpPair) -> None:
-    """A packet on its way out has the one device; None for what is unknown."""
+    """An outgoing packet has one device; the other's name is None."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY)
     udp.send(b"data")
@@ -61,7 +61,7 @@ def test_outgoing(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_incoming(handle: Handle, neighbour: Namespace) -> None:
-    """The same on its way in."""
+    """An incoming packet has one device; the other's name is None."""
     assert names(receive(handle, neighbour)) == ("left", None, None, None)
 
 
@@ -99,7 +99,7 @@ def test_renamed(handle: Handle, neighbour: Namespace) -> None:
 
 
 def test_removed(handle: Handle, neighbour: Namespace) -> None:
-    """A device that is gone has none; a new one of the same name is another."""
+    """A device that is gone has no name; a new one of the same name is another."""
     packet = receive(handle, neighbour)
     assert packet.indev_name() == "left"
     run("ip link delete left")
@@ -154,7 +154,7 @@ def test_index_that_is_none() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_closed_handle(handle: Handle, udp: UdpPair, name: str) -> None:
-    """Without a socket there is nobody to ask; indexes and the rest stay."""
+    """A closed handle has no names; indexes and the rest stay."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY)
     udp.send(b"data")

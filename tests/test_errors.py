@@ -228,7 +228,7 @@ def message_of(error: type[Exception], objects: Objects, call: Callable[[], obje
 
 @pytest.mark.parametrize(("name", "call", "value"), cases(RANGES))
 def test_out_of_range(objects: Objects, name: str, call: Call, value: float) -> None:
-    """A number that is out of range: ValueError, naming call and number."""
+    """A number that is out of range is a ValueError that names call and number."""
     message = message_of(ValueError, objects, lambda: call(objects, value))
     assert name in message
     assert repr(value) in message
@@ -238,7 +238,7 @@ def test_out_of_range(objects: Objects, name: str, call: Call, value: float) -> 
     ("name", "call", "value"), cases((name, call, ["text", 1.5j]) for name, call in TYPES)
 )
 def test_wrong_type(objects: Objects, name: str, call: Call, value: object) -> None:
-    """A value of a wrong type: TypeError, naming the call, and the value or its type."""
+    """A value of a wrong type is a TypeError that names the call, and the value or its type."""
     message = message_of(TypeError, objects, lambda: call(objects, value))
     assert name in message
     assert repr(value) in message or type(value).__name__ in message
@@ -252,19 +252,19 @@ def test_wrong_type(objects: Objects, name: str, call: Call, value: object) -> N
     ],
 )
 def test_wrong_arguments(objects: Objects, name: str, call: Callable[[Any], object]) -> None:
-    """Missing, surplus and unknown arguments: TypeError, naming the call."""
+    """Missing, surplus and unknown arguments are a TypeError that names the call."""
     assert name in message_of(TypeError, objects, lambda: call(objects))
 
 
 def test_floats_are_no_integers(objects: Objects) -> None:
-    """Numbers that would lose something on the way are refused."""
+    """Numbers that would lose a fraction are refused."""
     call: Any = objects.queue.set_maxlen
     with pytest.raises(TypeError, match="set_maxlen"):
         call(1.0)
 
 
 def test_default_verdict_can_not_be_deleted(objects: Objects) -> None:
-    """A queue always has one."""
+    """A queue's default verdict can't be deleted."""
     with pytest.raises((AttributeError, TypeError)):
         del objects.queue.default_verdict
     assert objects.queue.default_verdict == nfq.NF_DROP
@@ -284,7 +284,7 @@ def test_nothing_is_bound_after_an_error(handle: Handle) -> None:
 
 
 def test_refused_flag(handle: Handle) -> None:
-    """A flag that the kernel refuses: OSError that names it, and nothing stays bound."""
+    """A flag that the kernel refuses is an OSError that names it, and nothing stays bound."""
     flag = 1 << 31
     with pytest.raises(OSError, match=r"create_queue.*1") as raised:
         handle.create_queue(1, accept, flags=flag)
@@ -300,7 +300,7 @@ def test_refused_flag(handle: Handle) -> None:
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOMEM, errno.EOPNOTSUPP, errno.EPERM])
 def test_refused_configuration(error: int) -> None:
-    """Whatever the kernel refuses a request with is the error's number."""
+    """The error has the number that the kernel refuses a request with."""
     with PlayedKernel() as kernel:
         queue = kernel.create_queue(1, accept)
         calls: list[tuple[str, Callable[[], object]]] = [
@@ -317,7 +317,7 @@ def test_refused_configuration(error: int) -> None:
 
 
 def test_packet_before_the_refusal() -> None:
-    """What another thread has kept of a queue that is refused in the end goes with the queue."""
+    """Packets that another thread has kept of a refused queue go with the queue."""
     kept: list[Packet] = []
     with PlayedKernel() as kernel:
         creating = background(kernel.handle.create_queue, 1, kept.append, mode=COPY)
@@ -340,7 +340,7 @@ def test_packet_before_the_refusal() -> None:
 
 
 def test_without_privilege() -> None:
-    """Without CAP_NET_ADMIN: PermissionError that names call, value and what is needed."""
+    """Without CAP_NET_ADMIN a PermissionError names call, value and what is needed."""
     calls: list[tuple[str, Callable[[Handle], object]]] = [
         ("bind_pf.*10", lambda handle: handle.bind_pf(10)),
         ("unbind_pf.*10", lambda handle: handle.unbind_pf(10)),
@@ -355,7 +355,7 @@ def test_without_privilege() -> None:
 
 
 def test_privilege_dropped_later(handle: Handle, udp: UdpPair) -> None:
-    """A program that drops it goes on receiving, its verdicts fail, and its queue says why."""
+    """A program that drops the capability still receives; its verdicts and its queue fail."""
     queue = handle.create_queue(1, accept, mode=COPY)
     udp.send(b"1", b"2")
     with without_net_admin():
@@ -375,7 +375,7 @@ def check_taken(error: OSError, number: int) -> None:
 
 
 def test_taken_by_another_handle(handle: Handle) -> None:
-    """A number that is bound already, by another handle or by this one: OSError that says so."""
+    """A number that another handle or this one has bound is an OSError that says so."""
     handle.create_queue(4711, accept)
     with nfq.open() as other:
         for who in (other, handle):
@@ -402,7 +402,7 @@ def owner_named(owner: str) -> str:
 
 @pytest.mark.parametrize("kind", ["handle", "destroyed", "socket"])
 def test_taken_by_this_program(handle: Handle, kind: str) -> None:
-    """The error says that it is this program itself that has the number, whatever holds it."""
+    """The error says that this program itself has the number, whatever holds it."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as sock:
         sock.bind((0, 0))
         with nfq.open(fd=sock.fileno()) as adopting:
@@ -418,7 +418,7 @@ def test_taken_by_this_program(handle: Handle, kind: str) -> None:
 
 
 def test_taken_by_another_program(handle: Handle) -> None:
-    """Or by another program; when that has ended the number is free.
+    """The error says that another program has the number; when that has ended it is free.
 
     A socket of ours in another namespace has the port id that the program's has in this one.
     """
@@ -477,7 +477,7 @@ def refuse_netfilter_sockets(error: int) -> None:
     ],
 )
 def test_no_socket(error: int, remedy: str) -> None:
-    """Where there are no such sockets, the error says who refuses them."""
+    """If there are no such sockets, the error says who refuses them."""
 
     def open_without() -> None:
         refuse_netfilter_sockets(error)

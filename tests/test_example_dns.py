@@ -38,7 +38,7 @@ def program(family: int, tmp_path: Path) -> Iterator[Program]:
 
 
 def test_dns_filter(family: int, program: Program) -> None:
-    """What is listed does not arrive or is changed, all else passes as it is."""
+    """Listed names do not arrive or are changed, all others pass as they are."""
     blocked = ["blocked.example.", "a.b.Blocked.example.", "x.tracker.example.", "ads.example."]
     with serving(family) as server:
         send(family, *(dns.message.make_query(name, "A").to_wire() for name in blocked))
@@ -63,7 +63,7 @@ def test_dns_filter(family: int, program: Program) -> None:
 
 
 def test_no_dns(family: int, program: Program) -> None:
-    """What is no DNS is dropped, and the filter goes on."""
+    """Packets that are not DNS are dropped, and the filter goes on."""
     query = dns.message.make_query("www.example", "A").to_wire()
     garbage = [b"", b"\0", b"\xff" * 100, query[:-1], query + b"junk"]
     with serving(family) as server:

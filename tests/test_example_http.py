@@ -61,7 +61,7 @@ def udp() -> Iterator[UdpPair]:
 def test_traffic_shaper(
     tmp_path: Path, udp: UdpPair, client: Client, signum: signal.Signals
 ) -> None:
-    """Packets leave at the rate that the page sets, in order, and none is lost at the end."""
+    """Packets pass at the rate that the page sets, in order, and none is lost at the end."""
     datagrams = [b"%d" % number + bytes(1000 - UDP_HEADERS - 1) for number in range(10)]
     with running(tmp_path, "traffic_shaper.py", 10, PORT) as program:
         program.wait_for("Running on")
@@ -95,7 +95,7 @@ def test_traffic_shaper(
 @pytest.mark.gevent
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_gevent_wsgi(tmp_path: Path, udp: UdpPair, client: Client, signum: signal.Signals) -> None:
-    """The page tells of packets, holds them and lets them go; those held at the end are dropped."""
+    """The page lists packets, holds them and lets them go; those held at the end are dropped."""
     with running(tmp_path, "gevent_wsgi.py", PORT) as program:
         program.wait_for("bound")
         udp.send(b"1")

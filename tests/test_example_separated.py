@@ -64,7 +64,7 @@ def test_killed(program: Program) -> None:
 
 
 def test_privileges_that_stay(tmp_path: Path) -> None:
-    """It ends where the process that decides would have capabilities, as root's has."""
+    """The program ends if the deciding process would have capabilities, as root's has."""
     with running(tmp_path, "separated.py") as program:
         assert program.process.wait(TIMEOUT) == 1
         assert "has capabilities" in program.output
@@ -109,7 +109,7 @@ def pass_verdicts(monkeypatch: pytest.MonkeyPatch) -> PassVerdicts:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_passed_on(pass_verdicts: PassVerdicts, name: str) -> None:
-    """Messages of that queue are; anything else is not, and ends it."""
+    """Messages of that queue are passed on; anything else is not, and ends the program."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     kernel, passed = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     with ours, theirs, kernel, passed:

@@ -73,7 +73,7 @@ def packet(version: int, host: str, protocol: str, source: str, port: int) -> st
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_traffic(program: Program, family: int) -> None:
-    """TCP and UDP, IPv4 and IPv6, small and large: everything is printed, and passes."""
+    """TCP and UDP, IPv4 and IPv6, small and large: every packet is printed, and passes."""
     version, host = (4 if family == socket.AF_INET else 6), LOOPBACK[family]
     for size in (10, 5000, 60_000):
         source = udp_exchange(family, LARGE[:size])
@@ -87,7 +87,7 @@ def test_traffic(program: Program, family: int) -> None:
 
 
 def test_terminated(program: Program) -> None:
-    """SIGTERM ends it as well as Ctrl-C, and its queue is free then."""
+    """SIGTERM ends the example as well as Ctrl-C, and its queue is free then."""
     program.end(signal.SIGTERM)
     with nfq.open() as handle:
         handle.create_queue(QUEUE, print)

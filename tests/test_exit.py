@@ -80,7 +80,7 @@ def answer_next(sock: socket.socket) -> None:
 
 
 def test_exit_beside_a_full_pair() -> None:
-    """Such a thread waits for room, and the shutdown for it, but not for ever."""
+    """A thread that waits for room in a full pair delays the shutdown, but not for ever."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.settimeout(TIMEOUT)
     with ours:

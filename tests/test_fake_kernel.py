@@ -130,7 +130,7 @@ def test_attributes(nfqueue: FakeKernel, handle: Handle, name: str) -> None:
 
 
 def test_all_attributes() -> None:
-    """All that a packet can have can be named."""
+    """Every attribute of a packet can be named."""
     tested = {key for given, _ in ATTRIBUTES.values() for key in given} | {"conntrack"}
     assert set(Attributes.__optional_keys__) == tested
     told_otherwise = {"id", "queue", "payload", "truncated", "verdict"}
@@ -141,7 +141,7 @@ def test_all_attributes() -> None:
 
 
 def test_flags(nfqueue: FakeKernel, handle: Handle) -> None:
-    """What takes a flag of the queue's doesn't come without."""
+    """Attributes that need a flag of the queue don't come without."""
     packets = keeping(handle)
     nfqueue.enqueue(b"", uid=1, gid=1, secctx=b"context", skb_info=7, conntrack={}, ct_info=1)
     handle.process()
@@ -263,7 +263,7 @@ WRONG: dict[str, tuple[type[Exception], str, dict[str, object]]] = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_attributes(nfqueue: FakeKernel, name: str) -> None:
-    """What no packet can have is refused at once, and the error says what is meant."""
+    """Impossible attributes are refused at once, and the error says what would be right."""
     error, message, arguments = WRONG[name]
     enqueue: Callable[..., object] = nfqueue.enqueue
     with pytest.raises(error, match=message):
@@ -271,7 +271,7 @@ def test_wrong_attributes(nfqueue: FakeKernel, name: str) -> None:
 
 
 def test_wrong_arguments(nfqueue: FakeKernel) -> None:
-    """So it is for the other calls; none waits for what can't come true."""
+    """Wrong arguments of the other calls are refused; none waits for what can't come true."""
     enqueue_all: Callable[..., object] = nfqueue.enqueue_all
     calls: list[tuple[type[Exception], str, Callable[..., object], tuple[object, ...]]] = [
         (TypeError, "listening\\(\\): number must be an int", nfqueue.listening, ("1",)),
@@ -328,14 +328,14 @@ def test_fate(nfqueue: FakeKernel, handle: Handle) -> None:
 
 
 def test_help() -> None:
-    """The class can be looked at, too."""
+    """A packet's attributes can be looked up on the class, and by help()."""
     for name in ("passed", "verdicts", "payload", "mark"):
         assert getattr(KernelPacket, name) is vars(KernelPacket)[name]
         assert re.search(rf"\b{name}\b", pydoc.plain(pydoc.render_doc(KernelPacket)))
 
 
 def test_batch(nfqueue: FakeKernel, handle: Handle) -> None:
-    """A batch verdict is told of each packet that it was about."""
+    """A batch verdict is listed at each packet that it covered."""
     handle.create_queue(1, accept, mode=COPY)
     packets = nfqueue.enqueue_all([b"1", b"2", b"3"])
     handle.process()
@@ -362,7 +362,7 @@ def test_wrong_first_id(first_id: int) -> None:
 
 
 def test_queues(nfqueue: FakeKernel, handle: Handle) -> None:
-    """The kernel tells how queues are configured, and queue_status() what it tells everybody."""
+    """The kernel shows how queues are configured, and queue_status() what it shows everybody."""
     assert nfqueue.queues == {}
     flags = nfq.NFQA_CFG_F_FAIL_OPEN | nfq.NFQA_CFG_F_GSO
     keeping(handle, 5, range=100, maxlen=2, flags=flags)
@@ -386,7 +386,7 @@ def test_queues(nfqueue: FakeKernel, handle: Handle) -> None:
 
 
 def test_refusals(nfqueue: FakeKernel, handle: Handle) -> None:
-    """Verdicts that were refused are told."""
+    """Refused verdicts are listed."""
     packets = keeping(handle)
     sent = nfqueue.enqueue(b"data")
     handle.process()
@@ -524,12 +524,12 @@ def test_socket(nfqueue: FakeKernel, handle: Handle) -> None:
         assert handle.handle_packet(data) == 1
         assert address is None
         assert sock.getsockname() == ""
-    with pytest.raises(OSError, match="no netlink socket"):
+    with pytest.raises(OSError, match="not a netlink socket"):
         handle.no_enobufs = True
 
 
 def test_kernel_ends_first(nfqueue: FakeKernel) -> None:
-    """A handle whose kernel is closed is told so, and does not wait for ever."""
+    """A handle whose kernel is closed gets an error, and does not wait for ever."""
     with FakeKernel() as kernel:
         handle = kernel.open()
         keeping(handle)
@@ -542,7 +542,7 @@ def test_kernel_ends_first(nfqueue: FakeKernel) -> None:
 
 
 def test_end_is_noticed(nfqueue: FakeKernel) -> None:
-    """Whoever waits for a packet learns of the end of its handle, without looking."""
+    """A test that waits for a packet notices the end of its handle."""
     handle = nfq.open()
     keeping(handle)
     packet = nfqueue.enqueue(b"data")
@@ -689,7 +689,7 @@ async def test_dead_task(nfqueue: FakeKernel, short: None) -> None:
 
 
 def test_dead_thread(nfqueue: FakeKernel) -> None:
-    """So it names a thread, whose exception goes where it went without."""
+    """The error names a thread that has failed, whose exception goes where it went without."""
     told: list[threading.ExceptHookArgs] = []
     with patch.object(threading, "excepthook", told.append), FakeKernel() as kernel:
         with kernel.patched():
@@ -719,7 +719,7 @@ def test_thread_without_patching() -> None:
 
 @pytest.mark.gevent
 def test_dead_greenlet(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
-    """So it names a greenlet."""
+    """The error names a greenlet that has failed."""
     import gevent  # noqa: PLC0415 (not every Python has it)
 
     dying = gevent.spawn(program_that_dies)
@@ -848,7 +848,7 @@ def test_close() -> None:
 
 
 def test_nothing_left() -> None:
-    """No descriptor and no thread is left when it is closed."""
+    """No descriptor and no thread is left when the kernel is closed."""
     descriptors, tasks = Path("/proc/self/fd"), Path("/proc/self/task")
     before = [len(list(directory.iterdir())) for directory in (descriptors, tasks)]
     for _ in range(20):

@@ -67,7 +67,7 @@ FORGED = {
 @pytest.mark.usefixtures("queue")
 @pytest.mark.parametrize("name", FORGED)
 def test_ignored(handle: Handle, udp: UdpPair, forge: Forge, seen: list[bytes], name: str) -> None:
-    """Neither dispatched nor counted nor complained of; packets around it are as ever."""
+    """Forged datagrams are neither dispatched nor counted; packets around them are as ever."""
     before = handle.stats()
     forge(FORGED[name])
     assert handle.process() == 0

@@ -130,7 +130,7 @@ def test_callback_that_forks(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_callback_that_forks_and_keeps(handle: Handle, udp: UdpPair) -> None:
-    """What the child lets go of in the callback is not written to once the callback is over."""
+    """What the child releases in the callback is not written to once the callback is over."""
     kept: list[Packet] = []
     children: list[int] = []
     blocks: list[ctypes.Array[ctypes.c_char]] = []
@@ -261,7 +261,7 @@ def test_stream_in_the_child(udp: UdpPair) -> None:
 
 
 def test_refusals_are_told_by_the_parent(handle: Handle, udp: UdpPair) -> None:
-    """A child that leaves its callback by an exception does not tell of the parent's refusals."""
+    """A child that leaves its callback by an exception does not report the parent's refusals."""
     told: list[int] = []
     parent = os.getpid()
     statuses: list[int] = []

@@ -144,7 +144,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 @pytest.mark.parametrize("kind", ["plain", "aio"])
 def test_helper_outlives_the_program(tmp_path: Path, method: str, kind: str) -> None:
-    """A program is killed and its helper lives on: the queue is gone, and can be bound anew."""
+    """A program is killed and its helper lives on: the queue is gone, and can be bound again."""
     path = tmp_path / "program.py"
     path.write_text(PROGRAM.format(timeout=TIMEOUT))
     command = [sys.executable, "-P", str(path), method, kind]
@@ -248,7 +248,7 @@ def test_passed_on(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_no_warning() -> None:
-    """Handles that the child drops were the parent's to close: it is told of none."""
+    """The child gets no warnings of handles that it drops: they were the parent's to close."""
     program = """
 import gc, os, sys
 import libnetfilterqueue as nfq
@@ -281,7 +281,7 @@ sys.exit(status)
 
 
 async def test_stream_in_the_child(udp: UdpPair) -> None:
-    """What asyncio feeds is closed in the child; it can be closed there."""
+    """A stream that asyncio feeds is closed in the child; it can be closed there."""
     async with aio.open_queue(1) as stream:
 
         def child() -> None:
@@ -300,7 +300,7 @@ async def test_stream_in_the_child(udp: UdpPair) -> None:
 
 @pytest.mark.gevent
 def test_green_stream_in_the_child(udp: UdpPair) -> None:
-    """What gevent feeds is closed in the child; it can be closed and detached there."""
+    """A stream that gevent feeds is closed in the child; it can be closed and detached there."""
     from libnetfilterqueue import green  # noqa: PLC0415 (not every Python has it)
 
     with green.open_queue(1) as stream, nfq.open() as handle:

@@ -262,7 +262,7 @@ def hand_in(kernel: PlayedKernel, buffer: Buffer, callback: Callback, *, malform
 @example(make_refusal(1, make_request(MSG_VERDICT_BATCH, 1, 0, 0)), "bytes", ["accept"])
 @example(make_refusal(2, make_request(MSG_VERDICT, 1, 0, 0xFFFFFFFE)), "bytes", ["accept"])
 def test_any_bytes(data: bytes, kind: str, ways: list[str]) -> None:
-    """A packet is dispatched with its attributes and gets one verdict; what is none is refused."""
+    """A packet is dispatched with its attributes and gets one verdict; other bytes are refused."""
     buffer = BUFFERS[kind](data) if data else data
     read, malformed = read_buffer(bytes(memoryview(buffer).cast("B")))
     callback = Callback(

@@ -200,7 +200,7 @@ def test_udp_payload(handle: Handle, packets: list[Packet], family: int) -> None
 
 @FAMILIES
 def test_tcp_payload(handle: Handle, family: int) -> None:
-    """So are all the segments of a TCP conversation."""
+    """The payloads of a TCP conversation are its packets, byte for byte."""
     queue_rule(1, f"-p tcp --dport {PORT}", family=family)
     payloads: list[bytes] = []
 
@@ -247,7 +247,7 @@ def test_packet_is_a_buffer(handle: Handle, packets: list[Packet], udp: UdpPair)
 
 
 def test_range(handle: Handle, udp: UdpPair) -> None:
-    """What the range cuts off is missing; the length that it had, and that it was cut, is told."""
+    """Bytes that the range cuts off are missing; the full length and the cut are known."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=nfq.NFQNL_COPY_PACKET, range=40)
     udp.send(b"0123456789ABCDEF", b"0123456789AB")
@@ -261,7 +261,7 @@ def test_range(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_no_payload(handle: Handle, udp: UdpPair) -> None:
-    """Without a payload it is empty, and counts as not truncated: the kernel sends no length."""
+    """Without a payload the packet is empty, and not truncated: the kernel sends no length."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=nfq.NFQNL_COPY_META)
     udp.send(b"data")
@@ -315,7 +315,7 @@ def test_uid_and_gid(handle: Handle) -> None:
 
 
 def test_uid_and_gid_without_the_flag(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """Without the flag they are unknown."""
+    """Without the flag user and group are unknown."""
     udp.send(b"data")
     packet = receive(handle, packets)
     assert (packet.get_uid(), packet.get_gid()) == (None, None)
@@ -323,7 +323,7 @@ def test_uid_and_gid_without_the_flag(handle: Handle, packets: list[Packet], udp
 
 
 def test_uid_and_gid_of_incoming(handle: Handle) -> None:
-    """Nobody is known to have sent what comes in."""
+    """Incoming packets have no known sender."""
     queue_rule(1, chain="PREROUTING")
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=nfq.NFQNL_COPY_PACKET, flags=nfq.NFQA_CFG_F_UID_GID)
@@ -359,7 +359,7 @@ def test_timestamp(handle: Handle, packets: list[Packet]) -> None:
 
 
 def test_no_timestamp(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """On their way out packets have none."""
+    """Outgoing packets have no timestamp."""
     udp.send(b"data")
     packet = receive(handle, packets)
     assert packet.get_timestamp() is None

@@ -111,7 +111,7 @@ def test_closed_handle(handle: Handle) -> None:
 
 
 def test_pause(handle: Handle, udp: UdpPair, nothing_left: None) -> None:
-    """While it is paused packets wait in the kernel; verdicts are still sent."""
+    """While an attachment is paused packets wait in the kernel; verdicts are still sent."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY)
     with green.attach(handle) as attachment:
@@ -136,7 +136,7 @@ def test_pause(handle: Handle, udp: UdpPair, nothing_left: None) -> None:
 
 
 def test_one_send_a_turn(handle: Handle, udp: UdpPair) -> None:
-    """Verdicts that are given in one turn leave by one system call."""
+    """Verdicts that are given in one turn are sent by one system call."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY)
     with green.attach(handle):
@@ -181,7 +181,7 @@ def test_callback_that_waits(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_verdicts_while_a_callback_waits(handle: Handle, udp: UdpPair) -> None:
-    """What was decided before a callback waits is sent before, each time that one does."""
+    """Each time that a callback waits, earlier verdicts are sent before."""
     release = gevent.event.Event()
     seen: list[int] = []
 
@@ -207,7 +207,7 @@ def test_verdicts_while_a_callback_waits(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_killed(handle: Handle, udp: UdpPair) -> None:
-    """Whoever kills all greenlets that there are does not end the feed."""
+    """Killing all greenlets does not end the feed."""
     seen: list[bytes] = []
     handle.create_queue(1, accepting(seen), mode=COPY)
     turn()  # there is a hub, which is not to be killed
@@ -225,7 +225,7 @@ def test_killed(handle: Handle, udp: UdpPair) -> None:
 def test_before_a_batch_begins(
     handle: Handle, udp: UdpPair, monkeypatch: pytest.MonkeyPatch, act: str
 ) -> None:
-    """Its greenlet may be killed, and the feed goes on; detached or paused it does nothing."""
+    """The feed goes on if its greenlet is killed; detached or paused it does nothing."""
     seen: list[bytes] = []
     handle.create_queue(1, accepting(seen), mode=COPY)
     spawn_raw = gevent.spawn_raw
@@ -278,7 +278,7 @@ def test_while_a_callback_waits(handle: Handle, udp: UdpPair, nothing_left: None
 def test_callback_that_raises(
     handle: Handle, udp: UdpPair, errors: list[BaseException], error: type[BaseException]
 ) -> None:
-    """Whatever it is, the hub's handler is told and the feed goes on."""
+    """The hub's handler gets any exception of a callback, and the feed goes on."""
     callback = Raising(n1=error)
     handle.create_queue(1, callback, mode=COPY)
     with green.attach(handle):
@@ -291,7 +291,7 @@ def test_callback_that_raises(
 
 
 def test_timeout_in_a_callback(handle: Handle, udp: UdpPair) -> None:
-    """A callback may give itself a time."""
+    """A callback may set a gevent.Timeout for itself."""
     outcomes: list[str] = []
 
     def callback(packet: Packet) -> None:
@@ -379,7 +379,7 @@ def test_hub_destroyed_first(udp: UdpPair, nothing_left: None, act: str) -> None
 
 
 def test_main_hub_destroyed_first() -> None:
-    """The same in the main thread, whose loop the next hub takes over."""
+    """A main thread's hub that is destroyed first harms nothing; the next hub takes its loop."""
     program = (
         "import gevent, socket, libnetfilterqueue as nfq; from libnetfilterqueue import green\n"
         "ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
@@ -417,7 +417,7 @@ def test_fork(udp: UdpPair) -> None:
 
 
 def test_garbage(nothing_left: None) -> None:
-    """A closed handle and its attachment are let go."""
+    """A closed handle and its attachment are released."""
     handle = nfq.open()
     attachment = green.attach(handle)
     gone = weakref.ref(attachment)
@@ -497,7 +497,7 @@ def test_for(stream: green.PacketStream, udp: UdpPair) -> None:
 
 
 def test_get(stream: green.PacketStream, udp: UdpPair) -> None:
-    """One packet, and a batch of at least one and at most so many."""
+    """get() returns one packet, get_batch() at least one and at most so many."""
     udp.send(*[b"%d" % number for number in range(10)])
     packets = [stream.get()]
     turn()
@@ -578,7 +578,7 @@ def test_closed_by_another_greenlet(stream: green.PacketStream) -> None:
 
 @pytest.mark.parametrize("default", [nfq.NF_ACCEPT, nfq.NF_DROP])
 def test_unfetched_packets(udp: UdpPair, nothing_left: None, default: nfq.Verdict) -> None:
-    """What nobody has fetched when it is closed gets the default; a fetched packet too."""
+    """Packets that nobody has fetched at the close get the default; a fetched one too."""
     with green.open_queue(1, default_verdict=default) as stream:
         udp.send(b"1", b"2", b"3")
         packet = stream.get()
@@ -590,7 +590,7 @@ def test_unfetched_packets(udp: UdpPair, nothing_left: None, default: nfq.Verdic
 
 
 def test_limit(udp: UdpPair, nothing_left: None) -> None:
-    """At its limit it leaves packets in the kernel, and reads on below half of it."""
+    """At its limit a stream leaves packets in the kernel, and reads on below half of it."""
     with green.open_queue(1, limit=10) as stream:
         for _ in range(10):
             udp.send(*[b"data"] * 8)
@@ -617,7 +617,7 @@ def test_handle_closed_under_it(stream: green.PacketStream, udp: UdpPair) -> Non
 
 
 def test_opening_fails(handle: Handle, nothing_left: None) -> None:
-    """A queue that can't be bound: the error, and nothing is left."""
+    """If a queue can't be bound, the error is raised and nothing is left."""
     handle.create_queue(1, accept)
     stream = green.open_queue(1)
     with pytest.raises(PermissionError, match="bound by another handle"):
@@ -630,7 +630,7 @@ def test_opening_fails(handle: Handle, nothing_left: None) -> None:
 
 
 def test_other_namespace(nothing_left: None) -> None:
-    """A stream of another network namespace."""
+    """A stream can be opened in another network namespace."""
     other = Namespace()
     with green.open_queue(1, netns=other.path) as stream:
         with other:
@@ -651,7 +651,7 @@ def test_slow_reader(
     clock: Clock,
     read: Callable[[green.PacketStream], Packet],
 ) -> None:
-    """A verdict that is older than 1 ms leaves when the next packet is asked for."""
+    """A verdict that is older than 1 ms is sent when the next packet is asked for."""
     udp.send(*[b"%d" % number for number in range(5)])
     for number in range(5):
         packet = read(stream)
@@ -661,7 +661,7 @@ def test_slow_reader(
 
 
 def test_quick_reader(stream: green.PacketStream, udp: UdpPair, clock: Clock) -> None:
-    """Verdicts of one turn that are younger leave together."""
+    """Younger verdicts of one turn are sent together."""
     udp.send(*[b"data"] * 50)
     for _ in range(50):
         stream.get().accept()
@@ -759,7 +759,7 @@ def test_ended_by_a_signal_handler(stream: green.PacketStream, act: str) -> None
 
 @pytest.mark.parametrize("act", ACTS)
 def test_ended_by_another_thread(stream: green.PacketStream, act: str) -> None:
-    """So does another thread."""
+    """Another thread ends iteration and get() at once, and wakes the hub."""
     reading = gevent.spawn(list, stream)
     turn()
     in_thread(lambda: ACTS[act](stream))
@@ -768,7 +768,7 @@ def test_ended_by_another_thread(stream: green.PacketStream, act: str) -> None:
 
 
 def test_used_by_another_thread(stream: green.PacketStream, handle: Handle) -> None:
-    """What must not be called in another thread says so."""
+    """Calls that another thread must not make raise RuntimeError."""
     with green.attach(handle) as attachment:
         calls: list[Callable[[], object]] = [
             *(stream.pause, stream.resume),
@@ -817,7 +817,7 @@ def test_get_nowait(stream: green.PacketStream, udp: UdpPair) -> None:
 
 
 def test_pause_a_stream(stream: green.PacketStream, udp: UdpPair) -> None:
-    """While it is paused packets wait in the kernel."""
+    """While a stream is paused packets wait in the kernel."""
     stream.pause()
     udp.send(b"1")
     turn()
@@ -883,7 +883,7 @@ def test_concurrency(stream: green.PacketStream, udp: UdpPair) -> None:
 
 
 def test_handler_without_a_verdict(udp: UdpPair, errors: list[BaseException]) -> None:
-    """It ends, or raises: the packet gets the default at once, whoever still has it."""
+    """A handler without a verdict ends, or raises: the packet gets the default at once."""
     kept: list[Packet] = []
 
     def handler(packet: Packet) -> None:
@@ -907,7 +907,7 @@ def test_handler_without_a_verdict(udp: UdpPair, errors: list[BaseException]) ->
 
 @pytest.mark.parametrize("turns", range(6))
 def test_serve_is_killed(udp: UdpPair, nothing_left: None, turns: int) -> None:
-    """Its handlers are killed, wherever they are, and their packets get the default."""
+    """When serve is killed, so are its handlers, and their packets get the default."""
 
     def handler(packet: Packet) -> None:
         gevent.sleep(TIMEOUT)
@@ -931,7 +931,7 @@ def test_serve_is_killed(udp: UdpPair, nothing_left: None, turns: int) -> None:
 def test_full_serve_ends_with_the_stream(
     stream: green.PacketStream, udp: UdpPair, packets: int
 ) -> None:
-    """It returns also while as many handlers run as may."""
+    """serve returns with the stream also while as many handlers run as may."""
     started: list[int] = []
 
     def handler(packet: Packet) -> None:
@@ -967,7 +967,7 @@ def test_serve_fetches_no_more_than_it_runs(udp: UdpPair, nothing_left: None) ->
 
 
 def test_serve_ends_with_the_stream(stream: green.PacketStream, udp: UdpPair) -> None:
-    """When the stream is closed it returns, and handlers that run are killed."""
+    """serve returns when the stream is closed, and handlers that run are killed."""
     started: list[int] = []
     ended: list[int] = []
 
@@ -1014,7 +1014,7 @@ def test_waiting_handlers_are_killed(stream: green.PacketStream, udp: UdpPair) -
 
 
 def test_slow_handlers(stream: green.PacketStream, udp: UdpPair, clock: Clock) -> None:
-    """A verdict that is older than 1 ms leaves before the next handler runs."""
+    """A verdict that is older than 1 ms is sent before the next handler runs."""
     arrived: list[int] = []
 
     def handler(packet: Packet) -> None:
@@ -1131,7 +1131,7 @@ def test_greenlets_are_used_again(stream: green.PacketStream, udp: UdpPair, wait
 
 @pytest.mark.parametrize("end", ["return", "close", "kill"])
 def test_stopped_serve(udp: UdpPair, nothing_left: None, end: str) -> None:
-    """Handlers that run end as they like, and what was read is handled; then serve returns."""
+    """After stop() handlers end as they like, and what was read is handled; then serve returns."""
     release = gevent.event.Event()
     ended: list[str] = []
 
@@ -1192,7 +1192,7 @@ def test_handlers_clean_up(
 def test_none_begins_after_the_close(
     stream: green.PacketStream, udp: UdpPair, errors: list[BaseException], turns: int
 ) -> None:
-    """Once the stream is closed no handler begins, and nobody is told of anything."""
+    """Once the stream is closed no handler begins, and nothing is reported."""
     late: list[int] = []
 
     def handler(packet: Packet) -> None:
@@ -1224,7 +1224,7 @@ def test_exceptions_of_handlers(
     errors: list[BaseException],
     error: type[BaseException],
 ) -> None:
-    """The hub's handler is told of each, whatever it is, and serve goes on."""
+    """The hub's handler gets each exception, whatever it is, and serve goes on."""
 
     def handler(packet: Packet) -> None:
         if packet.id == 1:
@@ -1243,7 +1243,7 @@ async def coroutine_function(_packet: Packet) -> None:
 
 
 def test_handler_that_is_none(stream: green.PacketStream) -> None:
-    """What can't be called, and what only makes a coroutine, is a TypeError at the call."""
+    """A handler that can't be called, or only makes a coroutine, is a TypeError at the call."""
     handlers: list[Any] = [1, coroutine_function, functools.partial(coroutine_function)]
     for handler in handlers:
         with pytest.raises(TypeError, match=r"serve\(\): handler must"):

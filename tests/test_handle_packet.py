@@ -78,7 +78,7 @@ def real_messages() -> list[bytes]:
 
 @pytest.mark.parametrize("kind", BUFFERS)
 def test_buffer(handle: Handle, udp: UdpPair, kind: str) -> None:
-    """Whatever has bytes in one piece will do."""
+    """Any buffer in one piece is taken."""
     seen: list[bytes] = []
     callback = accepting(seen)
     handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET)
@@ -90,7 +90,7 @@ def test_buffer(handle: Handle, udp: UdpPair, kind: str) -> None:
 
 
 def test_scattered_buffer(handle: Handle, udp: UdpPair) -> None:
-    """What is not in one piece is refused, and changes nothing."""
+    """A buffer that is not in one piece is refused, and changes nothing."""
     handle.create_queue(1, accept, mode=nfq.NFQNL_COPY_PACKET)
     (captured,) = capture(handle, udp, b"data")
     doubled = bytes(byte for byte in captured for _ in range(2))
@@ -139,7 +139,7 @@ def test_unpadded_end(kernel: PlayedKernel) -> None:
 
 
 def test_malformed_after_good(kernel: PlayedKernel) -> None:
-    """What stands before a malformed message is dispatched, then the error is raised."""
+    """Messages in front of a malformed one are dispatched, then the error is raised."""
     seen: list[int] = []
     kernel.create_queue(1, lambda packet: seen.append(packet.id))
     data = packet_message(1, b"1234") + packet_message(2, b"1234") + b"\xff" * 20
@@ -154,7 +154,7 @@ def test_malformed_after_good(kernel: PlayedKernel) -> None:
 def test_callback_error_before_malformed(
     kernel: PlayedKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With an exception of a callback before it, that is the first, and so the one to propagate."""
+    """An exception of a callback before the malformed message is the one to propagate."""
 
     def callback(packet: Packet) -> None:
         raise KeyError
@@ -209,7 +209,7 @@ UNKNOWN: dict[str, object] = {
 
 
 def test_cut_at_every_length(kernel: PlayedKernel) -> None:
-    """Cut anywhere, a message is dispatched with what is there, or refused where too little is.
+    """A message that is cut anywhere is dispatched with what is there, or refused.
 
     What was cut off is unknown, never half known; a refused message changes nothing.
     """
@@ -334,7 +334,7 @@ def feed(kernel: PlayedKernel, seen: list[Packet], data: bytes) -> int:
 
 
 def test_random_bytes(kernel: PlayedKernel) -> None:
-    """Random changes, several at once, do no harm either."""
+    """Several random changes at once do no harm."""
     seen: list[Packet] = []
 
     def callback(packet: Packet) -> None:
@@ -376,7 +376,7 @@ def test_random_bytes(kernel: PlayedKernel) -> None:
     ids=lambda data: f"{len(data)} bytes {data[:8].hex()}",
 )
 def test_no_packets(kernel: PlayedKernel, data: bytes) -> None:
-    """Well-formed messages that are no packets are no error, and 0 packets."""
+    """Well-formed messages that are not packets are no error, and 0 packets."""
     seen: list[int] = []
     kernel.create_queue(1, lambda packet: seen.append(packet.id))
     assert kernel.handle.handle_packet(data) == 0
@@ -452,7 +452,7 @@ def test_hardware_address_too_long(kernel: PlayedKernel, length: int) -> None:
 
 
 def test_never_reads_the_descriptor(handle: Handle, udp: UdpPair) -> None:
-    """It neither reads nor waits: what else is there for the caller's own recv stays there."""
+    """handle_packet neither reads nor waits: other messages stay for the caller's own recv."""
     seen: list[bytes] = []
     callback = accepting(seen)
     handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET)

@@ -37,13 +37,13 @@ def cpu_seconds(program: str) -> float:
 
 
 def test_modules() -> None:
-    """Of other modules it loads those that enum loads, and no more: no typing, re or ctypes."""
+    """The import loads only the modules that enum loads: no typing, re or ctypes."""
     modules = loaded("import libnetfilterqueue") - loaded("import enum")
     assert modules == {f"libnetfilterqueue{name}" for name in ("", "._ext", ".constants")}
 
 
 def test_time() -> None:
-    """It takes less than 20 ms, the best of several; in slow builds less than Python's start."""
+    """The import takes less than 20 ms; in slow builds less than Python's start."""
     runs = range(10)
     start = min(cpu_seconds("pass") for _ in runs)
     importing = min(cpu_seconds("import libnetfilterqueue") for _ in runs)
@@ -51,7 +51,7 @@ def test_time() -> None:
 
 
 def test_tuples() -> None:
-    """What is loaded when it is asked for is the same class each time, and listed before."""
+    """Classes that are loaded on demand are the same each time, and listed before."""
     unasked = "import libnetfilterqueue as nfq; print(*dir(nfq), sep='\\n')"
     assert {*TUPLES} < {*nfq.__all__} < {*output(unasked).splitlines()}
     for name in TUPLES:

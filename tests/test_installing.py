@@ -79,7 +79,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_compiler_and_libraries(machine: Machine) -> None:
-    """Without a compiler and the libraries: all that is missing is said at once."""
+    """Without a compiler and the libraries everything that is missing is said at once."""
     machine.environment["CC"] = "/nonexistent/gcc"
     machine.with_libraries({})
     libraries = [f"{name} >= {version}" for name, version in LIBRARIES.items()]
@@ -101,7 +101,7 @@ def test_pkg_config(machine: Machine) -> None:
 
 
 def test_python_h(machine: Machine) -> None:
-    """Without Python.h the interpreter is named that it has to be of."""
+    """Without Python.h the error names the interpreter that it has to be of."""
     machine.without(sysconfig.get_path("include"))
     assert machine.missing() == [f"Python.h of {sys.executable}"]
 

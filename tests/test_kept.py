@@ -91,7 +91,7 @@ def test_answered_by_another_thread(handle: Handle, incoming: UdpPair, order: st
 
 
 def test_answered_by_several_threads(handle: Handle, incoming: UdpPair) -> None:
-    """So they do when several threads give verdicts at once."""
+    """Tens of thousands wait, and each arrives when several threads give verdicts at once."""
     count = 6000
     kept = keep(handle, incoming, count)
     random.Random(4).shuffle(kept)

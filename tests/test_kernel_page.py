@@ -31,7 +31,7 @@ def is_named(name: str) -> bool:
     "name", [name for name in dir(nfq.NetfilterQueueData) if not name.startswith(("_", "get_"))]
 )
 def test_packet(name: str) -> None:
-    """Each attribute and method of a packet is there; the getters are attributes by other names."""
+    """Each attribute and method of a packet is on the page; the getters by their attributes."""
     assert is_named(f"packet.{name}")
 
 
@@ -43,7 +43,7 @@ def test_packet(name: str) -> None:
     ],
 )
 def test_keywords(function: Callable[..., Any], optional: set[str]) -> None:
-    """Each keyword is there, and no other."""
+    """Each keyword of the calls is on the page, and no other."""
     parameters = inspect.signature(function).parameters.values()
     keywords = {item.name for item in parameters if item.kind is item.KEYWORD_ONLY} | optional
     assert set(re.findall(rf"`{function.__name__}\((\w+)=…\)`", PAGE)) == keywords
@@ -51,7 +51,7 @@ def test_keywords(function: Callable[..., Any], optional: set[str]) -> None:
 
 @pytest.mark.parametrize("cls", [nfq.QueueFlag, nfq.Verdict, nfq.CopyMode, nfq.Hook, nfq.SkbInfo])
 def test_constants(cls: type[enum.Enum]) -> None:
-    """Each constant is there."""
+    """Each constant is on the page."""
     assert set(cls.__members__) <= set(SPANS)
 
 
@@ -66,7 +66,7 @@ def test_rows(table: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_tests(page: Path) -> None:
-    """Each test is there."""
+    """Each test that a page names exists."""
     tests = sorted(set(TEST.findall(page.read_text())))
     assert len(tests) >= 10
     for file, name in tests:

@@ -205,7 +205,7 @@ def test_forwarded_stream(handle: Handle, family: int, order: str, flags: int) -
 
 
 def test_requeued_stream(handle: Handle) -> None:
-    """A stream that goes from one queue to the next, slowly: the second sees what the first saw."""
+    """A stream goes slowly from one queue to the next: the second sees what the first saw."""
     queue_rule(1, f"-p tcp --dport {PORT}")
     first: list[bytes] = []
     second: list[bytes] = []
@@ -240,7 +240,7 @@ def swap_words(data: bytes) -> bytes:
 
 @FAMILIES
 def test_rewritten_stream(handle: Handle, family: int) -> None:
-    """A TCP stream that is rewritten on the way, packet by packet."""
+    """A TCP stream is rewritten on the way, packet by packet."""
     queue_rule(1, f"-p tcp --dport {PORT}", family=family)
     header = 20 if family == socket.AF_INET else 40
 
@@ -260,7 +260,7 @@ def test_rewritten_stream(handle: Handle, family: int) -> None:
 
 
 def test_sockets_closed_meanwhile(handle: Handle) -> None:
-    """Packets whose sockets are gone when their verdicts come, the last one first."""
+    """Packets get their verdicts after their sockets are gone, the last one first."""
     kept: list[Packet] = []
     queue_rule(1, f"-p tcp --dport {PORT}")
     handle.create_queue(1, kept.append, mode=COPY)
@@ -281,7 +281,7 @@ def test_sockets_closed_meanwhile(handle: Handle) -> None:
 
 @pytest.mark.parametrize("sent", [1, 5])
 def test_first_datagrams_of_a_connection(handle: Handle, sent: int) -> None:
-    """Datagrams that were queued before connection tracking had confirmed their first one."""
+    """Datagrams pass that were queued before connection tracking had confirmed the first one."""
     queue_rule(1, f"-p udp --sport {QUEUED_PORT} -m conntrack --ctstate NEW", table="filter")
     kept: list[Packet] = []
     handle.create_queue(1, kept.append, mode=COPY)
@@ -382,7 +382,7 @@ def expect(program: subprocess.Popen[bytes], line: bytes) -> None:
 
 @pytest.mark.parametrize("end", ENDS)
 def test_program_ends(handle: Handle, end: str) -> None:
-    """A program that ends without closing: the kernel drops what waits, read or not.
+    """If a program ends without closing, the kernel drops what waits, read or not.
 
     From then on packets pass by --queue-bypass, and the number can be bound at once.
     """

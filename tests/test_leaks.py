@@ -564,7 +564,7 @@ def test_life(life: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("life", COROUTINES, ids=lambda life: life.__name__)
 def test_life_in_asyncio(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Nor do attachments, streams and handlers, in a loop that goes on."""
+    """Attachments, streams and handlers leave nothing behind in an asyncio loop that goes on."""
     with asyncio.Runner() as runner:
         check_no_growth(lambda: runner.run(life()))
 
@@ -572,12 +572,12 @@ def test_life_in_asyncio(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
 @pytest.mark.gevent
 @pytest.mark.parametrize("life", GREENLETS, ids=lambda life: life.__name__)
 def test_life_in_gevent(life: Callable[[], None]) -> None:
-    """Nor do they in gevent. It does not count its references: it is not built for debugging."""
+    """Attachments, streams and handlers leave nothing behind in gevent."""
     check(growth(life)._replace(references=0))
 
 
 def test_real_packets(udp: UdpPair) -> None:
-    """Nor do the kernel's own packets: with a verdict, without one, or with a new payload."""
+    """The kernel's own packets leak nothing: with a verdict, without one, or with a new payload."""
     kept: list[Packet] = []
 
     def callback(packet: Packet) -> None:

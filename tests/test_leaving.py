@@ -29,7 +29,7 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[type[BaseException]]:
 def test_no_further_callback(
     handle: Handle, udp: UdpPair, leaving: type[BaseException], unraisable: list[object]
 ) -> None:
-    """It propagates before the next callback; the rest of the batch comes with the next call."""
+    """The exception propagates before the next callback; the rest comes with the next call."""
     callback = Raising(n2=leaving)
     handle.create_queue(1, callback)
     udp.send(*NUMBERS)
@@ -61,7 +61,7 @@ def test_it_replaces_an_exception(
 
 
 def test_rest_of_a_buffer() -> None:
-    """What stands behind it in a buffer is set aside, with the bytes that it had then."""
+    """Messages behind the packet in a buffer are set aside, with the bytes that they had then."""
     with PlayedKernel() as kernel:
         seen: list[int] = []
 
@@ -97,7 +97,7 @@ def test_rest_of_what_was_set_aside(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_rest_goes_in_front_of_what_came_meanwhile(handle: Handle, udp: UdpPair) -> None:
-    """What the rest of the batch holds is older than what a callback has set aside."""
+    """The rest of the batch goes in front of what a callback has set aside."""
 
     def callback(packet: Packet) -> None:
         raising(packet) if data_of(packet) != b"1" else first(packet)
@@ -127,7 +127,7 @@ def test_rest_gets_the_default_at_close(udp: UdpPair) -> None:
 
 
 def test_packet_whose_callback_leaves(handle: Handle, udp: UdpPair) -> None:
-    """Its own packet gets the default, as with any exception."""
+    """The packet whose callback raises gets the default, as with any exception."""
 
     def callback(packet: Packet) -> None:
         raise SystemExit
@@ -141,7 +141,7 @@ def test_packet_whose_callback_leaves(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_nested_dispatch(handle: Handle, udp: UdpPair) -> None:
-    """It leaves the outer dispatch too, if the outer callback lets it."""
+    """The exception leaves the outer dispatch too, if the outer callback lets it."""
     seen: list[bytes] = []
 
     def callback(packet: Packet) -> None:
@@ -164,7 +164,7 @@ def test_nested_dispatch(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_signal_in_a_slow_callback(handle: Handle, udp: UdpPair) -> None:
-    """Ctrl-C during a callback is not heard after all of the others'."""
+    """Ctrl-C during a callback ends the dispatch before the other callbacks."""
     seen: list[bytes] = []
 
     def callback(packet: Packet) -> None:
@@ -185,7 +185,7 @@ def raise_interrupt(*_: object) -> None:
 
 
 def test_in_on_verdict_error(handle: Handle, unraisable: list[object]) -> None:
-    """It is not swallowed where on_verdict_error is called; what is left is told the next time."""
+    """The exception leaves on_verdict_error, and what is left is reported the next time."""
     told: list[int] = []
 
     def tell(number: int | None, packet_id: int, error: OSError) -> None:
@@ -208,7 +208,7 @@ def test_in_on_verdict_error(handle: Handle, unraisable: list[object]) -> None:
 
 @pytest.mark.parametrize("name", ["on_held", "on_close"])
 def test_in_other_hooks(udp: UdpPair, name: str, unraisable: list[object]) -> None:
-    """Nor is it where an adapter's hooks are called, and the call has done its work."""
+    """The exception is not swallowed in on_held and on_close, and the call has done its work."""
     packets: list[Packet] = []
     handle = nfq.open()
     handle.create_queue(1, packets.append)

@@ -62,7 +62,7 @@ def test_closed_handle(handle: Handle) -> None:
 
 
 def test_destroyed_queue(handle: Handle) -> None:
-    """So does a destroyed queue; it still knows what it was."""
+    """A destroyed queue refuses everything but to be destroyed again, and knows what it was."""
     queue = handle.create_queue(1, accept)
     assert not queue.destroyed
     queue.destroy()
@@ -256,7 +256,7 @@ def test_view_aliases_the_buffer(
 
 
 def test_part_of_a_view_holds_the_buffer(handle: Handle, udp: UdpPair) -> None:
-    """So does a part of a view."""
+    """A part of a view holds the buffer too."""
     views: list[memoryview] = []
     handle.create_queue(1, lambda packet: views.append(packet.payload[28:30]), mode=COPY)
     buffer = received(handle, udp)
@@ -332,7 +332,7 @@ def three_packets(
 @pytest.mark.parametrize("end", ["destroy", "close"])
 @pytest.mark.parametrize("when", ["before", "after", "never"])
 def test_callback_ends_its_queue(handle: Handle, udp: UdpPair, end: str, when: str) -> None:
-    """A callback may destroy its queue or close its handle: what it had set before is executed.
+    """A callback may destroy its queue or close its handle: its verdict before that is executed.
 
     Afterwards set_verdict is too late, but no error; all other packets get the default.
     """
@@ -468,7 +468,7 @@ def test_dropped_open_handle(udp: UdpPair) -> None:
 
 
 def test_dropped_closed_handle() -> None:
-    """One that was closed goes silently."""
+    """A closed handle that is dropped goes silently."""
     handle = nfq.open()
     handle.create_queue(1, accept)
     handle.close()

@@ -270,7 +270,7 @@ ENOUGH = 2000  # packets that are sent meanwhile
 
 
 def test_settings(live: Handle, traffic: Traffic) -> None:
-    """Settings while packets stream in and the same thread processes them."""
+    """Settings change while packets stream in and the same thread processes them."""
     recorder = Recorder()
     queue = recorder.create(live)
     with traffic.stream():
@@ -283,7 +283,7 @@ def test_settings(live: Handle, traffic: Traffic) -> None:
 
 
 def test_settings_without_reading(live: Handle, traffic: Traffic) -> None:
-    """Settings while packets stream in and nobody reads: the receive buffer is always full."""
+    """Settings change while nobody reads and the receive buffer is always full."""
     recorder = Recorder()
     live.rcvbuf = FULL
     queue = recorder.create(live)
@@ -296,7 +296,7 @@ def test_settings_without_reading(live: Handle, traffic: Traffic) -> None:
 
 
 def test_settings_in_a_callback(live: Handle, traffic: Traffic) -> None:
-    """Settings from inside the callback, while packets stream in."""
+    """Settings change from inside the callback, while packets stream in."""
     recorder = Recorder()
     queue = recorder.create(live)
     calls = [call for _ in range(5) for call in settings(queue)]
@@ -314,7 +314,7 @@ def test_settings_in_a_callback(live: Handle, traffic: Traffic) -> None:
 
 
 def test_settings_beside_a_reader(live: Handle, traffic: Traffic) -> None:
-    """Settings while another thread reads the descriptor, and so may read the kernel's answers."""
+    """Settings change while another thread reads, and may read the kernel's answers."""
     recorder = Recorder()
     queue = recorder.create(live)
     reader = Reader(live)
@@ -395,7 +395,7 @@ def test_create_and_destroy(live: Handle, traffic: Traffic, size: int) -> None:
 
 @SIZED
 def test_create_and_destroy_beside_a_reader(live: Handle, traffic: Traffic, size: int) -> None:
-    """The same while another thread reads the descriptor and hands over what it read."""
+    """Queues are created and destroyed while another thread reads and hands over what it read."""
     live.rcvbuf = size
     reader = Reader(live)
 
@@ -462,7 +462,7 @@ def test_message_of_an_old_binding(live: Handle, traffic: Traffic, configured: b
 
 
 def test_set_aside(live: Handle, traffic: Traffic) -> None:
-    """What arrives before the kernel's answer is set aside, announced, and dispatched first."""
+    """Packets before the kernel's answer are set aside, announced, and dispatched first."""
     recorder = Recorder()
     order: list[int] = []
 
@@ -486,7 +486,7 @@ def test_set_aside(live: Handle, traffic: Traffic) -> None:
 
 
 def test_set_aside_for_a_loop_of_ones_own(live: Handle, traffic: Traffic) -> None:
-    """The seed's loop, too, gets what was set aside, with the next message that it reads."""
+    """The seed's loop gets what was set aside with the next message that it reads."""
     recorder = Recorder()
     queue = recorder.create(live)
     with netlink_socket(live) as sock:
@@ -501,7 +501,7 @@ def test_set_aside_for_a_loop_of_ones_own(live: Handle, traffic: Traffic) -> Non
 
 
 def test_settings_with_a_full_buffer(live: Handle, traffic: Traffic) -> None:
-    """Settings when packets have filled the receive buffer: no room for the kernel's answer."""
+    """Settings change when the receive buffer has no room for the kernel's answer."""
     recorder = Recorder()
     live.rcvbuf = FULL
     queue = recorder.create(live)
@@ -514,7 +514,7 @@ def test_settings_with_a_full_buffer(live: Handle, traffic: Traffic) -> None:
 
 
 def test_create_and_destroy_with_a_full_buffer(live: Handle, traffic: Traffic) -> None:
-    """Destroying and creating then."""
+    """Queues are created and destroyed when the receive buffer is full."""
     live.rcvbuf = FULL
     recorders = []
     for generation in range(1, 21):

@@ -141,7 +141,7 @@ def test_exceptions(loop: Loop, handle: Handle, udp: UdpPair) -> None:
 
 
 def test_several_handles(loop: Loop, handle: Handle) -> None:
-    """Handles side by side, each with its queues."""
+    """A loop feeds several handles, each with its queues."""
     seen: dict[int, list[bytes]] = {number: [] for number in range(1, 5)}
     with nfq.open() as other, loop.feed(handle), loop.feed(other), UdpPair() as udp:
         for number, data in seen.items():
@@ -190,7 +190,7 @@ def test_packets_set_aside(loop: Loop, handle: Handle, udp: UdpPair) -> None:
 
 
 def test_refusals(loop: Loop, handle: Handle, udp: UdpPair) -> None:
-    """Verdicts that the kernel refuses are told, and nothing stops."""
+    """Verdicts that the kernel refuses are reported, and nothing stops."""
     packets: list[Packet] = []
     told: list[int] = []
     handle.on_verdict_error = lambda _, packet_id, __: told.append(packet_id)
@@ -229,7 +229,7 @@ def test_closed_in_a_callback(loop: Loop, handle: Handle, udp: UdpPair) -> None:
 
 
 def test_flood(loop: Loop, handle: Handle) -> None:
-    """A flood and a receive buffer that is too small: what came in has its verdict."""
+    """In a flood with a small receive buffer, every packet that came in has its verdict."""
     flood = Flood()
     handle.rcvbuf = SMALL
     handle.create_queue(1, accept, mode=COPY)
@@ -252,7 +252,7 @@ def slow(packet: Packet) -> None:
 @pytest.mark.parametrize("full", ["queue", "buffer"])
 @pytest.mark.parametrize("fail_open", [False, True], ids=["shut", "open"])
 def test_slow_callback(loop: Loop, handle: Handle, full: str, fail_open: bool) -> None:
-    """A callback slower than the traffic: all it got has its verdict, all else is counted.
+    """With a slow callback, all packets that it got have verdicts, the others are counted.
 
     With FAIL_OPEN nothing is lost.
     """

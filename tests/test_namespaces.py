@@ -49,7 +49,7 @@ WAYS: dict[str, Callable[[str], Any]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_path(other: Namespace, way: str) -> None:
-    """A path of any kind; packets of that namespace come, and the thread stays in its own."""
+    """A path of any kind is taken; that namespace's packets come, the thread stays in its own."""
     before = ours()
     with nfq.open(netns=WAYS[way](other.path)) as handle:
         assert ours() == before
@@ -57,7 +57,7 @@ def test_path(other: Namespace, way: str) -> None:
 
 
 def test_descriptor(other: Namespace) -> None:
-    """A descriptor on it, which stays the caller's and may be closed at once."""
+    """A descriptor on a namespace is taken; it stays the caller's and may be closed at once."""
     with descriptor(other) as fd:
         handle = nfq.open(netns=fd)
         os.fstat(fd)
@@ -66,7 +66,7 @@ def test_descriptor(other: Namespace) -> None:
 
 
 def test_file(other: Namespace) -> None:
-    """An open file, or whatever has a fileno()."""
+    """An open file, or any object with a fileno(), is taken."""
     with Path(other.path).open("rb") as file, nfq.open(netns=file) as handle:
         check_packets(handle, other)
 
@@ -98,7 +98,7 @@ def test_numbers_are_the_namespace_s_own(other: Namespace) -> None:
 
 
 def test_taken_there(other: Namespace) -> None:
-    """A number that is taken there is told without a port id of a queue of ours."""
+    """The error for a number that is taken there has no port id of a queue of ours."""
     with nfq.open(netns=other.path) as first, nfq.open(netns=other.path) as second:
         first.create_queue(1, accept)
         with nfq.open() as here:
@@ -109,7 +109,7 @@ def test_taken_there(other: Namespace) -> None:
 
 
 def test_threads(other: Namespace) -> None:
-    """Several threads at once, each back in its own namespace."""
+    """Several threads open handles at once, and each is back in its own namespace."""
     started = threading.Barrier(8)
 
     def body() -> bool:
@@ -143,7 +143,7 @@ def test_not_inherited(other: Namespace) -> None:
 
 
 def test_never_inherited(other: Namespace) -> None:
-    """Nor do those that another thread starts while the socket is being opened."""
+    """Programs that another thread starts while the socket is opened do not inherit it."""
     numbers = [os.dup(0) for _ in range(4)]  # the socket's is among them
     for number in numbers:
         os.close(number)
@@ -177,20 +177,20 @@ def check_failure(error: type[Exception], match: str, **arguments: Any) -> Any:
 
 
 def test_no_such_path() -> None:
-    """A path that is not there: FileNotFoundError that names it."""
+    """A path that is not there is a FileNotFoundError that names it."""
     check_failure(FileNotFoundError, r"open\(\): netns '/nowhere'", netns="/nowhere")
 
 
 def test_no_namespace() -> None:
-    """A file that is no network namespace: EINVAL."""
-    error = check_failure(OSError, r"open\(\).*no network namespace", netns="/dev/null")
+    """A file that is not a network namespace is EINVAL."""
+    error = check_failure(OSError, r"open\(\).*not a network namespace", netns="/dev/null")
     assert error.errno == errno.EINVAL
-    error = check_failure(OSError, r"no network namespace", netns="/proc/self/ns/mnt")
+    error = check_failure(OSError, r"not a network namespace", netns="/proc/self/ns/mnt")
     assert error.errno == errno.EINVAL
 
 
 def test_bad_descriptor() -> None:
-    """A descriptor that is none: EBADF that names it."""
+    """A bad descriptor is EBADF that names it."""
     error = check_failure(OSError, r"open\(\): netns 999999", netns=999999)
     assert error.errno == errno.EBADF
 
@@ -202,12 +202,12 @@ def test_negative_descriptor() -> None:
 
 @pytest.mark.parametrize("value", [1.5, [], {}])
 def test_wrong_type(value: object) -> None:
-    """Neither path nor descriptor: TypeError that shows it."""
+    """An object that is neither path nor descriptor is a TypeError that shows it."""
     check_failure(TypeError, r"open\(\): netns must be", netns=value)
 
 
 def test_path_that_raises() -> None:
-    """What a path itself raises is told as it is, a TypeError too."""
+    """An exception of the path itself comes out as it is, a TypeError too."""
 
     class Path:
         def __fspath__(self) -> str:
@@ -217,13 +217,13 @@ def test_path_that_raises() -> None:
 
 
 def test_with_fd() -> None:
-    """A descriptor that is adopted has its namespace: naming another one is a ValueError."""
+    """An adopted descriptor has its namespace: naming another one is a ValueError."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12) as sock:
         check_failure(ValueError, "exclude each other", netns="/proc/self/ns/net", fd=sock)
 
 
 def test_queues_need_the_capability_there(other: Namespace) -> None:
-    """Opening is one thing; binding needs CAP_NET_ADMIN over that namespace."""
+    """Opening needs nothing there; binding needs CAP_NET_ADMIN over that namespace."""
     with (
         nfq.open(netns=other.path) as handle,
         without_net_admin(),

@@ -89,7 +89,7 @@ def test_nothing():
 @pytest.mark.timeout(900)  # a page may have a dozen programs, which take seconds on a busy machine
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page(page: Path, tmp_path: Path, udp: UdpPair) -> None:
-    """Who does what it says, block by block, sees what it says."""
+    """A reader who does what a page says, block by block, sees what it says."""
     run("ip address add 192.0.2.1/32 dev lo")  # with none but 127.0.0.1 resolvers ask for nothing
     with serving(socket.AF_INET):
         Reader(tmp_path, udp).read(page)
@@ -97,7 +97,7 @@ def test_page(page: Path, tmp_path: Path, udp: UdpPair) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links(page: Path) -> None:
-    """Files that it links are there, and so are their headings."""
+    """Files that a page links exist, and so do their headings."""
     for link in links(page):
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
@@ -107,7 +107,7 @@ def test_links(page: Path) -> None:
 
 @pytest.mark.parametrize("text", MISTAKES.values(), ids=MISTAKES)
 def test_mistakes(text: str, tmp_path: Path, udp: UdpPair) -> None:
-    """Who reads a page that is wrong notices."""
+    """A page that is wrong is noticed."""
     page = tmp_path / "page.md"
     page.write_text(text)
     with pytest.raises((AssertionError, AttributeError)):

@@ -21,7 +21,7 @@ TESTS = Path(__file__).parent
 @pytest.mark.slow  # every test of these files runs a second time
 @pytest.mark.parametrize("name", ["test_loops.py", "test_green.py"])
 def test_suite_under_monkey_patching(name: str) -> None:
-    """Every test of gevent passes in a process that it has patched; so do those of asyncio."""
+    """All tests of gevent and of asyncio pass in a process that gevent has patched."""
     floods = ["-k", "not asyncio or not (flood or slow)"]  # which fill a thread's time
     options = ["-q", "-p", "no:cacheprovider", *floods, str(TESTS / name)]
     command = [sys.executable, "-P", "-c", PROGRAM, *options]

@@ -34,7 +34,7 @@ def datagram(data: bytes, port: int = PORT) -> bytes:
 
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 1000, 60_000])
 def test_content_is_replaced(handle: Handle, udp: UdpPair, size: int) -> None:
-    """Shorter, as long and longer than what it replaces, and of every padding."""
+    """A new payload may be shorter, as long and longer than the old one, and of every padding."""
     data = bytes(range(256)) * (size // 256) + bytes(range(size % 256))
     handle.create_queue(1, lambda packet: packet.accept(payload=datagram(data)), mode=COPY)
     udp.send(b"data")
@@ -43,7 +43,7 @@ def test_content_is_replaced(handle: Handle, udp: UdpPair, size: int) -> None:
 
 
 def test_last_one_stands(handle: Handle, udp: UdpPair) -> None:
-    """The last call replaces all that earlier ones set, the content too."""
+    """The last call replaces everything that earlier ones set, the content too."""
 
     def callback(packet: Packet) -> None:
         packet.set_verdict(nfq.NF_ACCEPT, payload=datagram(b"first"))
@@ -113,7 +113,7 @@ def test_more_than_the_send_buffer_takes(handle: Handle) -> None:
 
 @pytest.mark.parametrize("size", [0, 65532])
 def test_size(handle: Handle, udp: UdpPair, size: int) -> None:
-    """1 to 65531 bytes, and nothing changes otherwise."""
+    """A payload has 1 to 65531 bytes; otherwise nothing changes."""
 
     def callback(packet: Packet) -> None:
         packet.accept()
@@ -128,7 +128,7 @@ def test_size(handle: Handle, udp: UdpPair, size: int) -> None:
 
 @pytest.mark.parametrize("value", ["text", 5, [1, 2]])
 def test_type(handle: Handle, udp: UdpPair, value: object) -> None:
-    """Only bytes-like objects."""
+    """A payload is a bytes-like object."""
 
     def callback(packet: Packet) -> None:
         packet.accept()
@@ -142,7 +142,7 @@ def test_type(handle: Handle, udp: UdpPair, value: object) -> None:
 
 
 def test_truncated_packet(handle: Handle, udp: UdpPair) -> None:
-    """The kernel would cut the packet to it: refused."""
+    """A new payload for a truncated packet is refused: the kernel would cut the packet to it."""
 
     def callback(packet: Packet) -> None:
         assert packet.truncated
@@ -157,7 +157,7 @@ def test_truncated_packet(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_sent_content_is_let_go(handle: Handle, udp: UdpPair) -> None:
-    """Once it is sent, replaced, or its queue gone."""
+    """A payload is released once it is sent or replaced, or its queue is gone."""
     content = datagram(b"some content that is not interned")
     before = sys.getrefcount(content)
     kept: list[Packet] = []
@@ -180,7 +180,7 @@ def test_sent_content_is_let_go(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_held_content_is_let_go(handle: Handle, udp: UdpPair) -> None:
-    """Verdicts that are held back hold it until the handle is closed."""
+    """Verdicts that are held back hold their payloads until the handle is closed."""
     content = datagram(b"some content that is not interned")
     before = sys.getrefcount(content)
     kept: list[Packet] = []

@@ -71,7 +71,7 @@ def test_all_answered_at_once(handle: Handle, autoflush: bool) -> None:
 
 
 def test_each_its_own_verdict(handle: Handle, udp: UdpPair) -> None:
-    """Accepted, dropped, and sent to another queue, in no order, held back and sent together."""
+    """Packets are accepted, dropped, and requeued in no order, held back and sent together."""
     sent = [b"%d" % number for number in range(CHUNK)]
     packets = keep(handle, udp, *sent)
     handle.create_queue(2, accept, mode=COPY)
@@ -118,7 +118,7 @@ def check_forgotten(handle: Handle, udp: UdpPair | None, *packets: Packet) -> No
 
 
 def test_rule_deleted(handle: Handle, udp: UdpPair) -> None:
-    """Deleting the rule, or all rules, does nothing to packets that wait; they go on from there."""
+    """Deleting the rule, or all rules, does nothing to packets that wait."""
     packets = keep(handle, udp, b"1", b"2")
     iptables(f"-t raw -D OUTPUT -p udp --sport {QUEUED_PORT} -j NFQUEUE --queue-num 1")
     check_alive(handle, udp, packets[0])
@@ -135,7 +135,7 @@ def test_chain_deleted(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_unrelated_chain_deleted(handle: Handle, udp: UdpPair) -> None:
-    """Any chain of the namespace: the kernel can't tell what waits at which hook.
+    """Deleting any chain of the namespace drops all: the kernel can't tell what waits where.
 
     Adding one, as any program that brings its own firewall rules does, harms nothing.
     """
@@ -169,7 +169,7 @@ def test_device_down(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_other_device_down(handle: Handle, udp: UdpPair) -> None:
-    """Only that."""
+    """When another device goes down nothing is dropped."""
     packets = keep(handle, udp, b"1")
     with contextlib.closing(Namespace()) as namespace:
         veth("other", "eth0", namespace)
@@ -204,7 +204,7 @@ def send(host: str, *data: bytes) -> None:
 
 @pytest.mark.parametrize("way", ["in", "out"])
 def test_neighbour_gone(handle: Handle, way: str) -> None:
-    """A namespace takes its devices along, ours at the other end, and what waits on its way there.
+    """When a neighbour's namespace goes, so do its devices, ours at the other end, and what waits.
 
     So it is when a container stops.
     """

@@ -92,7 +92,7 @@ CALLS: dict[str, Callable[[Handle, Queue], object]] = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_calls(handle: Handle, name: str) -> None:
-    """A request without the capability: PermissionError that names call and capability."""
+    """A request without the capability is a PermissionError that names call and capability."""
     queue = handle.create_queue(1, accept, mode=COPY)
     pattern = f"{name}: Operation not permitted: .*CAP_NET_ADMIN"
     with without_net_admin(), pytest.raises(PermissionError, match=pattern) as raised:
@@ -146,7 +146,7 @@ def not_last(packet: Packet) -> None:
 def test_verdicts_of_a_dispatch(
     handle: Handle, udp: UdpPair, told: Told, callback: Callable[[Packet], None]
 ) -> None:
-    """They travel together and are refused together, counted and told once; the packets wait."""
+    """Verdicts of a dispatch are refused together, counted and reported once; the packets wait."""
     queue = handle.create_queue(1, callback, mode=COPY)
     udp.send(b"1", b"2", b"3")
     with without_net_admin():
@@ -189,7 +189,7 @@ def one_batch(packets: list[Packet]) -> None:
 def test_verdicts_of_kept_packets(
     handle: Handle, udp: UdpPair, told: Told, give: Callable[[list[Packet]], None], ids: list[int]
 ) -> None:
-    """None of them raises; each refusal is counted and told by the next dispatch, with its id."""
+    """No verdict of a kept packet raises; the next dispatch reports each refusal, with its id."""
     packets = keeping(handle)
     udp.send(b"1", b"2", b"3")
     assert handle.process() == 3
@@ -206,7 +206,7 @@ def test_verdicts_of_kept_packets(
 
 
 def test_callback_that_raises(handle: Handle, udp: UdpPair, told: Told) -> None:
-    """Its exception comes as ever, and the refusal of the default verdict is told."""
+    """A callback's exception comes as ever, and the refusal of the default verdict is reported."""
 
     def callback(packet: Packet) -> None:
         raise KeyError(packet.id)
@@ -280,7 +280,7 @@ def test_the_sending_thread_counts(handle: Handle, udp: UdpPair, told: Told) -> 
 
 
 def test_a_waiting_thread_needs_it(handle: Handle, udp: UdpPair, told: Told) -> None:
-    """A thread without it that dispatches can't give verdicts, whatever the others have."""
+    """A dispatching thread without the capability can't give verdicts, whatever others have."""
     handle.create_queue(1, accept, mode=COPY)
 
     def body() -> int:
@@ -300,7 +300,7 @@ def test_a_waiting_thread_needs_it(handle: Handle, udp: UdpPair, told: Told) -> 
 
 
 def test_destroy(handle: Handle, udp: UdpPair) -> None:
-    """The queue counts as destroyed and is bound in the kernel, until the handle is closed."""
+    """Without the capability a destroyed queue stays bound until the handle is closed."""
     packets: list[Packet] = []
     queue = handle.create_queue(1, packets.append, mode=COPY, default_verdict=nfq.NF_ACCEPT)
     udp.send(b"kept")
@@ -371,7 +371,7 @@ def test_nothing_else_is_needed(tmp_path: Path, queued: UdpPair, name: str) -> N
 
 
 def test_everything_else_is_not_enough(tmp_path: Path) -> None:
-    """All capabilities but that one: PermissionError that names it."""
+    """All capabilities except that one lead to a PermissionError that names it."""
     under = ["setpriv", "--bounding-set", "-net_admin"]
     with running(tmp_path, "readme_loop.py", under=under) as program:
         assert program.process.wait(TIMEOUT) == 1
@@ -390,7 +390,7 @@ def test_file_capability(tmp_path: Path, queued: UdpPair) -> None:
 
 
 def test_file_capability_without_new_privileges(tmp_path: Path) -> None:
-    """Under no_new_privs files give none."""
+    """Under no_new_privs files give no capability."""
     directory = tmp_path / "mounted"
     directory.mkdir()
     under = ["unshare", "--mount", "setpriv", "--no-new-privs"]
@@ -440,7 +440,7 @@ def test_descriptor_of_an_unprivileged_program(privileged: bool) -> None:
 
 
 def test_another_network_namespace() -> None:
-    """To enter one needs CAP_SYS_ADMIN, and the error says so."""
+    """Entering another network namespace needs CAP_SYS_ADMIN, and the error says so."""
     assert attempt("elsewhere", under=only("sys_admin")) == "opened"
     refused = attempt("elsewhere", under=only("net_admin"))
     assert re.match("PermissionError: .*CAP_SYS_ADMIN", refused)

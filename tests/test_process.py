@@ -24,7 +24,7 @@ COPY = nfq.NFQNL_COPY_PACKET
 
 
 def test_returns_the_number_of_packets(handle: Handle, udp: UdpPair) -> None:
-    """It reads what is waiting and returns how many packets that were; 0 is none."""
+    """process reads what waits and returns the number of packets; 0 is none."""
     handle.create_queue(1, accept, mode=COPY)
     assert handle.process() == 0
     udp.send(b"1")
@@ -37,7 +37,7 @@ def test_returns_the_number_of_packets(handle: Handle, udp: UdpPair) -> None:
 
 @pytest.mark.parametrize("most", [1, 2, 3, 64])
 def test_max_packets(handle: Handle, udp: UdpPair, most: int) -> None:
-    """It dispatches no more than it may; the rest waits for the next call."""
+    """process dispatches at most max_packets; the rest waits for the next call."""
     seen: list[bytes] = []
     callback = accepting(seen)
     handle.create_queue(1, callback, mode=COPY)
@@ -52,7 +52,7 @@ def test_max_packets(handle: Handle, udp: UdpPair, most: int) -> None:
 
 
 def test_default_is_64(handle: Handle, udp: UdpPair) -> None:
-    """Unless told otherwise, 64 packets are the most, and timeout 0 doesn't wait."""
+    """By default 64 packets are the most, and timeout 0 doesn't wait."""
     handle.create_queue(1, accept, mode=COPY)
     for number in range(100):
         udp.send(b"%d" % number)
@@ -61,7 +61,7 @@ def test_default_is_64(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_statistics(handle: Handle, udp: UdpPair) -> None:
-    """The counters tell what happened since open."""
+    """The counters count what happened since open."""
     assert tuple(handle.stats()) == (0,) * 9
     handle.create_queue(1, accept, mode=COPY)
     before = handle.stats()
@@ -81,7 +81,7 @@ def test_statistics(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_timeout(handle: Handle) -> None:
-    """Without a packet it returns 0 once the time is over, and not earlier."""
+    """Without a packet process returns 0 once the time is over, and not earlier."""
     for timeout in (0, 0.0, 0.05, 0.2):
         start = time.monotonic()
         assert handle.process(timeout=timeout) == 0
@@ -121,7 +121,7 @@ def signal_until_called(calls: list[int], count: int = 1) -> None:
 
 
 def test_signal_handler_raises(handle: Handle) -> None:
-    """What a signal handler raises ends the wait."""
+    """An exception of a signal handler ends the wait."""
     calls: list[int] = []
     begin = threading.Event()
 
@@ -149,7 +149,7 @@ def test_signal_handler_raises(handle: Handle) -> None:
 
 
 def test_signal_handler_returns(handle: Handle, udp: UdpPair) -> None:
-    """One that returns doesn't: the wait goes on, until the packet that it sent has come."""
+    """A signal handler that returns doesn't end the wait, but the packet that it sent does."""
     calls: list[int] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -174,7 +174,7 @@ def test_signal_handler_returns(handle: Handle, udp: UdpPair) -> None:
 
 @pytest.mark.parametrize("timeout", [None, TIMEOUT])
 def test_closed_by_another_thread(timeout: float | None) -> None:
-    """Closing wakes whoever waits, with ValueError."""
+    """Closing wakes a thread that waits, with ValueError."""
     for _ in range(20):
         handle = nfq.open()
         handle.create_queue(1, accept)
@@ -185,7 +185,7 @@ def test_closed_by_another_thread(timeout: float | None) -> None:
 
 
 def test_several_waiters_are_woken() -> None:
-    """All of them."""
+    """Closing wakes all threads that wait."""
     handle = nfq.open()
     waiting = [background(handle.process, timeout=None) for _ in range(4)]
     handle.close()
@@ -199,7 +199,7 @@ def test_several_waiters_are_woken() -> None:
 
 @pytest.mark.parametrize("blocking", [True, False])
 def test_blocking_mode_does_not_matter(handle: Handle, udp: UdpPair, blocking: bool) -> None:
-    """It waits, or doesn't, as its timeout says, whatever the descriptor does; and leaves it so."""
+    """process waits as its timeout says, whatever the descriptor's mode; and leaves the mode so."""
     os.set_blocking(handle.fd(), blocking)
     handle.create_queue(1, accept, mode=COPY)
     assert handle.process(timeout=0) == 0
@@ -226,7 +226,7 @@ def test_refused_verdicts_are_no_packets(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_other_messages_are_no_packets() -> None:
-    """Messages that are no packets don't count either."""
+    """Messages that are not packets don't count."""
     seen: list[int] = []
     with PlayedKernel() as kernel:
         kernel.create_queue(1, lambda packet: seen.append(packet.id))
@@ -378,12 +378,12 @@ def test_set_aside_behind_orphans(handle: Handle, udp: UdpPair) -> None:
 def test_adopting_a_stream() -> None:
     """Only sockets that keep datagrams apart can be adopted."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with ours, theirs, pytest.raises(ValueError, match=r"open\(\): fd \d+ is no datagram"):
+    with ours, theirs, pytest.raises(ValueError, match=r"open\(\): fd \d+ is not a datagram"):
         nfq.open(fd=ours)
 
 
 def test_the_end_of_a_pair() -> None:
-    """Where the other end can be seen to close, that is an error for whoever reads or sends."""
+    """If the other end of a pair is seen to close, reading and sending raise an error."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, nfq.open(fd=ours) as handle:
         theirs.close()
@@ -401,7 +401,7 @@ def test_the_end_of_a_pair() -> None:
 @pytest.mark.parametrize("most", [1, 64])
 @pytest.mark.parametrize("closed", [False, True])
 def test_an_empty_datagram(most: int, closed: bool) -> None:
-    """It is not taken for the end: what stands behind it is dispatched, and before the end."""
+    """An empty datagram is not taken for the end: what stands behind it is dispatched."""
     seen: list[int] = []
     kernel = PlayedKernel(socket.SOCK_SEQPACKET)
     kernel.create_queue(1, lambda packet: seen.append(packet.id))
@@ -481,7 +481,7 @@ def test_refusals_do_not_end_a_wait(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_overruns_do_not_end_a_wait(handle: Handle) -> None:
-    """Nor do lost messages: each overrun is counted once, and what came through is dispatched."""
+    """Lost messages end no wait: each overrun is counted once, and what came is dispatched."""
     queue_rule(1, chain="PREROUTING")
     handle.create_queue(1, accept, rcvbuf=100_000)
     with UdpPair() as udp:
@@ -499,7 +499,7 @@ def test_overruns_do_not_end_a_wait(handle: Handle) -> None:
 
 @pytest.mark.parametrize("timeout", [5e-324, 1e-12, 1e-10, 1e-9, 1e-8, 1e-7])
 def test_timeout_below_the_clocks_grain(handle: Handle, udp: UdpPair, timeout: float) -> None:
-    """However short it is, what is there already is read."""
+    """With the shortest timeout what is there already is read."""
     handle.create_queue(1, accept)
     assert handle.process(timeout=0.001) == 0  # so that the next one would wait first
     udp.send(b"1", b"2")
@@ -529,7 +529,7 @@ def test_callback_that_closes(count: int, most: int) -> None:
 
 
 def test_callback_that_closes_what_was_set_aside(udp: UdpPair) -> None:
-    """So it does where packets had been set aside before."""
+    """The number is right also if a callback closes while packets were set aside."""
     with nfq.open() as handle:
 
         def callback(packet: Packet) -> None:

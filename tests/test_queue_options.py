@@ -85,7 +85,7 @@ def test_rcvbuf(handle: Handle) -> None:
 
 
 def test_rcvbuf_past_the_limit(handle: Handle) -> None:
-    """It goes past the system's limit where that is allowed, else up to it."""
+    """rcvbuf exceeds the system's limit where that is allowed, else it is cut to it."""
     most = limit()
     handle.rcvbuf = most
     assert handle.rcvbuf == (2 * most if unlimited() else most)
@@ -96,7 +96,7 @@ def test_rcvbuf_past_the_limit(handle: Handle) -> None:
 
 
 def test_rcvbuf_extremes(handle: Handle) -> None:
-    """What the kernel would double beyond an int is as much as goes; 0 is as little."""
+    """A size that doubles beyond an int becomes the largest; 0 becomes the smallest."""
     handle.rcvbuf = INT_MAX
     assert handle.rcvbuf == (INT_MAX - 1 if unlimited() else limit())
     handle.rcvbuf = INT_MAX // 2 + 1
@@ -106,7 +106,7 @@ def test_rcvbuf_extremes(handle: Handle) -> None:
 
 
 def test_no_enobufs(handle: Handle) -> None:
-    """It is off, and is what was set last; any object has a truth."""
+    """no_enobufs is off, and then what was set last; any object has a truth."""
     values: list[Any] = [True, False, 1, 0, "yes", ""]
     assert handle.no_enobufs is False
     for value in values:
@@ -131,7 +131,7 @@ def test_flood_of_a_small_buffer(handle: Handle, udp: UdpPair, quiet: bool) -> N
 
 
 def test_configuration_with_a_full_quiet_buffer(handle: Handle, udp: UdpPair) -> None:
-    """With no_enobufs and a full buffer nothing tells that an answer was lost; it is found out."""
+    """With no_enobufs and a full buffer a lost answer is noticed all the same."""
     seen: list[bytes] = []
     queue = handle.create_queue(1, accepting(seen), mode=COPY)
     handle.rcvbuf = SMALL
@@ -153,15 +153,15 @@ def test_options_of_no_netlink_socket() -> None:
     with PlayedKernel() as kernel:
         kernel.handle.rcvbuf = 100_000
         assert kernel.handle.rcvbuf == 200_000
-        with pytest.raises(OSError, match=r"no_enobufs: .*: the descriptor is no netlink"):
+        with pytest.raises(OSError, match=r"no_enobufs: .*: the descriptor is not a netlink"):
             assert kernel.handle.no_enobufs
-        with pytest.raises(OSError, match=r"no_enobufs: .*: the descriptor is no netlink"):
+        with pytest.raises(OSError, match=r"no_enobufs: .*: the descriptor is not a netlink"):
             kernel.handle.no_enobufs = True
 
 
 @pytest.mark.parametrize("name", ["rcvbuf", "no_enobufs"])
 def test_socket_options_of_a_closed_handle(handle: Handle, name: str) -> None:
-    """A closed handle has none; those of an open one can't be deleted."""
+    """A closed handle has no socket options; those of an open one can't be deleted."""
     with pytest.raises(TypeError, match=f"{name} can't be deleted"):
         delattr(handle, name)
     handle.close()
@@ -216,7 +216,7 @@ FLAGGED = pytest.mark.parametrize("create", [create_with, create_then_set])
 @FLAGGED
 @pytest.mark.parametrize("flag", list(nfq.QueueFlag))
 def test_flag(handle: Handle, udp: UdpPair, create: Create, flag: nfq.QueueFlag) -> None:
-    """Each can be set and cleared, and packets go on passing.
+    """Each flag can be set and cleared, and packets go on passing.
 
     A kernel without conntrack's netlink interface refuses CONNTRACK, one without security marks
     SECCTX, with EOPNOTSUPP; then nothing was changed.
@@ -281,7 +281,7 @@ def check_shut(handle: Handle, udp: UdpPair, sent: list[bytes]) -> None:
 def test_fail_open(
     handle: Handle, udp: UdpPair, create: Create, maxlen: int, rcvbuf: int | None
 ) -> None:
-    """With FAIL_OPEN what finds the queue or the receive buffer full passes, else it is dropped."""
+    """With FAIL_OPEN packets that find the queue or the buffer full pass, else they are dropped."""
     queue = create(handle, accept, flags=nfq.NFQA_CFG_F_FAIL_OPEN, maxlen=maxlen)
     if rcvbuf is not None:
         handle.rcvbuf = rcvbuf
@@ -416,7 +416,7 @@ def test_checksum_filled_in_on_the_way(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_checksum_not_verified_over_veth(handle: Handle) -> None:
-    """So is that of a packet from a neighbour who has computed it, as most of the world has."""
+    """The checksum of a packet from a neighbour who has computed it is not verified either."""
     queue_rule(1, "-p udp", chain="PREROUTING")
     seen = Seen()
     create_with(handle, seen)
@@ -445,7 +445,7 @@ def attributes(config: bytes) -> dict[int, bytes]:
 
 
 def test_one_request() -> None:
-    """What create_queue's keywords name goes out with the binding, in one message."""
+    """Everything that create_queue's keywords name is sent with the binding, in one message."""
     flags = nfq.NFQA_CFG_F_FAIL_OPEN | nfq.NFQA_CFG_F_GSO
     with PlayedKernel() as kernel:
         with kernel.answering():
@@ -463,7 +463,7 @@ def test_one_request() -> None:
 
 
 def test_everything_at_once(handle: Handle, udp: UdpPair) -> None:
-    """And all of it works."""
+    """All keywords of create_queue together work."""
     packets: list[Packet] = []
     flags = nfq.NFQA_CFG_F_FAIL_OPEN | nfq.NFQA_CFG_F_UID_GID
     handle.create_queue(
@@ -492,7 +492,7 @@ def dropped_by_the_queue(number: int) -> int | None:
 
 @pytest.mark.parametrize("maxlen", [0, 1, 5, 100, None])
 def test_maxlen(handle: Handle, maxlen: int | None) -> None:
-    """So many wait, 1024 unless told otherwise; the rest is dropped, and the kernel counts it."""
+    """At most maxlen packets wait, 1024 by default; the kernel drops and counts the rest."""
     queue_rule(1, chain="PREROUTING")
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY, maxlen=maxlen)
@@ -518,7 +518,7 @@ def test_maxlen(handle: Handle, maxlen: int | None) -> None:
 def test_copy_range(
     handle: Handle, udp: UdpPair, later: bool, copy_range: int, length: int
 ) -> None:
-    """So many bytes of each packet are copied; 0 is as many as the kernel can."""
+    """The range is how many bytes of a packet are copied; 0 is as many as the kernel can."""
     packets: list[Packet] = []
     if later:
         handle.create_queue(1, packets.append).set_mode(COPY, copy_range)
@@ -616,7 +616,7 @@ def fork_server(number: int, report: int, end: tuple[int, int]) -> int:
 
 
 def test_balance_over_processes() -> None:
-    """So do processes, each with a handle of its own."""
+    """Handles in several processes share the flows, and nothing is lost."""
     balance(1, 4)
     end = os.pipe()
     reading, writing = os.pipe()

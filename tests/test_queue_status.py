@@ -27,7 +27,7 @@ def check_hidden() -> None:
 
 
 def test_queues(handle: Handle, udp: UdpPair) -> None:
-    """A line a queue, with what waits, its mode, and its drops."""
+    """The table has a line per queue, with what waits, its mode, and its drops."""
     if not visible():
         check_hidden()
         return
@@ -68,7 +68,7 @@ def test_receive_buffer_drops(handle: Handle) -> None:
 
 
 def test_many_queues(handle: Handle) -> None:
-    """Hundreds of lines."""
+    """The table may have hundreds of lines."""
     if not visible():
         check_hidden()
         return
@@ -113,7 +113,7 @@ def status_after(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_hidden() -> None:
-    """From all but root, who is nobody yet where both namespaces are made at once."""
+    """The table is hidden from all but root, who is nobody if both namespaces are made at once."""
     if outside("uid", NOBODY) is None:
         assert "PermissionError: [Errno 13] queue_status()" in status_after("unshare", "-rn").stderr
     else:

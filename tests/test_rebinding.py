@@ -65,7 +65,7 @@ def test_old_message_handed_in_late(handle: Handle, udp: UdpPair, new_first: boo
 
 
 def test_old_message_while_another_queue_fills_the_buffer(handle: Handle, udp: UdpPair) -> None:
-    """The same when there is hardly ever room for a marker."""
+    """A late old message reaches nobody also when there is hardly room for a marker."""
     queue_rule(2, "-p udp --dport 7777")
     stop = threading.Event()
 
@@ -100,7 +100,7 @@ def hand_in(handle: Handle, sock: socket.socket) -> None:
 
 
 def test_callback_whose_end_closes_the_handle(handle: Handle, udp: UdpPair) -> None:
-    """What waits has had the default verdict before the callback is let go."""
+    """Waiting packets have had the default verdict before the callback is released."""
     queue = handle.create_queue(1, Callback(handle.close), mode=COPY, default_verdict=nfq.NF_ACCEPT)
     udp.send(b"data")
     queue.destroy()
@@ -109,7 +109,7 @@ def test_callback_whose_end_closes_the_handle(handle: Handle, udp: UdpPair) -> N
 
 
 def test_callback_whose_end_binds_the_number(handle: Handle) -> None:
-    """The number is free by then."""
+    """The number is free by the time that the callback is released."""
     created: list[nfq.NetfilterQueueQueueHandle] = []
     queue = handle.create_queue(1, Callback(lambda: created.append(handle.create_queue(1, accept))))
     queue.destroy()
@@ -117,7 +117,7 @@ def test_callback_whose_end_binds_the_number(handle: Handle) -> None:
 
 
 def test_number_is_free_once_its_queue_is_destroyed(handle: Handle) -> None:
-    """Also for another thread, which sees `destroyed` while `destroy` has not returned yet."""
+    """The number is free for another thread that sees `destroyed` before `destroy` returns."""
     for _ in range(300):
         queue = handle.create_queue(1, accept, mode=COPY)
 
@@ -152,7 +152,7 @@ def test_unsent_verdict_of_a_destroyed_queue() -> None:
 
 
 def test_bound_anew_while_it_is_destroyed() -> None:
-    """A number is bound anew once its destruction is over: no verdict of the new one is lost."""
+    """A number is bound again once its destruction is over: no verdict of the new one is lost."""
     kept: list[Packet] = []
     with PlayedKernel() as kernel:
         queue = kernel.create_queue(1, accept)

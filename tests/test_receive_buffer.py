@@ -52,14 +52,14 @@ SIZES: list[tuple[int | None, int]] = [
 
 @pytest.mark.parametrize(("maxlen", "size"), SIZES)
 def test_follows_maxlen(handle: Handle, maxlen: int | None, size: int) -> None:
-    """It grows so that maxlen packets have room, up to 64 MiB, and never shrinks."""
+    """The buffer grows so that maxlen packets have room, up to 64 MiB, and never shrinks."""
     give(handle, SMALL)
     handle.create_queue(1, accept, maxlen=maxlen)
     assert handle.rcvbuf == allowed(size)
 
 
 def test_fake_kernel(nfqueue: FakeKernel) -> None:
-    """So it does on the fake kernel, whose buffer is this one."""
+    """The buffer grows on the fake kernel too."""
     with nfq.open() as handle:
         give(handle, SMALL)
         handle.create_queue(1, accept, maxlen=100)
@@ -69,7 +69,7 @@ def test_fake_kernel(nfqueue: FakeKernel) -> None:
 
 
 def test_adopted(handle: Handle) -> None:
-    """Of an adopted descriptor too, whose buffer every copy of it shares."""
+    """The buffer of an adopted descriptor grows too, for every copy of it."""
     give(handle, SMALL)
     with nfq.open(fd=handle.fd()) as other:
         assert other.rcvbuf == SMALL
@@ -78,7 +78,7 @@ def test_adopted(handle: Handle) -> None:
 
 
 def test_beside_other_queues(handle: Handle) -> None:
-    """The queues of a handle share it, so it has room for all of them that are bound."""
+    """The buffer has room for all queues of a handle that are bound."""
     give(handle, SMALL)
     first = handle.create_queue(1, accept, maxlen=100)
     handle.create_queue(2, accept, maxlen=200)
@@ -91,7 +91,7 @@ def test_beside_other_queues(handle: Handle) -> None:
 
 
 def test_set_maxlen(handle: Handle) -> None:
-    """It follows maxlen also when that is raised later, and stays when it is lowered."""
+    """The buffer grows also when maxlen is raised later, and stays when it is lowered."""
     give(handle, SMALL)
     queue = handle.create_queue(1, accept, maxlen=50)
     handle.create_queue(2, accept, maxlen=10)
@@ -139,7 +139,7 @@ def test_later_calls(handle: Handle) -> None:
 
 
 def test_without_privilege(handle: Handle) -> None:
-    """Where the system allows less than is there, it stays as it is."""
+    """If the system allows less than the buffer has, it stays as it is."""
     before = give(handle, 8 << 20)
     with without_net_admin(), contextlib.suppress(PermissionError):
         handle.create_queue(1, accept, maxlen=1 << 20)

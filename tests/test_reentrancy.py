@@ -168,7 +168,7 @@ def test_any_act_in_any_callback(udp: UdpPair) -> None:
 def test_callback_that_raises(
     udp: UdpPair, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
-    """What callbacks raise comes out of the dispatch, or goes to a hook, which may close.
+    """Exceptions of callbacks come out of the dispatch, or go to a hook, which may close.
 
     What is no Exception comes out before the next callback, and the hook hears of nothing.
     """
@@ -199,7 +199,7 @@ def test_callback_that_raises(
 @WAYS
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_last_reference(udp: UdpPair, dispatch: Callable[[Handle], int]) -> None:
-    """A callback drops the handle that dispatches: it lives until the dispatch is over."""
+    """A callback drops the handle that dispatches: the handle lives until the dispatch is over."""
     handles: list[Handle] = []
 
     def callback(packet: Packet) -> None:
@@ -350,7 +350,7 @@ class Signaller:
 
 @pytest.mark.parametrize("call", [wait, receive, configure, set_verdicts, dispatch_messages, look])
 def test_signal_at_any_time(udp: UdpPair, call: Callable[[Handle, list[Packet]], None]) -> None:
-    """A handler closes the handle whatever is being done, and raises: so that ends."""
+    """A signal handler closes the handle at any moment, and raises: so that ends."""
     signaller = Signaller()
     with handling(signaller.handle_signal), short_turns():
         for _ in range(ROUNDS):
@@ -440,7 +440,7 @@ ANY_FINALIZER = pytest.mark.parametrize("act", FINALIZER_ACTS.values(), ids=FINA
 
 @ANY_FINALIZER
 def test_finalizers_of_packets(udp: UdpPair, act: Act) -> None:
-    """What holds a packet acts when it goes, in a callback or later, in a cycle or not."""
+    """A packet's holder acts when it goes, in a callback or later, in a cycle or not."""
     for number in range(ROUNDS):
         kept: list[Finalizer] = []
 
@@ -475,7 +475,7 @@ class Keeper:
 @ANY_FINALIZER
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_finalizers_in_the_handles_cycle(udp: UdpPair, act: Act) -> None:
-    """They act while handle, queue, packets and themselves are collected together."""
+    """Finalizers act while handle, queue, packets and themselves are collected together."""
     for _ in range(ROUNDS):
         handle = nfq.open()
         create_queue(handle, Keeper(act))

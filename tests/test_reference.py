@@ -70,7 +70,7 @@ def test_docstring(name: str) -> None:
 
 
 def test_fixture() -> None:
-    """So does the fixture."""
+    """The pytest fixture says what it is."""
     assert inspect.getdoc(pytest_plugin.nfqueue)
 
 
@@ -89,7 +89,7 @@ def test_signatures(cls: type) -> None:
 
 @pytest.mark.parametrize("path", DIAGRAMS, ids=lambda path: path.stem)
 def test_diagram(path: Path) -> None:
-    """Each is told to who can't see it, looks alike, is fit for dark pages, and fetches nothing."""
+    """A diagram is described, looks like the others, is fit for dark pages, fetches nothing."""
     root = ET.fromstring(path.read_text())
     assert root.tag == f"{SVG}svg"
     assert root.findtext(f"{SVG}title")
@@ -101,7 +101,7 @@ def test_diagram(path: Path) -> None:
 
 
 def test_diagrams() -> None:
-    """They are all there."""
+    """All diagrams are there."""
     names = {"packet-flow", "packet-life", "buffers", "loops"}
     assert names <= {path.stem for path in DIAGRAMS}
 

@@ -67,13 +67,13 @@ def files_below(directory: Path) -> set[str]:
 
 
 def test_contents(sdist: Path) -> None:
-    """It holds every file of the checkout, but for what only a checkout needs; and its metadata."""
+    """The source distribution holds all files that not only a checkout needs, and its metadata."""
     expected = {name for name in tracked() if not is_left_out(name)}
     assert files_below(sdist) == expected | {"PKG-INFO"}
 
 
 def test_top(sdist: Path) -> None:
-    """Nothing has come in unnoticed: at its top are known directories and files, and pages."""
+    """The top of the source distribution has only known directories and files, and pages."""
     assert {path.name for path in sdist.iterdir() if path.is_dir()} == DIRECTORIES
     files = {path.name for path in sdist.iterdir() if path.is_file()}
     pages = {name for name in files if name.endswith(".md")}

@@ -23,7 +23,7 @@ METHODS: dict[type[object], str] = {
 
 @pytest.mark.parametrize("cls", METHODS)
 def test_names(cls: type[object]) -> None:
-    """All methods are there, and say what they do."""
+    """All methods of the seed are there, and have docstrings."""
     for name in METHODS[cls].split():
         assert callable(getattr(cls, name))
         assert getattr(cls, name).__doc__
@@ -58,7 +58,7 @@ def test_usage(udp: UdpPair) -> None:
 
 
 def test_getters(handle: Handle, udp: UdpPair) -> None:
-    """The ten getters, on a packet on its way out over loopback."""
+    """The ten getters are right on a packet on its way out over loopback."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=nfq.NFQNL_COPY_PACKET)
     udp.send(b"data")
@@ -111,7 +111,7 @@ def test_set_mode(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_set_maxlen(handle: Handle, udp: UdpPair) -> None:
-    """What comes while the queue is full is dropped."""
+    """Packets that come while the queue is full are dropped."""
     queue = handle.create_queue(1, accept, mode=nfq.NFQNL_COPY_PACKET)
     queue.set_maxlen(2)
     udp.send(b"1", b"2", b"3")

@@ -34,7 +34,7 @@ SENT = nfq.NFQA_SKB_GSO | nfq.NFQA_SKB_CSUMNOTREADY
 
 
 def test_new_payload(route: Route) -> None:
-    """Unchanged, of the same and of another length: all datagrams arrive, each byte as it should.
+    """Datagrams with a new payload of any length arrive, each byte as it should.
 
     Linux before 6.11 loses them, whatever the checksum is.
     """
@@ -53,7 +53,7 @@ def test_new_payload(route: Route) -> None:
 
 
 def test_before_another_chain(route: Route) -> None:
-    """The same from OUTPUT, where the kernel does not know the device yet."""
+    """A new payload arrives from OUTPUT too, where the kernel does not know the device yet."""
     data = together(3)
     rewriter = Rewriter(renew)
     with queue_of(route, rewriter, "OUTPUT") as handle:
@@ -63,7 +63,7 @@ def test_before_another_chain(route: Route) -> None:
 
 
 def test_forwarded(netns: Namespace) -> None:
-    """The same on a router."""
+    """A new payload arrives through a router."""
     data = together(3)
     rewriter = Rewriter(renew)
     with router(netns) as route, queue_of(route, rewriter, "FORWARD") as handle:
@@ -75,7 +75,7 @@ def test_forwarded(netns: Namespace) -> None:
 
 @pytest.mark.parametrize(("left", "lost"), [(SEGMENT + 1, False), (SEGMENT, True), (100, True)])
 def test_shorter(left: int, lost: bool) -> None:
-    """What has become no longer than one segment the kernel throws away."""
+    """A packet that is no longer than one segment after its change is dropped by the kernel."""
 
     def shorten(content: bytearray) -> None:
         if len(content) > 1000:
@@ -92,7 +92,7 @@ def test_shorter(left: int, lost: bool) -> None:
 @pytest.mark.parametrize("chain", ["PREROUTING", "INPUT"])
 @pytest.mark.parametrize("gro", [True, False])
 def test_on_the_way_in(route: Route, chain: str, gro: bool) -> None:
-    """With complete checksums they reach sockets with UDP_GRO, in one piece, and no others."""
+    """Datagrams with complete checksums reach only sockets with UDP_GRO, in one piece."""
     data = together(3)
     rewriter = Rewriter(renew, without=nfq.NFQA_SKB_GSO)
     with queue_of(route, rewriter, chain) as handle:
@@ -136,7 +136,7 @@ def sctp_in(network: Layers) -> bytes:
     ids=["ipv4", "ipv6", "ipip", "vxlan"],
 )
 def test_sctp_in_one_piece(content: bytes) -> None:
-    """Only old kernels have it in the queue, and some crash when it has got a new payload."""
+    """Only old kernels queue SCTP in one piece, and some crash when it has a new payload."""
     kept: list[nfq.NetfilterQueueData] = []
     with FakeKernel() as kernel, kernel.open() as handle:
         handle.create_queue(1, kept.append, mode=nfq.NFQNL_COPY_PACKET, flags=nfq.NFQA_CFG_F_GSO)

@@ -89,18 +89,18 @@ def exchange(number: int) -> None:
 
 
 def test_interpreter_with_a_gil() -> None:
-    """It imports the package, binds a queue, gives each packet its verdict, and closes."""
+    """An interpreter with a GIL of its own imports, binds, gives verdicts, and closes."""
     exchange(1)
 
 
 def test_two_at_once() -> None:
-    """Two run in two threads at the same time, each on a queue of its own."""
+    """Two interpreters run in two threads at the same time, each on a queue of its own."""
     for exchanging in [background(exchange, number) for number in (1, 2)]:
         exchanging.result(TIMEOUT)
 
 
 def test_destroyed_interpreter(handle: Handle, udp: UdpPair) -> None:
-    """One that ends with a handle open and a packet kept leaves nothing: its queue is free."""
+    """An interpreter that ends with a handle open and a packet kept leaves its queue free."""
     with interpreter() as run:
         run(KEEP)
         udp.send(b"kept")

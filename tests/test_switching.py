@@ -106,7 +106,7 @@ def test_dropped_in_a_callback(udp: UdpPair, collected: bool) -> None:
 
 
 def test_thrown_into_a_callback(udp: UdpPair) -> None:
-    """What is thrown into a suspended callback comes out of its dispatch; its packet has passed."""
+    """An exception thrown into a suspended callback leaves its dispatch; its packet has passed."""
     for _ in range(ROUNDS):
         with nfq.open() as handle:
             create_queue(handle, suspend_and_accept)

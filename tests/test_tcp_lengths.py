@@ -15,7 +15,7 @@ OLD, SECOND = b"the old one", b"2nd"
 
 @pytest.mark.parametrize("new", [b"another one", b"a much longer one"])
 def test_tcp_of_another_length(handle: Handle, new: bytes) -> None:
-    """What follows counts as having come already: it is sent again and again, and never arrives."""
+    """Data behind a longer or shorter payload is sent again and again, and never arrives."""
     sent: list[bytes] = []
     arrived = bytearray()
 

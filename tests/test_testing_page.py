@@ -74,7 +74,7 @@ def run_pytest(directory: Path, *arguments: str) -> str:
 
 
 def test_without_privileges(tmp_path: Path) -> None:
-    """Where the real kernel refuses, the fixture works."""
+    """The fixture works where the real kernel refuses."""
     (tmp_path / "test_program.py").write_text(NO_PRIVILEGES)
     assert "2 passed" in run_pytest(tmp_path)
 

@@ -206,7 +206,7 @@ def test_views_of_one_buffer(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_verdict_given_by_many(handle: Handle, udp: UdpPair) -> None:
-    """Of threads that give the same packet its verdict at the same moment, one is told yes."""
+    """Of threads that give the same packet its verdict at the same moment, one succeeds."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, mode=COPY)
     given: list[int] = []
@@ -307,7 +307,7 @@ assert all(verdict is nfq.NF_DROP for _, verdict in results)
 
 
 def test_first_moments() -> None:
-    """What is made when it is first asked for is made once, though many threads ask together."""
+    """Objects that are made on demand are made once, though many threads ask together."""
     command = [sys.executable, "-P", "-W", "error", "-c", FIRST_MOMENTS]
     for _ in range(5):
         subprocess.run(command, check=True, timeout=TIMEOUT)

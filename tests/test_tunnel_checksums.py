@@ -98,7 +98,7 @@ def updated(packet: bytes, skb_info: int = 0) -> bytes:
 @pytest.mark.parametrize("network", [IN4, IN6], ids=["in IPv4", "in IPv6"])
 @pytest.mark.parametrize("name", TUNNELS)
 def test_inner_packet(name: str, network: Layers, transport: str) -> None:
-    """Its checksums are made, and the tunnel's own over them."""
+    """The inner packet's checksums are made, and the tunnel's own over them."""
     inner = network / TRANSPORTS[transport] / Raw(b"odd")
     whole = bytes(TUNNELS[name](inner))
     assert updated(whole) == whole
@@ -108,7 +108,7 @@ def test_inner_packet(name: str, network: Layers, transport: str) -> None:
 
 @pytest.mark.parametrize("network", [OUT4, OUT6], ids=["IPv4", "IPv6"])
 def test_sctp(network: Layers) -> None:
-    """CRC32c over the whole packet, of all lengths."""
+    """SCTP's CRC32c covers the whole packet, of all lengths."""
     numbers = random.Random(1)
     for size in range(70):
         chunk = SCTPChunkData(tsn=numbers.randrange(1 << 32), data=numbers.randbytes(size))
@@ -117,7 +117,7 @@ def test_sctp(network: Layers) -> None:
 
 
 def test_known_crc() -> None:
-    """The checksum of what RFC 3720 gives one for: 32 bytes of 0, which SCTP's header begins."""
+    """The CRC32c of 32 bytes of 0, which RFC 3720 lists, is right."""
     packet = bytearray(bytes(OUT4 / Raw(bytes(32))))
     packet[9] = 132
     nfq.update_checksums(packet)
@@ -165,7 +165,7 @@ LEFT_ALONE = {
 
 @pytest.mark.parametrize("name", LEFT_ALONE)
 def test_left_alone(name: str) -> None:
-    """What is no packet, or in no tunnel that is known, is not touched."""
+    """Bytes that are not a packet, or in no known tunnel, are not touched."""
     packet = bytes(LEFT_ALONE[name])
     assert updated(packet) == packet
     spoilt = packet[:-3] + b"end"
@@ -178,7 +178,7 @@ def test_left_alone(name: str) -> None:
 @pytest.mark.parametrize("info", [0, NOT_READY, GSO, GSO | NOT_READY, 0xFFFFFFFF])
 @pytest.mark.parametrize("network", [OUT4, OUT6], ids=["IPv4", "IPv6"])
 def test_segments(network: Layers, info: int) -> None:
-    """The sum of the pseudo header for UDP that will be cut, a complete checksum for all else."""
+    """UDP that will be cut gets the sum of the pseudo header, all else a complete checksum."""
     packet = bytes(network / datagram(443) / b"data of QUIC")
     at = len(network)
     addresses = packet[12:20] if at == 20 else packet[8:40]
@@ -193,7 +193,7 @@ def test_segments(network: Layers, info: int) -> None:
 
 
 def test_segments_without_a_checksum() -> None:
-    """A tunnel that has none, which it may also over IPv6, keeps none."""
+    """A tunnel without a checksum, also over IPv6, keeps none."""
     inner = FRAME / IN4 / TCP(sport=1, dport=2)
     for network in (OUT4, OUT6):
         packet = bytes(network / datagram(4789, chksum=0) / VNI / inner)
@@ -223,7 +223,7 @@ def test_unknown_kind(packet: Layers) -> None:
 
 @pytest.mark.parametrize("name", TUNNELS)
 def test_every_shorter_tunnel(name: str) -> None:
-    """Wherever it is cut off, it is refused and stays as it was."""
+    """A tunnel that is cut anywhere is refused and stays as it was."""
     packet = spoil(bytes(IN4 / UDP()), bytes(TUNNELS[name](IN4 / UDP())))
     for size in range(len(packet)):
         buffer = bytearray(packet[:size])
@@ -236,7 +236,7 @@ def test_every_shorter_tunnel(name: str) -> None:
     ("protocol", "header"), [(132, bytes(11)), (47, bytes(3)), (47, b"\x80\0\x08\0" + bytes(3))]
 )
 def test_header_cut_short(protocol: int, header: bytes) -> None:
-    """Headers of SCTP and GRE that are not all there."""
+    """Headers of SCTP and GRE that are cut short are refused."""
     packet = bytes(IP(proto=protocol) / Raw(header))
     buffer = bytearray(packet)
     with pytest.raises(ValueError, match=r"the transport header is cut short$"):
@@ -249,7 +249,7 @@ def test_header_cut_short(protocol: int, header: bytes) -> None:
 
 @pytest.mark.parametrize("info", [-1, 1 << 32, 1 << 64])
 def test_info_out_of_range(info: int) -> None:
-    """A number of 32 bits."""
+    """skb_info is a number of 32 bits."""
     with pytest.raises(
         ValueError, match=r"^update_checksums\(\): skb_info must be in 0\.\.4294967"
     ):
@@ -258,13 +258,13 @@ def test_info_out_of_range(info: int) -> None:
 
 @pytest.mark.parametrize("info", [None, "1", 1.0])
 def test_info_of_another_type(info: object) -> None:
-    """An int."""
+    """skb_info is an int."""
     with pytest.raises(TypeError, match=r"^update_checksums\(\): skb_info must be an int"):
         nfq.update_checksums(bytearray(bytes(OUT4 / UDP())), info)  # type: ignore[arg-type]
 
 
 def test_names() -> None:
-    """Both arguments have them."""
+    """Both arguments have names."""
     buffer = bytearray(bytes(OUT4 / datagram(443) / b"data"))
     nfq.update_checksums(buffer=buffer, skb_info=nfq.SkbInfo.NFQA_SKB_GSO)
     assert buffer == updated(bytes(buffer), GSO)

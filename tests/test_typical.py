@@ -59,7 +59,7 @@ def test_callback(nfqueue: FakeKernel) -> None:
 
 
 def test_attributes(nfqueue: FakeKernel) -> None:
-    """What may be unknown is None, and has to be asked for."""
+    """An attribute that may be unknown is None, and has to be checked."""
     packets: list[nfq.NetfilterQueueData] = []
     with nfq.open() as handle:
         handle.create_queue(
@@ -93,7 +93,7 @@ def test_attributes(nfqueue: FakeKernel) -> None:
 
 
 def test_constants() -> None:
-    """They are members of enums, and ints."""
+    """Constants are members of enums, and ints."""
     assert_type(nfq.Verdict.NF_ACCEPT.value, int)
     flags = nfq.NFQA_CFG_F_GSO | nfq.NFQA_CFG_F_UID_GID
     assert_type(flags, nfq.QueueFlag)
@@ -104,7 +104,7 @@ def test_constants() -> None:
 
 
 def test_batch(nfqueue: FakeKernel) -> None:
-    """One verdict for all packets that wait."""
+    """set_verdict_batch gives one verdict to all packets that wait."""
     packets: list[nfq.NetfilterQueueData] = []
     with nfq.open() as handle:
         with handle.create_queue(1, packets.append, default_verdict=nfq.NF_ACCEPT) as queue:
@@ -118,7 +118,7 @@ def test_batch(nfqueue: FakeKernel) -> None:
 
 
 def test_own_loop(nfqueue: FakeKernel) -> None:
-    """A handle is what select waits for, and any buffer may be handed in."""
+    """A handle can be given to select, and any buffer may be handed in."""
     seen: list[int] = []
 
     def callback(packet: nfq.NetfilterQueueData) -> None:
@@ -139,7 +139,7 @@ def test_own_loop(nfqueue: FakeKernel) -> None:
 
 
 def test_errors(nfqueue: FakeKernel) -> None:
-    """Each is one of Python's own too."""
+    """Each error is one of Python's own too."""
     with nfq.open() as handle, nfq.open() as other:
         handle.create_queue(1, nfq.NetfilterQueueData.accept)
         try:
@@ -209,7 +209,7 @@ async def test_attach(nfqueue: FakeKernel) -> None:
 
 @pytest.mark.gevent
 def test_green(nfqueue: FakeKernel) -> None:
-    """The same names for gevent, in plain functions."""
+    """gevent's adapter has the same names, in plain functions."""
     import gevent  # noqa: PLC0415 (not every Python has it)
 
     from libnetfilterqueue import green  # noqa: PLC0415

@@ -88,7 +88,7 @@ def test_too_large_error_names_the_reason(handle: Handle, udp: UdpPair) -> None:
 
 @pytest.mark.usefixtures("small_sends")
 def test_too_large_for_a_kept_packet(handle: Handle, udp: UdpPair, told: Told) -> None:
-    """A kept packet's verdict that is too large is told at once; the others get their own."""
+    """A kept packet's verdict that is too large is reported at once; the others get their own."""
     packets = keeping(handle)
     udp.send(b"drop", LARGE, b"one")
     assert handle.process() == 3
@@ -116,7 +116,7 @@ def test_too_large_while_its_queue_is_destroyed(handle: Handle, udp: UdpPair, to
 @pytest.mark.usefixtures("small_sends")
 @pytest.mark.parametrize("leaves", [False, True])
 def test_told_between_two_callbacks(handle: Handle, udp: UdpPair, leaves: bool) -> None:
-    """What on_verdict_error does there counts for the next packet: no callback after it."""
+    """If on_verdict_error raises or destroys the queue, no further callback is called."""
     seen: list[int] = []
 
     def callback(packet: Packet) -> None:
@@ -146,7 +146,7 @@ def test_told_between_two_callbacks(handle: Handle, udp: UdpPair, leaves: bool) 
 
 @pytest.mark.usefixtures("small_sends")
 def test_many_too_large(handle: Handle, udp: UdpPair, told: Told) -> None:
-    """Several of them are replaced one by one, each told."""
+    """Several verdicts that are too large are replaced one by one, each reported."""
     handle.create_queue(1, by_content)
     udp.send(LARGE, b"one", LARGE, LARGE, b"two")
     assert handle.process() == 5
@@ -158,7 +158,7 @@ def test_many_too_large(handle: Handle, udp: UdpPair, told: Told) -> None:
 
 
 def test_process_sends_before_it_waits() -> None:
-    """What a full peer did not take is tried again by the next process(), without a packet."""
+    """Verdicts that a full peer did not take are tried again by the next process()."""
     with PlayedKernel() as kernel:
         kernel.create_queue(1, accept)
         kernel.socket.send(packet_message(1))
@@ -194,7 +194,7 @@ def test_waiting_process_sends() -> None:
 
 
 def test_process_that_waits_already_sends() -> None:
-    """So does one that waits for ever when another thread's verdict finds no room."""
+    """A process() that waits already tries again when another thread's verdict finds no room."""
     packets: list[Packet] = []
     with PlayedKernel() as kernel:
         kernel.create_queue(1, packets.append)
@@ -220,7 +220,7 @@ def test_close_wakes_who_tries_again() -> None:
 
 
 def test_order_after_a_failure() -> None:
-    """What could not be sent goes in front of what is given later, each with its own verdict."""
+    """Unsent verdicts go in front of later ones, each with its own verdict."""
     with PlayedKernel() as kernel:
         given = iter([nfq.NF_DROP, nfq.NF_ACCEPT, nfq.NF_ACCEPT, nfq.NF_DROP])
         kernel.create_queue(1, lambda packet: packet.set_verdict(next(given)))
@@ -236,7 +236,7 @@ def test_order_after_a_failure() -> None:
 
 
 def test_destroyed_before_it_left() -> None:
-    """Verdicts that can't leave before their queue is destroyed become the default, each told."""
+    """Verdicts that can't leave before their queue goes become the default, each reported."""
     with PlayedKernel() as kernel:
         told: Told = []
         kernel.handle.on_verdict_error = lambda number, packet_id, error: told.append(
@@ -303,7 +303,7 @@ def test_capability_comes_back_before_the_report_is_read(handle: Handle, udp: Ud
 
 
 def test_several_refused_together(handle: Handle, udp: UdpPair) -> None:
-    """So are several that one datagram carried."""
+    """Several refused verdicts that one datagram carried are not overruled by a batch."""
     handle.create_queue(1, dropping_first)
     udp.send(b"no", b"2", b"3", b"4")
     with without_net_admin():
@@ -436,7 +436,7 @@ def test_batch_costs_what_it_covers() -> None:
 
 
 def test_batch_over_packets_kept_out_of_order(handle: Handle, udp: UdpPair) -> None:
-    """It covers the ids up to its own, in whatever order they were kept."""
+    """A batch verdict covers the ids up to its own, in whatever order they were kept."""
     packets: list[Packet] = []
 
     def callback(packet: Packet) -> None:

@@ -31,7 +31,7 @@ def keep(handle: Handle, udp: UdpPair, count: int) -> tuple[Queue, list[Packet]]
 
 
 def test_up_to_an_id(handle: Handle, udp: UdpPair) -> None:
-    """Those up to the id go, in one system call and in their order; the others wait."""
+    """Packets up to the id go, in one system call and in their order; the others wait."""
     queue, packets = keep(handle, udp, 5)
     before = handle.stats()
     queue.set_verdict_batch(nfq.NF_ACCEPT, 3)
@@ -45,7 +45,7 @@ def test_up_to_an_id(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_they_count_as_executed(handle: Handle, udp: UdpPair) -> None:
-    """A further verdict is a VerdictError, another batch verdict passes over them."""
+    """A further verdict on a covered packet is a VerdictError; another batch skips it."""
     queue, packets = keep(handle, udp, 3)
     queue.set_verdict_batch(nfq.NF_DROP, 2)
     with pytest.raises(nfq.VerdictError, match=r"drop\(\): packet 2 of queue 1 has had its"):
@@ -71,7 +71,7 @@ def test_some_answered_before(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_dropped_packets(handle: Handle, udp: UdpPair) -> None:
-    """One that is let go before has the default; one that is let go after owes nothing."""
+    """A packet that is dropped before has the default; one that is dropped after owes nothing."""
     queue, packets = keep(handle, udp, 3)
     del packets[0]
     queue.set_verdict_batch(nfq.NF_ACCEPT, 3)
@@ -149,7 +149,7 @@ def test_the_verdict_of_a_running_callback(handle: Handle, udp: UdpPair) -> None
 
 
 def test_autoflush(handle: Handle, udp: UdpPair) -> None:
-    """Held back like any verdict given outside of callbacks, in the order that they were given."""
+    """Without autoflush a batch verdict is held back, in the order that verdicts were given."""
     queue, packets = keep(handle, udp, 4)
     handle.autoflush = False
     packets[3].accept()
@@ -191,7 +191,7 @@ def test_requeue_and_mark(handle: Handle) -> None:
 
 
 def test_message() -> None:
-    """One NFQNL_MSG_VERDICT_BATCH with what is named, and NF_DROP for NF_STOLEN."""
+    """A batch verdict is one message with what is named, and NF_DROP for NF_STOLEN."""
     with PlayedKernel() as kernel:
         packets: list[Packet] = []
         queue = kernel.create_queue(1, packets.append)
@@ -209,7 +209,7 @@ def test_message() -> None:
 
 
 def test_packets_in_other_hands(handle: Handle, udp: UdpPair) -> None:
-    """One with such an id that another reader holds has its verdict when it is dispatched."""
+    """A packet with such an id that another reader holds has its verdict when it is dispatched."""
     packets: list[Packet] = []
     queue = handle.create_queue(1, packets.append, mode=COPY)
     udp.send(b"1", b"2")

@@ -50,7 +50,7 @@ def flush_packets() -> None:
 
 
 def test_flushed_packet(handle: Handle, udp: UdpPair) -> None:
-    """A packet that the kernel has dropped meanwhile: ENOENT, with its queue and its id."""
+    """A packet that the kernel has dropped meanwhile is ENOENT, with its queue and its id."""
     told = listen(handle)
     packets = keep(handle, udp, 2)
     flush_packets()
@@ -67,7 +67,7 @@ def test_flushed_packet(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_batch_verdict(handle: Handle, udp: UdpPair) -> None:
-    """A refused batch is told once, with the id that it went up to."""
+    """A refused batch is reported once, with the id that it went up to."""
     told = listen(handle)
     packets = keep(handle, udp, 3)
     flush_packets()
@@ -78,7 +78,7 @@ def test_batch_verdict(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_lost_privilege(handle: Handle, udp: UdpPair) -> None:
-    """Without CAP_NET_ADMIN: EPERM, and what is needed."""
+    """Without CAP_NET_ADMIN the error is EPERM, and says what is needed."""
     told = listen(handle)
     packets = keep(handle, udp, 1)
     with without_net_admin():
@@ -89,7 +89,7 @@ def test_lost_privilege(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_handle_packet_tells(handle: Handle, udp: UdpPair) -> None:
-    """A loop of one's own hands the report in, and is told."""
+    """A loop of one's own hands the report in, and on_verdict_error is called."""
     told = listen(handle)
     packets = keep(handle, udp, 1)
     flush_packets()
@@ -100,7 +100,7 @@ def test_handle_packet_tells(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_configuration_reads_the_report(handle: Handle, udp: UdpPair) -> None:
-    """What a configuration call reads is told by the next process, for which select wakes up."""
+    """The next process reports what a configuration call has read; select wakes up for it."""
     told = listen(handle)
     packets = keep(handle, udp, 1)
     flush_packets()
@@ -114,7 +114,7 @@ def test_configuration_reads_the_report(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_close_tells(handle: Handle, udp: UdpPair) -> None:
-    """What closing reads is told too: nobody else will."""
+    """Reports that closing reads are passed on too."""
     told = listen(handle)
     packets = keep(handle, udp, 1)
     flush_packets()
@@ -124,7 +124,7 @@ def test_close_tells(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_many_in_order(handle: Handle, udp: UdpPair) -> None:
-    """Each refusal once, in the order of the verdicts; the default verdicts' too."""
+    """Each refusal is reported once, in the order of the verdicts; the default verdicts' too."""
     told = listen(handle)
     packets = keep(handle, udp, 20)
     flush_packets()
@@ -139,7 +139,7 @@ def test_many_in_order(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_loop_goes_on(handle: Handle, udp: UdpPair) -> None:
-    """None of them ends a wait, or is taken for a packet."""
+    """No refusal ends a wait, or is taken for a packet."""
     told = listen(handle)
     packets = keep(handle, udp, 1)
     flush_packets()
@@ -154,7 +154,7 @@ def test_loop_goes_on(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_hook_may_do_anything(handle: Handle, udp: UdpPair) -> None:
-    """It may process, reconfigure and close the handle it is called by."""
+    """on_verdict_error may process, reconfigure and close the handle."""
     seen: list[object] = []
 
     def hook(*_: object) -> None:
@@ -174,7 +174,7 @@ def test_hook_may_do_anything(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_hook_that_fails(handle: Handle, udp: UdpPair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it raises goes to the unraisable hook, and the others are told."""
+    """An exception of on_verdict_error goes to the unraisable hook, and the others are reported."""
     unraisable: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: unraisable.append(args.exc_type))
 
@@ -191,7 +191,7 @@ def test_hook_that_fails(handle: Handle, udp: UdpPair, monkeypatch: pytest.Monke
 
 
 def test_without_a_hook(handle: Handle, udp: UdpPair) -> None:
-    """What was refused while there was none is counted and not told later."""
+    """Refusals without on_verdict_error are counted and not reported later."""
     packets = keep(handle, udp, 2)
     flush_packets()
     packets[0].accept()
@@ -218,7 +218,7 @@ def test_capped_report() -> None:
 
 
 def test_batch_verdict_up_to_id_0() -> None:
-    """Ids wrap: its refusal is told like any other, not taken for that of a queue's end."""
+    """A refused batch up to id 0 is reported like any other, not taken for a queue's end."""
     with PlayedKernel() as kernel:
         told = listen(kernel.handle)
         packets: list[Packet] = []
@@ -235,7 +235,7 @@ def test_batch_verdict_up_to_id_0() -> None:
 
 
 def test_success_is_not_told() -> None:
-    """Only refusals are: not acknowledgements, not the answers to other messages."""
+    """Only refusals are reported: no acknowledgements, and no answers to other messages."""
     with PlayedKernel() as kernel:
         told = listen(kernel.handle)
         kernel.create_queue(1, accept)
@@ -247,7 +247,7 @@ def test_success_is_not_told() -> None:
 
 
 def test_reference_cycle() -> None:
-    """A hook that refers to its handle is let go with it, and closing is enough for that."""
+    """on_verdict_error that refers to its handle is released with it, or when that is closed."""
 
     class Filter:
         def __init__(self) -> None:

@@ -53,12 +53,12 @@ def sent(kernel: PlayedKernel, callback: Callable[[Packet], None]) -> dict[int, 
 
 
 def test_nothing_named(kernel: PlayedKernel) -> None:
-    """What is not named is not sent."""
+    """An option that is not named is not sent."""
     assert list(sent(kernel, lambda packet: packet.accept())) == [NFQA_VERDICT_HDR]
 
 
 def test_everything_named(kernel: PlayedKernel) -> None:
-    """All of it in one message, numbers in network byte order, the payload last."""
+    """All options go in one message, numbers in network byte order, the payload last."""
 
     def callback(packet: Packet) -> None:
         packet.set_verdict(
@@ -101,14 +101,14 @@ def test_everything_named(kernel: PlayedKernel) -> None:
     ],
 )
 def test_one_named(kernel: PlayedKernel, options: dict[str, Any], kind: int) -> None:
-    """Each alone; a zero is sent."""
+    """Each option can be sent alone; a zero is sent."""
     attributes = sent(kernel, lambda packet: packet.set_verdict(nfq.NF_DROP, **options))
     assert sorted(attributes) == sorted([NFQA_VERDICT_HDR, kind])
 
 
 @pytest.mark.parametrize("size", [1, 4, 15, 16])
 def test_few_labels(kernel: PlayedKernel, size: int) -> None:
-    """Labels that are not there are cleared: 16 bytes are sent in any case."""
+    """Labels that are not given are cleared: 16 bytes are sent in any case."""
     labels = bytes([0xFF]) * size
     attributes = sent(
         kernel, lambda packet: packet.set_verdict(nfq.NF_ACCEPT, ct_labels=memoryview(labels))
@@ -117,7 +117,7 @@ def test_few_labels(kernel: PlayedKernel, size: int) -> None:
 
 
 def test_last_one_stands(kernel: PlayedKernel) -> None:
-    """The last call replaces all that earlier ones set."""
+    """The last call replaces everything that earlier ones set."""
 
     def callback(packet: Packet) -> None:
         packet.set_verdict(nfq.NF_DROP, 1, priority=2, vlan=(3, 4), ct_mark=5)
@@ -129,7 +129,7 @@ def test_last_one_stands(kernel: PlayedKernel) -> None:
 
 
 def test_kept_packet(kernel: PlayedKernel) -> None:
-    """A verdict that is given later carries the same."""
+    """A verdict that is given later carries the same options."""
     packets: list[Packet] = []
     kernel.create_queue(1, packets.append)
     kernel.handle.handle_packet(MESSAGE)
@@ -139,7 +139,7 @@ def test_kept_packet(kernel: PlayedKernel) -> None:
 
 
 def test_equal_priorities_travel_together(kernel: PlayedKernel) -> None:
-    """A batch verdict carries mark and priority; what it can't carry goes in single ones."""
+    """Verdicts with equal mark and priority become a batch; other options make single ones."""
     options: list[dict[str, Any]] = [
         {"priority": 7},
         {"priority": 7},
@@ -188,7 +188,7 @@ def test_priority(handle: Handle) -> None:
 
 
 def test_ignored_options(handle: Handle, udp: UdpPair) -> None:
-    """Away from bridges and connections the kernel ignores what is about them."""
+    """The kernel ignores options for bridges and connections on other packets."""
     handle.create_queue(
         1,
         lambda packet: packet.set_verdict(
@@ -205,7 +205,7 @@ def test_ignored_options(handle: Handle, udp: UdpPair) -> None:
 
 @pytest.mark.parametrize("size", [0, 13, 15])
 def test_l2_header_of_another_length(kernel: PlayedKernel, size: int) -> None:
-    """Refused here: the kernel would refuse it too late, and the packet be gone."""
+    """A header of another length is refused here: the kernel would lose the packet."""
 
     def callback(packet: Packet) -> None:
         with pytest.raises(ValueError, match=f"l2_header must be as long .* 14 bytes, not {size}"):
@@ -216,7 +216,7 @@ def test_l2_header_of_another_length(kernel: PlayedKernel, size: int) -> None:
 
 
 def test_l2_header_where_there_is_none(handle: Handle, udp: UdpPair) -> None:
-    """A packet that has none can't get one."""
+    """A packet without a link-layer header can't get one."""
 
     def callback(packet: Packet) -> None:
         packet.accept()

@@ -50,7 +50,7 @@ def numbered(count: int) -> list[bytes]:
 
 
 def test_slow_callbacks(handle: Handle, udp: UdpPair) -> None:
-    """Where each callback takes more than 1 ms, each verdict leaves as its callback returns."""
+    """If each callback takes more than 1 ms, each verdict is sent as its callback returns."""
     diary = Diary(udp, *[2 * DELAY] * 4)
     handle.create_queue(1, diary, mode=COPY)
     udp.send(*numbered(4))
@@ -61,7 +61,7 @@ def test_slow_callbacks(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_slow_callbacks_of_a_buffer(handle: Handle, udp: UdpPair) -> None:
-    """So it is with handle_packet and several messages in a buffer."""
+    """Verdicts of slow callbacks are sent early also in handle_packet."""
     diary = Diary(udp, *[2 * DELAY] * 3)
     handle.create_queue(1, diary, mode=COPY)
     udp.send(*numbered(3))
@@ -73,7 +73,7 @@ def test_slow_callbacks_of_a_buffer(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_after_a_slow_callback(handle: Handle, udp: UdpPair) -> None:
-    """After one callback that took so long, what is due leaves before each further one."""
+    """After one slow callback, verdicts that are due are sent before each further one."""
     diary = Diary(udp, 0, 0, 2 * DELAY, 0, 0, 0)
     handle.create_queue(1, diary, mode=COPY)
     udp.send(*numbered(6))
@@ -129,7 +129,7 @@ def undisturbed(attempt: Callable[[], tuple[float, bool]]) -> bool:
 
 
 def test_fast_callbacks(handle: Handle, udp: UdpPair) -> None:
-    """Where callbacks are fast nothing leaves before the dispatch's end; then all does at once."""
+    """If callbacks are fast nothing is sent before the dispatch's end; then all is sent at once."""
     early: list[bytes] = []
 
     def callback(packet: Packet) -> None:
@@ -151,7 +151,7 @@ def test_fast_callbacks(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_messages_of_slow_callbacks() -> None:
-    """What leaves early is single verdicts, which no later batch repeats."""
+    """Verdicts that are sent early are single, and no later batch repeats them."""
     with PlayedKernel() as kernel:
 
         def callback(packet: Packet) -> None:
@@ -197,7 +197,7 @@ def test_slow_queue_sends_before_each_callback(handle: Handle, udp: UdpPair) -> 
 
 
 def test_held_verdicts_leave_before_the_first_callback(handle: Handle, udp: UdpPair) -> None:
-    """On such a queue what is held leaves before the first callback of a dispatch too."""
+    """On a slow queue held verdicts are sent before the first callback of a dispatch too."""
     arrived: list[list[bytes]] = []
     kept: list[Packet] = []
     slow = note_arrivals(udp, arrived, b"slow")
@@ -217,7 +217,7 @@ def test_held_verdicts_leave_before_the_first_callback(handle: Handle, udp: UdpP
 
 
 def test_other_queues_are_not_slow(handle: Handle, udp: UdpPair) -> None:
-    """A queue is not slow because another one on the handle is: its verdicts travel together."""
+    """A slow queue does not make the handle's other queues slow."""
     arrived: list[list[bytes]] = []
     queue_rule(2, match="-p udp --sport 9997")
     handle.create_queue(1, note_arrivals(udp, arrived, b"slow"))
@@ -241,7 +241,7 @@ def test_other_queues_are_not_slow(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_queue_is_fast_again(handle: Handle, udp: UdpPair) -> None:
-    """After many quick callbacks verdicts travel together again."""
+    """After many quick callbacks verdicts are sent together again."""
     arrived: list[list[bytes]] = []
     handle.create_queue(1, note_arrivals(udp, arrived, b"slow"))
     udp.send(b"fast", b"slow")

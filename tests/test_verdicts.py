@@ -57,7 +57,7 @@ def keep_packets(handle: Handle, udp: UdpPair, *data: bytes) -> list[Packet]:
 def test_final(
     handle: Handle, udp: UdpPair, give: Callable[[Packet], None], arrivals: list[bytes]
 ) -> None:
-    """Verdicts that end a packet's stay in the queue: it arrives, or not."""
+    """A verdict that ends a packet's stay in the queue decides whether it arrives."""
     queue_with(handle, give)
     udp.send(b"data")
     assert handle.process(timeout=None) == 1
@@ -143,7 +143,7 @@ def test_plain_queue_means_queue_0(handle: Handle, udp: UdpPair) -> None:
 def test_requeue_where_nobody_listens(
     handle: Handle, udp: UdpPair, bypass: bool, arrivals: list[bytes]
 ) -> None:
-    """Where no queue is bound a packet is dropped, unless it may bypass it."""
+    """A packet that is requeued where no queue is bound is dropped, unless it may bypass it."""
 
     def callback(packet: Packet) -> None:
         if packet.id == 1:
@@ -171,7 +171,7 @@ def test_stolen_leaves_nothing_stuck(handle: Handle, udp: UdpPair) -> None:
     "verdict", [-1, 6, 255, 256, 0x10000, 0x10001, 0x00010006, 1 << 32, 1 << 64]
 )
 def test_invalid(handle: Handle, udp: UdpPair, verdict: int) -> None:
-    """What is no verdict is refused, nothing is sent, and the packet can still get a real one."""
+    """An invalid verdict is refused, nothing is sent, and the packet can still get a real one."""
     (packet,) = keep_packets(handle, udp, b"data")
     with pytest.raises(ValueError, match="set_verdict"):
         packet.set_verdict(verdict)
@@ -184,7 +184,7 @@ def test_invalid(handle: Handle, udp: UdpPair, verdict: int) -> None:
 
 
 def test_invalid_in_callback(handle: Handle, udp: UdpPair) -> None:
-    """In a callback, too, and a verdict that was set before stands."""
+    """An invalid verdict in a callback is refused, and the one that was set before counts."""
 
     def callback(packet: Packet) -> None:
         packet.accept()
@@ -217,7 +217,7 @@ def test_executed_when_the_callback_exits(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_last_one_counts(handle: Handle, udp: UdpPair) -> None:
-    """The last verdict set in the callback is the one, in everything."""
+    """The last verdict set in the callback counts, with all its options."""
     old = b"marked"
 
     def callback(packet: Packet) -> None:
@@ -264,7 +264,7 @@ def test_once(handle: Handle, udp: UdpPair, again: int) -> None:
 
 
 def test_once_after_the_callback(handle: Handle, udp: UdpPair) -> None:
-    """So is one after the callback's own has been executed."""
+    """A second verdict after the callback's own has been executed is an error."""
     kept: list[Packet] = []
 
     def callback(packet: Packet) -> None:
@@ -297,7 +297,7 @@ def test_forgotten(
 
 
 def test_dropped_reference(handle: Handle, udp: UdpPair) -> None:
-    """A kept packet gets it when the last reference goes; a view is no reference to it."""
+    """A kept packet gets the default when the last reference goes; a view is not a reference."""
     kept: list[Packet] = []
     queue_with(handle, kept.append, nfq.NF_ACCEPT)
     udp.send(b"data")
@@ -312,7 +312,7 @@ def test_dropped_reference(handle: Handle, udp: UdpPair) -> None:
 
 
 def test_reference_dropped_in_another_thread(handle: Handle, udp: UdpPair) -> None:
-    """In whichever thread that happens."""
+    """A packet gets the default in whichever thread its last reference goes."""
     kept: list[Packet] = []
     queue_with(handle, kept.append, nfq.NF_ACCEPT)
     udp.send(b"data")
@@ -386,7 +386,7 @@ def test_exception_propagates_after_the_batch(handle: Handle, udp: UdpPair) -> N
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_exception_after_a_verdict(handle: Handle, udp: UdpPair, kept: bool) -> None:
-    """A verdict that the callback had set stands."""
+    """If the callback raises, a verdict that it had set counts."""
     packets: list[Packet] = []
 
     def callback(packet: Packet) -> None:
@@ -440,7 +440,7 @@ def test_further_exceptions(handle: Handle, udp: UdpPair, monkeypatch: pytest.Mo
 def test_every_exception_propagates(
     handle: Handle, udp: UdpPair, exception: type[BaseException]
 ) -> None:
-    """Exceptions that are no errors propagate too, with nothing left behind."""
+    """Exceptions that are not errors propagate too, with nothing left behind."""
 
     def callback(packet: Packet) -> None:
         raise exception

@@ -40,7 +40,7 @@ if sys.version_info < (3, 13):  # which crashes when it makes types without memo
 @pytest.mark.parametrize("last", ["once", "on"])
 @pytest.mark.parametrize(("scenario", "least"), SCENARIOS.items())
 def test_each_allocation_fails(library: Path, scenario: str, least: int, last: str) -> None:
-    """Alone, or with all after it: what was asked for is done, or raises MemoryError."""
+    """If one allocation or all after it fail, the call is done or raises MemoryError."""
     command = [sys.executable, str(SUPPORT / "without_memory.py"), scenario, last]
     environment = {**os.environ, "LD_PRELOAD": str(library)}
     if OBJECTS:

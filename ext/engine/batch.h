@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What one system call received: slots, which are used again once nobody looks into them. A batch
- * belongs to the thread that took it. With the GIL and without the lock.
+ * belongs to the thread that took it. The caller holds the GIL and not the lock.
  */
 #ifndef LNFQ_BATCH_H
 #define LNFQ_BATCH_H
@@ -27,8 +27,8 @@ lnfq_batch *lnfq_batch_take(lnfq_handle *handle);
 /* The reader is done with it. */
 void lnfq_batch_give_back(lnfq_handle *handle, lnfq_batch *batch);
 
-/* Sees that the first `count` slots are there, large enough, and nobody looks into them. 0, or -1.
- */
+/* Makes sure that the first `count` slots exist and are large enough, and that nobody looks into
+ * them. Returns 0 or -1. */
 int lnfq_batch_prepare(lnfq_handle *handle, lnfq_batch *batch, unsigned int count);
 
 void lnfq_batch_free(lnfq_batch *batch);

@@ -52,8 +52,8 @@ mark_reliably(lnfq_queue *queue)
 }
 
 /*
- * Gives a silent queue its mode behind a marker; see claim.h. Each request in front
- * of the marker changes nothing, makes room by reading what waits, and tells whether we may.
+ * Gives a silent queue its mode behind a marker; see claim.h. Each request in front of the marker
+ * changes nothing. It makes room by reading what waits, and shows whether we have the capability.
  */
 static int
 open_fenced(lnfq_queue *queue, const struct lnfq_config *mode)
@@ -101,7 +101,7 @@ bind_queue(lnfq_queue *queue, const struct lnfq_config *config)
     return open_fenced(queue, &mode);
 }
 
-/* What a failed binding may have left in the kernel goes; the first error is the one to report. */
+/* Removes what a failed binding may have left in the kernel. The first error is to be reported. */
 static void
 undo_bind(lnfq_handle *handle, uint16_t number)
 {
@@ -129,8 +129,9 @@ bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy
 /* ---- unbinding; all with the lock ---- */
 
 /*
- * What the kernel gets in front of the unbinding, which drops all that waits: no more packets are
- * queued (where the default verdict is NF_ACCEPT they pass), and what waits gets the default.
+ * Messages that the kernel gets in front of the unbinding, which drops all packets that wait: no
+ * more packets are queued (they pass if the default verdict is NF_ACCEPT), and those that wait get
+ * the default.
  */
 static size_t
 put_teardown(lnfq_queue *queue, unsigned char *bytes)
@@ -150,8 +151,8 @@ put_teardown(lnfq_queue *queue, unsigned char *bytes)
                                     &verdict);
 }
 
-/* The callbacks that run have recorded verdicts; what they have not is the default's, and so are
- * the packets that are kept. */
+/* Executes the verdicts that running callbacks have recorded. Their other packets get the default,
+ * and so do the packets that are kept. */
 static void
 settle_packets(lnfq_queue *queue)
 {
@@ -268,8 +269,8 @@ enlist(lnfq_queue *queue)
     return 0;
 }
 
-/* With the lock and the GIL: the reverse. The caller drops the list's references once it has left.
- */
+/* With the lock and the GIL: takes a queue off the list, and returns its callback. The caller drops
+ * the references to both once it has released the lock. */
 static PyObject *
 delist(lnfq_queue *queue)
 {
@@ -281,8 +282,8 @@ delist(lnfq_queue *queue)
     return callback;
 }
 
-/* Takes a queue that could not be bound off the list again, and what another thread may have
- * dispatched meanwhile with it: the kernel has forgotten those packets. */
+/* Takes a queue that could not be bound off the list again. Packets that another thread may have
+ * dispatched meanwhile go with it: the kernel has forgotten them. */
 static void
 discard(lnfq_queue *queue)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A handle's bound queues, sorted by their numbers, and those that are being unbound. With the
- * lock; the list of the former is changed with the GIL too, for the garbage collector.
+ * A handle's bound queues, sorted by their numbers, and those that are being unbound. The caller
+ * holds the lock. The list of the bound queues is changed with the GIL too, for the garbage
+ * collector.
  */
 #ifndef LNFQ_BOUND_H
 #define LNFQ_BOUND_H

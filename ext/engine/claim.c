@@ -82,8 +82,8 @@ doubts_forget(struct lnfq_doubts *doubts, uint32_t id)
     }
 }
 
-/* The ids up to the one that was received now exist in this binding: what was handed in with such
- * an id, and did not come again, may wait in the kernel; or it was lost. */
+/* All ids up to the one that was received now exist in this binding. A packet that was handed in
+ * with such an id, and did not come again, may wait in the kernel, or was lost. */
 LNFQ_SELDOM static void
 doubts_settle(lnfq_queue *queue, uint32_t received)
 {
@@ -97,8 +97,8 @@ doubts_settle(lnfq_queue *queue, uint32_t received)
     doubts_remove(doubts, 0, known);
 }
 
-/* Whether nobody else can have read the descriptor, or holds what was read: messages that are set
- * aside are older than those of a reader that has not dispatched all of its own. */
+/* Whether nobody else can have read the descriptor or holds messages that were read. Messages that
+ * are set aside are older than those of a reader that has not dispatched all of its own. */
 static bool
 is_alone(lnfq_handle *handle)
 {

@@ -1,24 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whose a message is: this binding's, or an earlier one's of the same number. With the lock.
+ * Whose a message is: this binding's, or an earlier one's of the same number. The caller holds the
+ * lock.
  *
- * A number that is bound anew: the kernel counts packet ids from 1 again, and nothing else in a
- * message tells the old binding's packets from the new one's. Those that this handle received are
- * told by the epoch in which they came. If packets waited when the old binding was destroyed, a
- * loop of the user's own may have received some and not handed them in yet. Of what such a loop
- * hands in then,
+ * When a number is bound again, the kernel counts packet ids from 1 again. Nothing else in a
+ * message distinguishes the old binding's packets from the new one's. For messages that this handle
+ * received, the epoch in which they came does. If packets waited when the old binding was
+ * destroyed, a loop of the user's own may have received some and not handed them in yet. When such
+ * a loop hands in a message,
  *
- * - what the old binding had received already is the new one's, as far as none is missing there;
- * - what the new one has received already is the old one's;
- * - the rest is told by its order: the number is bound without a mode, in which the kernel queues
- *   nothing; the mode follows behind a marker, whose acknowledgement so stands in the stream before
- *   the new binding's first packet. What is handed in before it is the old binding's, and what
- *   comes behind it the new one's.
+ * - one with an id that the old binding had received already is the new binding's, if the old
+ *   binding had received all ids up to it;
+ * - one with an id that the new binding has received already is the old one's;
+ * - for the rest the order decides. The number is bound without a mode, in which the kernel queues
+ *   nothing. A marker follows, and then the mode. So the marker's acknowledgement stands in the
+ *   stream before the new binding's first packet. A message that is handed in before it is the old
+ *   binding's, and one behind it is the new one's.
  *
- * Several loops, of which one overtakes another, break that order, and then nothing tells: that is
- * what destroy() warns of. A packet of the new binding's that was taken for one of the old one's
- * has no callback, but doesn't wait for ever: its id is noted, and once newer ones of the new
- * binding come it gets the default verdict.
+ * If there are several loops and one overtakes another, that order is broken, and nothing
+ * distinguishes the messages: destroy() warns of that. A packet of the new binding that was taken
+ * for one of the old one has no callback, but doesn't wait for ever. Its id is noted, and it gets
+ * the default verdict once newer packets of the new binding come.
  */
 #ifndef LNFQ_CLAIM_H
 #define LNFQ_CLAIM_H

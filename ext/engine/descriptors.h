@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A handle's descriptors. Other code may close them, and their numbers become other files': which
- * file each is on is noted when it is opened, and looked at when it is closed. No lock: the caller
- * has the handle's, or nobody else knows the handle yet.
+ * A handle's descriptors. Other code may close them, and their numbers then become other files'. So
+ * the file of each is noted when it is opened, and compared when it is closed. There is no lock
+ * here: the caller holds the handle's, or nobody else knows the handle yet.
  */
 #ifndef LNFQ_DESCRIPTORS_H
 #define LNFQ_DESCRIPTORS_H

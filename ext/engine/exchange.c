@@ -2,10 +2,11 @@
 /*
  * A configuration request, its answer, and what arrives in between.
  *
- * The kernel answers on the descriptor, among packets. The kernel's answer to a request is in the
- * receive buffer when the request's send returns, so nobody waits: what stands before it is set
- * aside, for the next dispatch. If it isn't there (the receive buffer was full, or another reader
- * took it) the request is sent again. Only a test's kernel, behind a socket pair, takes its time.
+ * The kernel answers on the descriptor, among packets. Its answer to a request is in the receive
+ * buffer when the request's send returns, so nobody waits. The messages in front of the answer are
+ * set aside, for the next dispatch. If the answer isn't there (the receive buffer was full, or
+ * another reader took it), the request is sent again. Only a test's kernel, behind a socket pair,
+ * answers later.
  *
  * A marker (see config.h) follows when packets were set aside, so that select sees them.
  *
@@ -89,7 +90,7 @@ sort_datagram(lnfq_handle *handle, const unsigned char *bytes, size_t length)
     }
 }
 
-/* The receive buffer's size: no more than that can have been waiting when a request was sent. */
+/* The receive buffer's size: no more bytes can have waited when a request was sent. */
 static size_t
 receive_buffer(lnfq_handle *handle)
 {
@@ -99,8 +100,8 @@ receive_buffer(lnfq_handle *handle)
                                                                                     : (size_t)size;
 }
 
-/* Reads what waits, until the answer, or for as long as that can have been there. Returns 0 or an
- * errno; EAGAIN where nothing is left. */
+/* Reads messages until the answer, but no more bytes than can have waited with it. Returns 0 or an
+ * errno, EAGAIN if nothing is left. */
 static int
 drain(lnfq_handle *handle, const struct lnfq_awaited *awaited)
 {
@@ -338,8 +339,8 @@ answer_awaited(lnfq_handle *handle, const struct lnfq_answer *answer)
     }
 }
 
-/* Whether it answers a verdict with that sequence number that may find nothing: any other has the
- * id that it names as its sequence number, and ids wrap. */
+/* Whether an answer is to a verdict that may find no packet, which has that sequence number. Ids
+ * wrap, so another verdict may have it too: its sequence number then is the id that it names. */
 static bool
 answers_unsure(const struct lnfq_answer *answer, uint32_t seq)
 {

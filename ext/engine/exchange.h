@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A configuration request, its answer, and what arrives in between. With the lock and without the
- * GIL, except where it is said.
+ * A configuration request, its answer, and what arrives in between. The caller holds the lock and
+ * not the GIL, unless a comment says otherwise.
  */
 #ifndef LNFQ_EXCHANGE_H
 #define LNFQ_EXCHANGE_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a user may do about a failed request; the texts are remedy.c's. With the lock and without
- * the GIL: the kernel is asked.
+ * What a user may do about a failed request; the texts are remedy.c's. The caller holds the lock
+ * and not the GIL, because the kernel is asked.
  */
 #ifndef LNFQ_EXPLAIN_H
 #define LNFQ_EXPLAIN_H

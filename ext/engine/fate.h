@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What becomes of a packet: its callback, its verdict, or its queue's default. With the lock.
+ * What becomes of a packet: its callback, its verdict, or its queue's default. The caller holds the
+ * lock.
  */
 #ifndef LNFQ_FATE_H
 #define LNFQ_FATE_H

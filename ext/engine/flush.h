@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Sending what the outbox holds, for users. With the GIL and without the lock.
+ * Sending what the outbox holds, for users. The caller holds the GIL and not the lock.
  */
 #ifndef LNFQ_FLUSH_H
 #define LNFQ_FLUSH_H

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Children of fork: the handles of their parent are closed in them, at once and whoever forked. A
- * queue lives as long as a copy of its socket's descriptor does, so a child that kept one would
- * keep the queue when its parent has ended.
+ * Children of fork: the handles of their parent are closed in them at once, whatever code forked. A
+ * queue lives as long as a copy of its socket's descriptor. A child that kept a copy would so keep
+ * the queue after its parent has ended.
  *
- * A fork copies the whole process. So the list of its handles is the process's and not one
- * interpreter's: it is all that is global here. It holds no references; each handle is on it from
- * its first day to its last.
+ * A fork copies the whole process. So the list of handles belongs to the process and not to one
+ * interpreter. It is the only global here. It holds no references. Each handle is in it from its
+ * creation to its destruction.
  *
- * The lock is held while the list changes, while descriptors are opened and closed, and by whoever
- * forks: the child finds the list whole, and in it all descriptors that there are. Whoever holds it
- * waits for nobody.
+ * The lock is held while the list changes, while descriptors are opened and closed, and by the
+ * thread that forks. So the child finds a complete list with all descriptors. A thread that holds
+ * the lock waits for nobody.
  */
 #include "fork.h"
 

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A handle: one netlink socket, and all that belongs to it.
+ * A handle: one netlink socket, and everything that belongs to it.
  *
  * Its lock (lock.h) protects the handle, its queues and the verdicts of their packets. While a
- * thread holds it, no Python code runs, no object is made or destroyed, and nobody waits: a thread
- * that finds it taken gives up the GIL first, a destructor never waits for it at all (packet.c).
- * Without the GIL, in free-threaded Python, what is said of it here is said of the thread's being
- * attached to the interpreter: the garbage collector, which looks at objects without a lock, runs
- * only while nobody else is.
+ * thread holds it, no Python code runs, no object is made or destroyed, and nobody waits. A thread
+ * that finds it taken releases the GIL before it waits. A destructor never waits for it (packet.c).
+ * In free-threaded Python, "holding the GIL" means here that the thread is attached to the
+ * interpreter. The garbage collector looks at objects without a lock, and runs only while no other
+ * thread is attached.
  */
 #ifndef LNFQ_HANDLE_H
 #define LNFQ_HANDLE_H
@@ -66,7 +66,7 @@ struct lnfq_handle {
     lnfq_handle **link;
     struct lnfq_mutex lock;
 
-    /* The rest is protected by the lock, but for what is atomic. */
+    /* The rest is protected by the lock, except for what is atomic. */
     unsigned int waiters; /* threads that wait on the descriptors; the last one closes them */
     bool closed;
     lnfq_queue **queues; /* bound, sorted by number; each a strong reference */
@@ -115,8 +115,8 @@ struct lnfq_handle {
 /* A handle that is closed as yet; NULL with an exception. */
 lnfq_handle *lnfq_handle_new(lnfq_state *state);
 
-/* Whether this is a child of the process that opened the handle: there it is closed, and nobody
- * else's thread can let go of its lock. */
+/* Whether this is a child of the process that opened the handle. There the handle is closed, and
+ * the thread that may hold its lock does not exist. */
 static inline bool
 lnfq_handle_forked(const lnfq_handle *handle)
 {

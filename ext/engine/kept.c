@@ -8,8 +8,8 @@
 #include "pending.h"
 #include "queue.h"
 
-/* The one behind which an id belongs; NULL for the first place. Most are the newest, and those that
- * are not have few behind them, or none in front. */
+/* The kept packet behind which an id belongs; NULL for the first place. Most ids are the newest.
+ * The others have few behind them, or none in front. */
 static struct lnfq_kept *
 place(const lnfq_queue *queue, uint32_t id)
 {

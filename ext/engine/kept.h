@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A queue's list of packets that wait for their verdict after their callback, in the order of their
- * ids. With the lock.
+ * ids. The caller holds the lock.
  */
 #ifndef LNFQ_KEPT_H
 #define LNFQ_KEPT_H
@@ -13,7 +13,7 @@
 
 /*
  * A kept packet, as its queue knows it. It outlives a packet whose destructor finds the lock taken:
- * then it is the debt of a default verdict. Protected by the handle's lock, but for `next_debt`.
+ * then it is the debt of a default verdict. Protected by the handle's lock, except for `next_debt`.
  */
 struct lnfq_kept {
     struct lnfq_kept *previous, *next; /* on its queue's list, in the order of their ids */

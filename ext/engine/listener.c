@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What others have a handle call: adapters on_held and on_close, users on_verdict_error.
+ * Listeners; see listener.h.
  */
 #include "listener.h"
 

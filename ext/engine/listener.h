@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Listeners: what others have a handle call. Adapters set on_held and on_close, users
- * on_verdict_error; each is an attribute of the handle. With the GIL and without the lock.
+ * Listeners: callables that a handle calls for others. Adapters set on_held and on_close, users
+ * on_verdict_error. Each is an attribute of the handle. The caller holds the GIL and not the lock.
  */
 #ifndef LNFQ_LISTENER_H
 #define LNFQ_LISTENER_H
@@ -19,8 +19,9 @@ struct lnfq_listener {
     size_t offset;
 };
 
-/* Calls a listener without arguments, and lets it go; NULL is none. Nobody is there to take its
- * exception, unless that leaves: then -1, otherwise 0. */
+/* Calls a listener without arguments, and drops the reference; NULL is none. Returns -1 with its
+ * exception if that is not an Exception. Any other exception goes to the unraisable hook, and 0 is
+ * returned. */
 int lnfq_listener_call(PyObject *listener);
 
 /* Takes a listener out of its place, so that it is called once at most. NULL where there is none.

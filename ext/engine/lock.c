@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The handle's lock: waiting for it without keeping the GIL from others, and what is done once it
- * is let go. Destructors never wait for it, so whoever had it pays their debts; payloads that were
- * sent are let go then too, since that may run Python code.
+ * is released. Destructors never wait for it, so the thread that held it does their work. Payloads
+ * that were sent are released after the lock, because that may run Python code.
  */
 #include "lock.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Ids that are missing: which of them were lost in the kernel (losses.h), for all queues of a
- * handle. With the lock.
+ * handle. The caller holds the lock.
  */
 #ifndef LNFQ_MISSING_H
 #define LNFQ_MISSING_H
@@ -27,8 +27,8 @@ void lnfq_missing_sample(lnfq_handle *handle, uint32_t drops);
 /* A packet of the queue was received; `alone` as in lnfq_pending_receive. */
 void lnfq_missing_receive(lnfq_queue *queue, uint32_t id, bool alone);
 
-/* It was received in that epoch, while ids may be missing: perhaps it shows that they were lost.
- * Nothing can be proved where others read the descriptor, or where packets are dropped
+/* Notes that a packet was received in that epoch, while ids may be missing: perhaps it shows that
+ * they were lost. Nothing can be proved if others read the descriptor, or if packets are dropped
  * that no queue here counts. */
 void lnfq_missing_look(lnfq_queue *queue, uint64_t epoch);
 

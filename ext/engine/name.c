@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The names of devices. The handle's socket is asked, and so the namespace that its packets are
- * from. Devices are renamed and removed at any time, and asking is a system call: an answer is used
- * for a moment only, which saves most of the calls where packets come in quick succession.
+ * The names of devices. The handle's socket is asked, and so the network namespace that its packets
+ * are from. Devices may be renamed and removed at any time, and asking is a system call. So an
+ * answer is used only for a moment. That saves most of the calls when packets come in quick
+ * succession.
  *
  * The handle owns the names; its lock protects them.
  */

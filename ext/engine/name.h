@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The names of devices. With the GIL and without the lock.
+ * The names of devices. The caller holds the GIL and not the lock.
  */
 #ifndef LNFQ_NAME_H
 #define LNFQ_NAME_H

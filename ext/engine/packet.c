@@ -2,11 +2,11 @@
 /*
  * A packet: its object; see packet.h.
  *
- * While its callback runs its slot may be the buffer that the message came in; a packet that
- * outlives its callback gets a slot with a copy, and is tracked by the garbage collector from then
- * on. The handle's lock protects what belongs to the verdict; the packet's own critical section
- * protects `slot` and `bytes`, since another thread may read an attribute while the message is
- * copied. The rest doesn't change.
+ * While its callback runs, its slot may be the buffer that the message came in. A packet that
+ * outlives its callback gets a slot with a copy, and the garbage collector tracks it from then on.
+ * The handle's lock protects the fields of the verdict. The packet's own critical section protects
+ * `slot` and `bytes`, because another thread may read an attribute while the message is copied. The
+ * rest doesn't change.
  */
 #include "packet.h"
 
@@ -104,8 +104,9 @@ lnfq_packet_export(lnfq_packet *packet, Py_buffer *buffer, int flags)
 }
 
 /*
- * Nobody can give it a verdict any more. Never waits for the lock: if it is taken, whoever releases
- * it pays the debt. Behind a pair the verdict may wait for room, and not with the GIL: see peer.c.
+ * The destructor: nobody can give the packet a verdict any more. It never waits for the lock: if
+ * the lock is taken, the thread that releases it gives the default. Behind a pair the verdict may
+ * wait for room, and not with the GIL: see peer.c.
  */
 static void
 packet_forget(lnfq_packet *packet)

@@ -52,11 +52,11 @@ void lnfq_packet_blank(lnfq_packet *packet);
 /* Makes a packet that outlives its callback independent of the buffer that it came in. 0 or -1. */
 int lnfq_packet_copy(lnfq_packet *packet);
 
-/* Exports the payload, read-only, in the name of what holds its bytes: who holds the export holds
- * those, and not the packet. 0 or -1; see PyObject_GetBuffer. */
+/* Exports the payload, read-only, in the name of the slot: whoever holds the export holds the
+ * bytes, and not the packet. 0 or -1; see PyObject_GetBuffer. */
 int lnfq_packet_export(lnfq_packet *packet, Py_buffer *buffer, int flags);
 
-/* For its destructor: what belongs to the verdict is let go, and a packet that is kept gets its
+/* For the packet's destructor: releases what belongs to the verdict, and gives a kept packet its
  * default. Never waits. */
 void lnfq_packet_end(lnfq_packet *packet);
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The other end of a pair of SOCK_SEQPACKET sockets: a program that plays the kernel.
+ * The other end of a pair of SOCK_SEQPACKET sockets: a program that acts as the kernel.
  *
- * It reads all that comes, as soon as its thread runs, where the kernel takes it within the send:
- * so a full pair is waited for. How much room a pair has depends on who runs the program; so does
- * how large a receive buffer may be, which is therefore counted there, and only told from here.
- * What is in that buffer and has no room in the pair is waited for, from an NLMSG_NOOP to an
- * NLMSG_DONE. On pairs of datagram sockets, whose other end may be read by nobody, nothing of that
- * is done.
+ * The kernel takes a message within the send. This program reads it when its thread runs, so a full
+ * pair is waited for. How much room a pair has depends on the user who runs the program, and so
+ * does the largest size of a receive buffer. Therefore the other end counts the buffer, and this
+ * end only tells it the size. Messages in that buffer that have no room in the pair are waited for,
+ * from an NLMSG_NOOP to an NLMSG_DONE. On pairs of datagram sockets nothing of this is done,
+ * because perhaps nobody reads at their other end.
  *
- * With the handle's lock, which a thread that waits keeps; so nobody waits with the GIL.
+ * The caller holds the handle's lock, also while it waits. So nobody waits with the GIL.
  */
 #include "peer.h"
 

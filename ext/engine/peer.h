@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The other end of a pair of SOCK_SEQPACKET sockets: a program that plays the kernel. With the
- * lock; nothing is waited for with the GIL.
+ * The other end of a pair of SOCK_SEQPACKET sockets: a program that acts as the kernel. The caller
+ * holds the lock. Nobody waits with the GIL.
  */
 #ifndef LNFQ_PEER_H
 #define LNFQ_PEER_H
@@ -23,8 +23,8 @@ bool lnfq_peer_await_room(lnfq_handle *handle);
  * none for too long. */
 int lnfq_peer_send(lnfq_handle *handle, const void *bytes, size_t size);
 
-/* Whether what was just received, so many datagrams, is the end: the other end is closed. One that
- * is empty looks like it. */
+/* Whether the datagrams that were just received, so many, mean that the other end is closed. An
+ * empty datagram looks like that too. */
 bool lnfq_peer_ended(const lnfq_handle *handle, const struct lnfq_inlets *inlets, int received);
 
 /* Until when to wait instead, where nothing is there and the other end has more. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A handle's way out: verdicts are posted in its outbox, and sent together or held. With the lock,
- * except for the last one.
+ * A handle's way out: verdicts are posted in its outbox, and sent together or held. The caller
+ * holds the lock, except for the last function.
  */
 #ifndef LNFQ_POST_H
 #define LNFQ_POST_H
@@ -17,15 +17,15 @@
 int lnfq_post_verdict(lnfq_handle *handle, lnfq_queue *queue, uint32_t id,
                       const struct lnfq_verdict *verdict);
 
-/* Puts a batch verdict over so many packets that were received, and all others up to
- * an id, in the outbox. 0 or ENOMEM. */
+/* Puts a batch verdict in the outbox, for so many packets that were received and for all others up
+ * to an id. Returns 0 or ENOMEM. */
 int lnfq_post_batch(lnfq_handle *handle, lnfq_queue *queue, uint64_t count, uint32_t up_to,
                     const struct lnfq_verdict *verdict);
 
 /*
- * Gives a packet that was received its queue's default verdict, and counts it; sends
- * it by itself without memory, or where what is held has to stay. Returns 0 or an errno: then the
- * packet waits in the kernel until its queue is destroyed, and no batch verdict releases it.
+ * Gives a packet that was received its queue's default verdict, and counts it. Sends it singly if
+ * there is no memory, or if held verdicts have to stay. Returns 0, or an errno: then the packet
+ * waits in the kernel until its queue is destroyed, and no batch verdict releases it.
  */
 int lnfq_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A queue: one bound number. The handle's lock protects what is said below.
+ * A queue: one bound number. The handle's lock protects the fields that are named below.
  */
 #ifndef LNFQ_QUEUE_H
 #define LNFQ_QUEUE_H
@@ -36,7 +36,7 @@ struct lnfq_queue {
     bool nothing_left;                    /* meanwhile the kernel said so of it */
     bool fresh;                           /* it had a packet that was read after losses.sample */
 
-    /* A number that is bound anew: see queue.c. Protected by the handle's lock. */
+    /* For a number that is bound again: see claim.h. Protected by the handle's lock. */
     uint64_t born;       /* the handle's epoch from which on messages are this queue's */
     bool successor;      /* a reader may hold messages of the number's earlier binding */
     uint32_t received;   /* and none of those with ids up to this one */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Verdicts that the kernel refused, until on_verdict_error is told (report.h).
+ * Verdicts that the kernel refused, until on_verdict_error is called (report.h).
  *
- * The kernel reports a refusal later, on the descriptor. Whoever reads it may hold the lock, and so
- * can't call Python code: it is noted here.
+ * The kernel reports a refusal later, on the descriptor. The code that reads it may hold the lock,
+ * and so can't call Python code. It notes the refusal here.
  */
 #ifndef LNFQ_REFUSAL_H
 #define LNFQ_REFUSAL_H
@@ -27,8 +27,8 @@ void lnfq_refusal_defaulted(lnfq_handle *handle, uint16_t queue, uint32_t id, in
 /* All of them, oldest first; the caller frees them. No lock. */
 struct lnfq_refusal *lnfq_refusal_take(lnfq_handle *handle);
 
-/* Those that were not told, oldest first, go back; what has been refused meanwhile is newer. No
- * lock. */
+/* Puts back the refusals that were not reported, oldest first. Those that came meanwhile are newer.
+ * There is no lock. */
 void lnfq_refusal_put_back(lnfq_handle *handle, struct lnfq_refusal *oldest);
 
 #endif

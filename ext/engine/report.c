@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Telling on_verdict_error of refused verdicts; see report.h.
+ * Reporting refused verdicts to on_verdict_error; see report.h.
  */
 #include "report.h"
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The batch verdicts that users ask for, by set_verdict_batch (those that stand for several equal
- * verdicts are pending.c's). The kernel gives the verdict to all packets of the queue up to an id;
- * here they are marked as executed: kept ones, those whose callbacks run, and, when they are
- * dispatched, those that another reader held meanwhile. Where the kernel may keep a packet whose
- * own verdict it has refused, a batch verdict would release that too: then each gets a verdict of
- * its own. Everything here runs with the handle's lock.
+ * verdicts are pending.c's). The kernel gives the verdict to all packets of the queue up to an id.
+ * Here these packets are marked as executed: kept ones, those whose callbacks run, and, when they
+ * are dispatched, those that another reader held meanwhile. If the kernel may keep a packet whose
+ * own verdict it has refused, a batch verdict would release that packet too. Then each packet gets
+ * a verdict of its own. The caller holds the handle's lock.
  */
 #include "verdict_batch.h"
 
@@ -163,8 +163,8 @@ count_waiting(const lnfq_queue *queue, uint32_t up_to)
     return count;
 }
 
-/* The packets that it is about have had their verdict; each gets it by itself where `singly`.
- * Returns 0 or ENOMEM: then the rest still waits. */
+/* Marks the packets that the batch verdict covers as executed. With `singly` each gets a verdict of
+ * its own. Returns 0, or ENOMEM: then the rest still waits. */
 static int
 cover_waiting(lnfq_queue *queue, uint32_t up_to, bool singly, const struct lnfq_verdict *verdict)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The batch verdicts that users ask for. With the lock.
+ * The batch verdicts that users ask for. The caller holds the lock.
  */
 #ifndef LNFQ_VERDICT_BATCH_H
 #define LNFQ_VERDICT_BATCH_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Arguments of calls: their places, types and ranges, in errors that name the call and the value.
- * No state, no lock.
+ * There is no state and no lock.
  */
 #include "arguments.h"
 
@@ -15,8 +15,8 @@
 /* A longer wait is cut to this; nobody will see its end. In seconds. */
 #define TIMEOUT_MAX 1e9
 
-/* What is shown of a value: the beginning of its repr. Not every value has one: an int may be too
- * long for it. */
+/* A value as errors show it: the beginning of its repr. Not every value has a repr: an int may be
+ * too long for it. */
 static PyObject *
 show(PyObject *object)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Arguments of calls: their places, types and ranges. With the GIL; no state, no lock.
+ * Arguments of calls: their places, types and ranges. The caller holds the GIL. There is no state
+ * and no lock.
  */
 #ifndef LNFQ_ARGUMENTS_H
 #define LNFQ_ARGUMENTS_H

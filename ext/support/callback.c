@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What is called with packets and reports. Nobody awaits it: a callable that would do nothing when
- * it is called, a coroutine function above all, is refused as it is named, and what has to be
- * awaited, as it is returned. Called with the GIL and without a lock; no state.
+ * Callables that get packets and reports. Nobody awaits their results. A callable that does nothing
+ * when it is called, such as a coroutine function, is refused when it is set. An awaitable is
+ * refused when a callback returns it. The caller holds the GIL and no lock. There is no state.
  */
 #include "callback.h"
 
@@ -27,8 +27,8 @@ is_partial(PyObject *callable)
     return is;
 }
 
-/* What a callable that is no function calls, a new reference; NULL with an exception, or where it
- * is C code. */
+/* The function that a callable object calls, a new reference; NULL with an exception, or if it is C
+ * code. */
 static PyObject *
 inner(PyObject *callable)
 {
@@ -127,8 +127,8 @@ lnfq_callback_result(PyObject *callback, PyObject *result)
     }
     end(result);
     PyErr_Format(PyExc_TypeError,
-                 "the callback returned what nobody awaits, %.100s; libnetfilterqueue.aio.serve "
-                 "runs coroutines: %R",
+                 "the callback returned an awaitable, %.100s, which nobody awaits; "
+                 "libnetfilterqueue.aio.serve runs coroutines: %R",
                  Py_TYPE(result)->tp_name, callback);
     Py_DECREF(result);
     return NULL;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What is called with packets and reports. With the GIL; no state, no lock.
+ * Callables that get packets and reports. The caller holds the GIL. There is no state and no lock.
  */
 #ifndef LNFQ_CALLBACK_H
 #define LNFQ_CALLBACK_H

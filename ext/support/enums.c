@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Numbers as members of the enums of libnetfilterqueue.constants. That module is made from this
- * one's constants, so it is imported when the first member is asked for. The tables belong to the
- * module's state and, once there, do not change; no lock.
+ * Numbers as members of the enums of libnetfilterqueue.constants. That module uses this one's
+ * constants, so it is imported when the first member is needed. The tables belong to the module's
+ * state. Once they are filled, they do not change. There is no lock.
  */
 #include "enums.h"
 

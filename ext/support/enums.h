@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Numbers as members of the enums of libnetfilterqueue.constants. With the GIL.
+ * Numbers as members of the enums of libnetfilterqueue.constants. The caller holds the GIL.
  */
 #ifndef LNFQ_ENUMS_H
 #define LNFQ_ENUMS_H

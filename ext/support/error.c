@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The one funnel from errno to exceptions, and what keeps the first exception of a batch. Called
- * with the GIL; no state, no lock.
+ * The one funnel from errno to exceptions, and what keeps the first exception of a batch. The
+ * caller holds the GIL. There is no state and no lock.
  */
 #include "error.h"
 

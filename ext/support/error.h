@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The one funnel from errno to exceptions, and what keeps the first exception of a batch. With the
- * GIL; no state, no lock.
+ * The one funnel from errno to exceptions, and what keeps the first exception of a batch. The
+ * caller holds the GIL. There is no state and no lock.
  */
 #ifndef LNFQ_ERROR_H
 #define LNFQ_ERROR_H
@@ -26,17 +26,18 @@ PyObject *lnfq_error_take(void);
 /* Raises an exception that lnfq_error_take took; steals the reference. */
 void lnfq_error_restore(PyObject *exception);
 
-/* Whether it is no Exception (KeyboardInterrupt, SystemExit, GreenletExit): it ends what it meets.
- */
+/* Whether it is not an Exception (KeyboardInterrupt, SystemExit, GreenletExit): it "leaves", and
+ * ends every loop at once. */
 bool lnfq_error_leaves(PyObject *exception);
 
-/* Tells the unraisable hook of the raised exception, and returns 0; -1 if it leaves: then it stays
- * raised. */
+/* Gives the raised exception to the unraisable hook, and returns 0. Returns -1 if it leaves: then
+ * it stays raised. */
 int lnfq_error_tell(PyObject *where);
 
 /*
- * Keeps the raised exception in `first`. If there is one already, the unraisable hook is told of
- * the raised one; of the earlier one where only the raised one leaves. Returns whether it leaves.
+ * Keeps the raised exception in `first`. If there is one already, the unraisable hook gets the
+ * raised one; if only the raised one leaves, the hook gets the earlier one. Returns whether it
+ * leaves.
  */
 bool lnfq_error_collect(PyObject **first, PyObject *where);
 

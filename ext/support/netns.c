@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Other network namespaces. A thread of its own enters one, so that the caller never leaves its
- * own. No state, no lock.
+ * Other network namespaces. A separate thread enters one, so that the caller stays in its own.
+ * There is no state and no lock.
  */
 #define _GNU_SOURCE /* setns */
 #include "netns.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Other network namespaces. No state, no lock.
+ * Other network namespaces. There is no state and no lock.
  */
 #ifndef LNFQ_NETNS_H
 #define LNFQ_NETNS_H

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * References to what threads pass on to each other: packets, slots, views.
+ * References to objects that threads pass to each other: packets, slots, views.
  *
- * Without the GIL, CPython counts the references that the thread which made an object holds apart
- * from those of all others. An object whose last reference goes in another thread then lives on
- * until its own thread comes by, which may wait in `process` until the next packet, and the packet
- * would wait for its default verdict as long. So these are counted in one place from the start, as
- * CPython itself counts those of a thread that is gone: the last reference destroys them, in
- * whichever thread it goes. Also, one look then tells whether there are others.
+ * Without the GIL, CPython counts the references of the thread that made an object apart from those
+ * of all other threads. If the last reference goes in another thread, the object lives on until its
+ * own thread runs again. That thread may wait in `process` until the next packet, and the packet
+ * would wait for its default verdict as long. So the references to these objects are counted in one
+ * place from the start, as CPython itself counts those of a thread that has ended. The last
+ * reference then destroys the object, in any thread. One look also shows whether there are other
+ * references.
  */
 #ifndef LNFQ_REFERENCE_H
 #define LNFQ_REFERENCE_H
@@ -33,8 +34,8 @@ lnfq_reference_share(PyObject *object)
 #endif
 }
 
-/* Whether the caller's is the only reference to such an object. If so, what others have done with
- * it is over. */
+/* Whether the caller has the only reference to such an object. If so, all others have finished with
+ * it. */
 static inline bool
 lnfq_reference_sole(PyObject *object)
 {

@@ -47,7 +47,7 @@ const char *
 lnfq_remedy_open(int error, bool elsewhere)
 {
     if (elsewhere && error == EINVAL) {
-        return "netns is no network namespace";
+        return "netns is not a network namespace";
     }
     if (elsewhere && error == EPERM) {
         return "entering a network namespace needs CAP_SYS_ADMIN in it and in the program's own";

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What users may do about errors: the texts behind "operation: strerror". Those that are returned
- * are static, and empty where nothing is to be said. No state, no lock.
+ * What users may do about errors: the texts behind "operation: strerror". The returned texts are
+ * static, and empty if there is no remedy. There is no state and no lock.
  */
 #ifndef LNFQ_REMEDY_H
 #define LNFQ_REMEDY_H
@@ -20,7 +20,7 @@
 #define LNFQ_REMEDY_LISTED "it is bound on this handle already"
 
 /* An option of netlink sockets, on another one. */
-#define LNFQ_REMEDY_NO_NETLINK "the descriptor is no netlink socket"
+#define LNFQ_REMEDY_NO_NETLINK "the descriptor is not a netlink socket"
 
 /* A system call on a handle's descriptor: what has happened to that, if the error tells. */
 const char *lnfq_remedy_descriptor(int error);

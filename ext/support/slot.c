@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A slot owns the bytes that packets and views look into: bytes of its own, or a caller's buffer
- * that it holds. Whoever looks into it holds a reference; when the last one goes, so do the bytes.
- * Not visible from Python. A slot never changes once a second user can see it, but for one thing:
- * the garbage collector tracks one once there is a view of it, since a caller's buffer may hold the
- * view, and any slot its type and so the module. Before, who holds it stands for it: see
- * lnfq_slot_visit. The slot's critical section protects that; no other lock.
+ * that it holds. Every user of the bytes holds a reference to the slot. When the last one goes, the
+ * bytes go too. Python code can't see slots. A slot does not change once a second user can see it,
+ * with one exception: the garbage collector tracks a slot once there is a view of it. A caller's
+ * buffer may hold the view, and each slot holds its type and so the module. Before that, the slot's
+ * holder visits what the slot holds: see lnfq_slot_visit. The slot's critical section protects
+ * this. There is no other lock.
  */
 #include "slot.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Slots: who owns the bytes that packets look into. With the GIL.
+ * Slots: who owns the bytes that packets look into. The caller holds the GIL.
  */
 #ifndef LNFQ_SLOT_H
 #define LNFQ_SLOT_H

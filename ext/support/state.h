@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The module's state: the types and exceptions, and the tables that are filled when they are
- * needed. It does not change after initialisation, except for those tables, which are atomic. No
- * lock.
+ * needed. The state does not change after initialisation, except for those tables, which are
+ * atomic. There is no lock.
  */
 #ifndef LNFQ_STATE_H
 #define LNFQ_STATE_H
@@ -43,8 +43,9 @@ typedef struct {
     _Atomic(PyObject *) tuples[LNFQ_TUPLES]; /* types; NULL until one is made */
 } lnfq_state;
 
-/* The table or type in `place`: what is there, or `made`, which it steals; NULL if that is NULL.
- * Threads may come at the same time, and all get the first one's. Borrowed. */
+/* The table or type in `place`, a borrowed reference: what is there, or `made`, whose reference it
+ * steals. NULL if `made` is NULL. Several threads may call it at the same time: all get the first
+ * one's. */
 PyObject *lnfq_state_share(_Atomic(PyObject *) *place, PyObject *made);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The kernel's own table of queues, /proc/net/netfilter/nfnetlink_queue, of the calling thread's
- * network namespace. Its root may read it, if it had one when it was made. No state.
+ * network namespace. The root of that namespace's user namespace may read it, if there was one when
+ * the network namespace was made. There is no state.
  */
 #include "status.h"
 

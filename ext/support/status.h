@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The kernel's own table of queues, of the calling thread's network namespace. No state, no lock.
+ * The kernel's own table of queues, of the calling thread's network namespace. There is no state
+ * and no lock.
  */
 #ifndef LNFQ_STATUS_H
 #define LNFQ_STATUS_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Results as named tuples of libnetfilterqueue.tuples. That module needs this one's constants, so
- * it is imported when the first tuple is made. The types belong to the module's state and, once
- * there, do not change; no lock.
+ * it is imported when the first tuple is made. The types belong to the module's state. Once they
+ * are there, they do not change. There is no lock.
  */
 #include "tuples.h"
 

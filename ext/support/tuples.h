@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Results as named tuples of libnetfilterqueue.tuples. With the GIL.
+ * Results as named tuples of libnetfilterqueue.tuples. The caller holds the GIL.
  */
 #ifndef LNFQ_TUPLES_H
 #define LNFQ_TUPLES_H

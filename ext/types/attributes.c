@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a packet says: the attributes of its message as Python objects, a reader and a row each.
+ * A packet's attributes: those of its message as Python objects, a reader and a row for each.
  *
- * To make an object may run Python code, such as a finalizer in a garbage collection, and other
- * threads. Meanwhile the packet's callback may return, and the packet look into another slot from
- * then on. So what readers look into is held for them, whatever happens to the packet.
+ * Making an object may run Python code, such as a finalizer in a garbage collection, and other
+ * threads. Meanwhile the packet's callback may return, and the packet then uses another slot. So
+ * the slot that a reader looks into is held for it, whatever happens to the packet.
  */
 #include "attributes.h"
 

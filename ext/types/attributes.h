@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What a packet says: the attributes of its message.
+ * A packet's attributes: those of its message.
  */
 #ifndef LNFQ_ATTRIBUTES_H
 #define LNFQ_ATTRIBUTES_H

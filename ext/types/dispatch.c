@@ -3,9 +3,10 @@
  * From received messages to callbacks to verdicts.
  *
  * A dispatch calls the callbacks of the packets in some messages, one after the other, and sends
- * their verdicts together when it is over, or earlier when callbacks are slow. Several may run at
- * once, in threads, in greenlets, or one within another's callback: what they share is in the
- * handle and in the packets, under the handle's lock, which nobody holds while a callback runs.
+ * their verdicts together when it is over, or earlier when callbacks are slow. Several dispatches
+ * may run at once, in threads, in greenlets, or one within another's callback. What they share is
+ * in the handle and in the packets, under the handle's lock. Nobody holds that lock while a
+ * callback runs.
  */
 #include "dispatch.h"
 
@@ -126,9 +127,9 @@ dispatch_due(struct dispatch *dispatch, const lnfq_queue *queue, bool only)
     return slow || (dispatch->oldest != 0 && dispatch->now - dispatch->oldest > VERDICT_DELAY_NS);
 }
 
-/* With the lock, which it gives up meanwhile: sends what is due. That may call a listener, which
- * may do anything, so the next packet is nobody's yet. False if the dispatch is over: without the
- * lock. */
+/* With the lock, which it gives up meanwhile: sends the verdicts that are due. That may call a
+ * listener, which may do anything, so the next packet has no owner yet. Returns false if the
+ * dispatch is over; then the lock is released. */
 static bool
 dispatch_catch_up(struct dispatch *dispatch)
 {
@@ -207,10 +208,11 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
 }
 
 /*
- * Settles a packet whose callback is over; `raised` says how. True if somebody references it. If it
- * is kept but there is no memory for that, it gets the default; so it does if nobody can repeat a
- * verdict that there is no memory for. In a child that the callback has forked there is nothing to
- * settle: the packet is the parent's, and so is what it would go on.
+ * Settles a packet whose callback is over; `raised` says whether it raised. Returns true if
+ * somebody references the packet. If it is kept and there is no memory for that, it gets the
+ * default. It also gets the default if there is no memory for its verdict and nobody can repeat
+ * that. In a child that the callback has forked there is nothing to settle: the packet belongs to
+ * the parent, and so do all lists.
  */
 static bool
 settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
@@ -425,8 +427,8 @@ dispatch_bytes(struct dispatch *dispatch, const unsigned char *bytes, size_t len
     set_aside(dispatch, bytes, length, source, rest);
 }
 
-/* Messages that the dispatch has not come to go in front of those that were set aside meanwhile;
- * the descriptor becomes readable for them. */
+/* Puts the messages that the dispatch has not reached in front of those that were set aside
+ * meanwhile. The descriptor becomes readable for them. */
 static void
 dispatch_leave(struct dispatch *dispatch, struct lnfq_backlog *rest)
 {
@@ -489,8 +491,8 @@ lnfq_dispatch_waiting(lnfq_handle *handle)
     return count;
 }
 
-/* Up to `most` packets, in no more than `count` messages, those that there were at the start:
- * callbacks that configure set more aside. */
+/* Dispatches up to `most` packets, in at most `count` messages. That is how many there were at the
+ * start: callbacks that configure set more aside. */
 static void
 dispatch_asides(struct dispatch *dispatch, Py_ssize_t count, Py_ssize_t most,
                 struct lnfq_backlog *rest)

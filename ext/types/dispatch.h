@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * From received messages to callbacks to verdicts. All return the number of packets that were
- * dispatched, or -1 with the first exception, unless it is said otherwise.
+ * From received messages to callbacks to verdicts. All functions return the number of packets that
+ * were dispatched, or -1 with the first exception, unless a comment says otherwise.
  */
 #ifndef LNFQ_DISPATCH_H
 #define LNFQ_DISPATCH_H

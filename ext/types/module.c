@@ -2,7 +2,7 @@
 /*
  * libnetfilterqueue._ext: the module, its state, its functions, and the kernel's constants, which
  * libnetfilterqueue.constants makes enums of. The state does not change after initialisation,
- * but for the tables of enums.c and the types of tuples.c, which are atomic. No lock.
+ * except for the tables of enums.c and the types of tuples.c, which are atomic. There is no lock.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>

@@ -39,8 +39,9 @@ start_handle(lnfq_handle *handle)
     return (PyObject *)handle;
 }
 
-/* In the namespace that the thread is in. Not by nfq_open, whose descriptor a program that another
- * thread starts at this moment would inherit, and with it the queues. Returns 0 or an errno. */
+/* Opens a socket in the thread's network namespace. nfq_open is not used: a program that another
+ * thread starts at this moment would inherit its descriptor, and with it the queues. Returns 0 or
+ * an errno. */
 static int
 open_here(void *argument)
 {
@@ -92,8 +93,8 @@ socket_option(int fd, int option)
     return value;
 }
 
-/* Whether the descriptor is one that we can use; `kernel` says whether netlink is behind it, and
- * `patient` whether a program is that reads all. */
+/* Whether we can use the descriptor. `kernel` says whether it is a netlink socket, and `patient`
+ * whether a program is behind it that reads everything. */
 static int
 check_adopted(int fd, bool *kernel, bool *patient)
 {
@@ -113,7 +114,7 @@ check_adopted(int fd, bool *kernel, bool *patient)
         return -1;
     }
     if (type != SOCK_DGRAM && type != SOCK_RAW && type != SOCK_SEQPACKET) {
-        PyErr_Format(PyExc_ValueError, "open(): fd %d is no datagram socket", fd);
+        PyErr_Format(PyExc_ValueError, "open(): fd %d is not a datagram socket", fd);
         return -1;
     }
     return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * NetfilterQueueData: one queued packet and its verdict; what it says is attributes.c's, what is
- * said of it verdict_methods.c's.
+ * NetfilterQueueData: one queued packet and its verdict. Its attributes are in attributes.c, its
+ * verdicts in verdict_methods.c.
  */
 #include "packet_type.h"
 

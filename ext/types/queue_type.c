@@ -2,26 +2,9 @@
 /*
  * NetfilterQueueQueueHandle: one bound queue number.
  *
- * The handle owns its queues until they are destroyed; a queue, and so each of its packets, keeps
- * its handle alive. The handle's lock protects what queue.h says.
- *
- * A number that is bound anew: the kernel counts packet ids from 1 again, and nothing else in a
- * message tells the old binding's packets from the new one's. Those that this handle received are
- * told by the epoch in which they came. If packets waited when the old binding was destroyed, a
- * loop of the user's own may have received some and not handed them in yet. Of what such a loop
- * hands in then,
- *
- * - what the old binding had received already is the new one's, as far as none is missing there;
- * - what the new one has received already is the old one's;
- * - the rest is told by its order: the number is bound without a mode, in which the kernel queues
- *   nothing; the mode follows behind a marker, whose acknowledgement so stands in the stream before
- *   the new binding's first packet. What is handed in before it is the old binding's, and what
- *   comes behind it the new one's.
- *
- * Several loops, of which one overtakes another, break that order, and then nothing tells: that is
- * what destroy() warns of. A packet of the new binding's that was taken for one of the old one's
- * has no callback, but doesn't wait for ever: its id is noted, and once newer ones of the new
- * binding come it gets the default verdict.
+ * The handle owns its queues until they are destroyed. A queue keeps its handle alive, and so does
+ * each of its packets. queue.h says what the handle's lock protects; claim.h, what happens when a
+ * number is bound again.
  */
 #include "queue_type.h"
 
@@ -145,8 +128,8 @@ queue_set_maxlen(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObje
     return queue_configure(queue_cast(self), &config, call);
 }
 
-/* Verdicts that were sent may have been refused, and nobody knows yet. Who gives a batch verdict
- * has to know; where that can't be found out, it is given to each packet by itself. */
+/* Verdicts that were sent may have been refused, and nobody knows yet. A batch verdict needs that
+ * knowledge. If it can't be found out, each packet gets a verdict of its own. */
 static void
 catch_up(lnfq_handle *handle)
 {

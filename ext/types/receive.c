@@ -3,8 +3,8 @@
  * `process`: waits for messages, and receives many by one system call, into slots that are used
  * again once nobody looks into them.
  *
- * A batch belongs to the thread that received it until it is dispatched. Receiving happens with the
- * handle's lock and without the GIL; waiting with neither, counted in `waiters`.
+ * A batch belongs to the thread that received it until it is dispatched. A thread receives with the
+ * handle's lock and without the GIL. It waits with neither, and `waiters` counts it.
  */
 #include "receive.h"
 
@@ -53,9 +53,9 @@ any_report(const lnfq_batch *batch, int received)
 }
 
 /*
- * With the lock: whether the buffer was found empty, by a system call that has received fewer
- * datagrams than it could. It also ends that way where messages were lost meanwhile: then the
- * socket keeps the error, and the buffer is full.
+ * With the lock: whether a system call that received fewer datagrams than it could found the buffer
+ * empty. It also ends like that if messages were lost meanwhile: then the socket keeps the error,
+ * and the buffer is full.
  */
 static bool
 found_empty(lnfq_handle *handle, int received, unsigned int count)
@@ -76,9 +76,10 @@ found_empty(lnfq_handle *handle, int received, unsigned int count)
 }
 
 /*
- * With the lock: the buffer was found empty. So what the kernel had to say of what was sent is in
- * what was read, unless somebody else may have read it. After an overrun a report may be lost: then
- * it counts that the capability is there now, which a program seldom has back.
+ * With the lock: the buffer was found empty. So the kernel's reports on the verdicts that were sent
+ * are among the messages that were read, unless somebody else may have read them. After an overrun
+ * a report may be lost. Then it counts that the thread has the capability now: programs seldom get
+ * it back.
  */
 static void
 note_empty(lnfq_handle *handle, const lnfq_batch *batch, int received)
@@ -244,8 +245,8 @@ batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_
     return 0;
 }
 
-/* What was set aside, or else one system call's worth. Returns the number of packets, or -1; `more`
- * says that the next call would find more. */
+/* Dispatches what was set aside, or else what one system call receives. Returns the number of
+ * packets, or -1. `more` says that the next call would find more. */
 static Py_ssize_t
 process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, int64_t deadline, bool *more)
 {

@@ -2,7 +2,8 @@
 /*
  * The options of the handle's socket: attributes of the handle, which the kernel remembers.
  *
- * Each is read and set under the handle's lock, since another thread may close the descriptor.
+ * Each option is read and set under the handle's lock, because another thread may close the
+ * descriptor.
  */
 #include "socket_options.h"
 

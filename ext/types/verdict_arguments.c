@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What a verdict may change of its packet, read from the arguments of set_verdict and accept:
- * payload, VLAN tag, link-layer header, conntrack mark and labels. No state, no lock.
+ * payload, VLAN tag, link-layer header, conntrack mark and labels. There is no state and no lock.
  */
 #include "verdict_arguments.h"
 
@@ -20,7 +20,8 @@
 #include "verdict.h"
 
 /* The object itself if it is bytes, which can't change, or a copy as bytes; NULL with an exception.
- * What is derived from bytes may have attributes, and so hold the packet that holds its verdict. */
+ * An object of a class derived from bytes may have attributes, and so hold the packet that holds
+ * its verdict. */
 static PyObject *
 as_bytes(PyObject *object, const char *what)
 {
@@ -152,8 +153,8 @@ parse_labels(PyObject *object, struct lnfq_options *options)
     return options->has_labels ? 0 : -1;
 }
 
-/* The header's owner, a new reference, goes to `owner`: it has to live until it is built. A header
- * of another length would be refused by the kernel after it has taken the packet off its queue. */
+/* The header's owner, a new reference, goes to `owner`: it has to live until the message is built.
+ * The kernel refuses a header of another length only after it has unqueued the packet. */
 static int
 parse_l2_header(const lnfq_packet *packet, PyObject *object, struct lnfq_options *options,
                 PyObject **owner)

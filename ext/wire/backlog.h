@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Messages that were received and set aside, for the next dispatch. Without Python; whoever holds
- * it locks it.
+ * Messages that were received and set aside, for the next dispatch. It needs no Python. Its owner
+ * locks it.
  */
 #ifndef LNFQ_BACKLOG_H
 #define LNFQ_BACKLOG_H

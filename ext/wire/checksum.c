@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The checksums of IP packets: the headers are walked first, those of a tunnel's inner packets too,
- * and every length checked; only then is anything written, from the innermost packet outwards,
- * since a tunnel's own checksum covers it. Called from any thread; no state.
+ * The checksums of IP packets, in two steps. First the headers are walked, also those of a tunnel's
+ * inner packets, and every length is checked. Then the sums are written, from the innermost packet
+ * outwards, because a tunnel's own checksum covers its inner packet. Any thread may call it. There
+ * is no state.
  */
 #include "checksum.h"
 
@@ -680,10 +681,10 @@ open_geneve(const unsigned char *header, struct inner *inner)
 }
 
 /*
- * Tunnels are known by their ports. Where the kernel has left a checksum to be filled in, it may be
- * that of a tunnel with a port of its own: then its header's form is enough. Corrected is what is a
- * valid packet to its end; in what is no tunnel, but looks like one, nothing changes as long as the
- * checksums are right.
+ * Tunnels are known by their ports. If the kernel has left a checksum to be filled in, it may be
+ * that of a tunnel with another port: then the form of its header is enough. Only an inner packet
+ * that is valid to its end is corrected. If data only looks like a tunnel, nothing changes as long
+ * as the checksums are right.
  */
 static bool
 open_udp(const struct walk *walk, struct inner *inner)

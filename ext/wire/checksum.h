@@ -3,10 +3,10 @@
  * The checksums of IP packets, without Python.
  *
  * libnetfilter_queue's own functions (nfq_ip_set_checksum, nfq_tcp_compute_checksum_ipv4 and their
- * siblings) don't serve here. They are not told how long the buffer is and believe the lengths in
- * the packet; read it as 16-bit numbers wherever it lies; know TCP and UDP only; take the IPv6
- * header's destination also where a routing header names the final one; and write a UDP checksum
- * that comes out as 0, which means that there is none, as it is.
+ * siblings) don't serve here, for these reasons. They do not know the buffer's length, and trust
+ * the lengths in the packet. They read the packet as 16-bit numbers at any address. They know only
+ * TCP and UDP. They use the IPv6 header's destination also when a routing header names the final
+ * one. They write a UDP checksum of 0 as it is, although 0 means that there is none.
  *
  * The bytes may come from anyone and may change while they are looked at: every length is read
  * once, checked, and kept. Nothing here allocates, locks or keeps a pointer.

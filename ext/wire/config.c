@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Configuration messages, built by libnetfilter_queue, and the marker. Called from any thread; no
- * state.
+ * Configuration messages, built by libnetfilter_queue, and the marker. Any thread may call it.
+ * There is no state.
  */
 #include "config.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Configuration messages and the marker, without Python. No state.
+ * Configuration messages and the marker, without Python. There is no state.
  */
 #ifndef LNFQ_CONFIG_H
 #define LNFQ_CONFIG_H

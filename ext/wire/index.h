@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where a packet message's attributes are, and what they say as numbers. Without Python; no state.
+ * Where a packet message's attributes are, and their values as numbers. It needs no Python and has
+ * no state.
  *
  * Lengths were checked when the message was read (message.h). The values may have changed since: a
  * caller may have overwritten the buffer.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Buffers that many datagrams are received into by one system call, without Python. Used by one
- * thread at a time. Nothing here waits.
+ * Buffers that many datagrams are received into by one system call, without Python. One thread at a
+ * time may use them. Nothing here waits.
  */
 #ifndef LNFQ_INLETS_H
 #define LNFQ_INLETS_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whether the ids that are missing were lost in the kernel; see losses.h.
+ * Whether the kernel lost the packets whose ids are missing; see losses.h.
  */
 #include "losses.h"
 
@@ -36,7 +36,7 @@ bool
 lnfq_losses_explain(struct lnfq_losses *losses)
 {
     uint32_t drops = losses->sample - losses->base; /* the count wraps */
-    /* An answer may be to any request: as many as possible may be among the drops, or come to be
+    /* An answer may belong to any request. As many answers as possible may be among the drops, or
      * among later ones. */
     uint32_t answers = smaller(losses->unanswered, losses->earlier);
     uint32_t recent = smaller(losses->unanswered, losses->recent);

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Whether the ids that are missing were lost in the kernel, or are in another reader's hands.
- * Without Python; whoever holds it locks it.
+ * Whether the kernel lost the packets whose ids are missing, or another reader has them. It needs
+ * no Python. Its owner locks it.
  *
- * The kernel drops a message that finds the receive buffer full, after it has given it its id, and
- * counts that for the socket. So if no more ids are missing than it has counted drops, nobody else
- * has read any. But it counts a drop before the hole shows: that takes a later packet of the same
- * queue. So the count is taken before a read that finds the buffer empty. All holes that it counts
- * have shown once each queue has had a packet that was read after that. What it has dropped besides
- * packets, answers to requests, must not be mistaken for lost packets either.
+ * The kernel gives a message its id, then drops it if the receive buffer is full, and counts the
+ * drop for the socket. So if no more ids are missing than the kernel has counted drops, nobody else
+ * has read any. But it counts a drop before the gap in the ids shows: a gap shows only with a later
+ * packet of the same queue. So the count is taken before a read that finds the buffer empty. All
+ * gaps that the count includes have shown once each queue has had a packet that was read after
+ * that. The kernel also drops and counts answers to requests, which must not be mistaken for lost
+ * packets.
  */
 #ifndef LNFQ_LOSSES_H
 #define LNFQ_LOSSES_H
@@ -32,16 +33,16 @@ void lnfq_losses_ask(struct lnfq_losses *losses);
 /* An answer was read. */
 void lnfq_losses_answer(struct lnfq_losses *losses);
 
-/* The buffer was found empty; before that the kernel had counted so many drops. Messages that are
- * read from now on have at least that epoch, others a smaller one. */
+/* Notes that the buffer was found empty, and that the kernel had counted so many drops before.
+ * Messages that are read from now on have at least that epoch, others a smaller one. */
 void lnfq_losses_sample(struct lnfq_losses *losses, uint32_t drops, uint64_t epoch);
 
-/* All queues have had a packet that was read after the sample, which is used up by that. If it
- * shows that every missing id was lost, counting starts again, and true is returned. */
+/* Notes that all queues have had a packet that was read after the sample. This uses up the sample.
+ * If it shows that every missing id was lost, counting starts again, and true is returned. */
 bool lnfq_losses_explain(struct lnfq_losses *losses);
 
-/* A queue is gone, and with it the holes that it had or would have shown; `missing` are left, of
- * the other queues, and `drops` counted. */
+/* Notes that a queue is gone, and with it the gaps that it had or would have shown. `missing` ids
+ * of the other queues are left, and `drops` were counted. */
 void lnfq_losses_restart(struct lnfq_losses *losses, uint64_t missing, uint32_t drops);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * Reading netlink messages of nfnetlink_queue: one pass over the bytes, every length checked before
  * it is used. libnetfilter_queue's own reader trusts the bytes and leaves out the newer attributes.
- * Called from any thread; no state.
+ * Any thread may call it. There is no state.
  */
 #include "message.h"
 #include "seldom.h"

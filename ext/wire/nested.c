@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reading nested attributes; see nested.h. Called from any thread; no state.
+ * Reading nested attributes; see nested.h. Any thread may call it. There is no state.
  */
 #include "nested.h"
 

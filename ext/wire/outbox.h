@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Verdicts that wait to be sent, as messages one behind the other. Payloads are not copied: they
- * are held by their owners until they are sent. Without Python; whoever holds it locks it.
+ * are held by their owners until they are sent. It needs no Python. Its owner locks it.
  *
- * They leave in their order, and stay until they have left: a batch verdict relies on what stands
- * in front of it. Only what is too large for the socket is replaced, by its packet's default.
+ * Verdicts are sent in their order, and stay until they are sent: a batch verdict relies on those
+ * in front of it. Only a verdict that is too large for the socket is replaced, by its packet's
+ * default.
  */
 #ifndef LNFQ_OUTBOX_H
 #define LNFQ_OUTBOX_H
@@ -34,8 +35,8 @@ struct lnfq_outbox {
     /* Those whose owners can be let go. */
     struct lnfq_enclosure *done;
     bool several; /* it holds more than one verdict */
-    /* Without CAP_NET_ADMIN the kernel refuses a datagram, and says so on the descriptor, where it
-     * is read later. Until then nobody knows whether what was sent has been executed. */
+    /* Without CAP_NET_ADMIN the kernel refuses a datagram, and reports that on the descriptor,
+     * where it is read later. Until then nobody knows whether the verdicts in it were executed. */
     bool refusable;     /* the other end is the kernel, which may refuse */
     bool ask;           /* somebody else may read what it says */
     bool unconfirmed;   /* what was sent may have been refused */
@@ -69,13 +70,13 @@ bool lnfq_outbox_ends_with(const struct lnfq_outbox *outbox, uint16_t queue, uin
 /*
  * Sends everything, in as many datagrams as the send buffer asks for, and adds their number to
  * `sends`. Returns 0 or an errno, and then what was not sent stays. EMSGSIZE says that the first
- * message is too large for the socket: see lnfq_outbox_replace. Where some have left that may be
+ * message is too large for the socket: see lnfq_outbox_replace. If some were sent that may be
  * refused, batch verdicts among the rest count as refused too, and are withdrawn.
  */
 int lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends);
 
-/* Whether one verdict, or several, sent by this thread may be refused without anybody's knowing it.
- * To find that out costs a system call, which a single verdict does without if it can. */
+/* Whether one verdict, or several, that this thread sends may be refused without anybody knowing
+ * it. Finding that out costs a system call, which is saved for a single verdict if possible. */
 bool lnfq_outbox_doubts(const struct lnfq_outbox *outbox, bool several);
 
 /* Everything that the kernel had said by now was read: nothing that was sent has been refused. */

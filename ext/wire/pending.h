@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Which of a queue's packets have had their verdict, and so when one batch verdict may stand for
- * several. Without Python; whoever holds it locks it.
+ * several. It needs no Python. Its owner locks it.
  *
- * A batch verdict up to an id releases every packet of the queue with a lower id: also one that is
- * kept, one that another reader of the descriptor has taken and not dispatched yet, and one whose
- * own verdict never reached the kernel. So it is safe only up to the newest id that was received
- * here, and while this holds for every id up to that one, the invariant:
+ * A batch verdict up to an id releases every packet of the queue with a lower id. Among them may be
+ * one that is kept, one that another reader of the descriptor has taken and not dispatched yet, and
+ * one whose own verdict never reached the kernel. So a batch verdict is safe only up to the newest
+ * id that was received here, and only while this invariant holds for every id up to that one:
  *
  *     it was received here and answered, and its own verdict is with the kernel, or stands in the
  *     outbox in front of the batch verdict; or the kernel keeps no such packet.
  *
- * That is why a packet counts as answered only once its verdict is in the outbox, and why what is
- * in there is never thrown away (outbox.h).
+ * For that reason a packet counts as answered only once its verdict is in the outbox, and nothing
+ * in the outbox is ever thrown away (outbox.h).
  */
 #ifndef LNFQ_PENDING_H
 #define LNFQ_PENDING_H
@@ -41,9 +41,10 @@ lnfq_pending_newer(uint32_t id, uint32_t than)
 }
 
 /*
- * A packet was received. `alone` says that nobody else can have read the descriptor or holds
- * messages that it has read: what is missing then was lost in the kernel, which keeps no such
- * packet. Returns by how much `missing` has changed: negative where a late one came.
+ * Notes that a packet was received. `alone` says that nobody else can have read the descriptor or
+ * holds messages from it. Packets that are missing then were lost in the kernel, which keeps no
+ * such packet. Returns by how much `missing` has changed: the change is negative if a late packet
+ * came.
  */
 int64_t lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Sending on the descriptor, and asking of its state. No state of its own: the handle's lock
- * protects what is passed in. Nothing here waits, whatever the descriptor's mode is.
+ * Sending on the descriptor, and asking for its state. It has no state of its own: the handle's
+ * lock protects what is passed in. Nothing here waits, whatever the descriptor's mode is.
  */
 #define _GNU_SOURCE /* POLLRDHUP */
 #include "transport.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Sending on the descriptor, and asking of its state, without Python. Nothing here waits.
+ * Sending on the descriptor, and asking for its state, without Python. Nothing here waits.
  */
 #ifndef LNFQ_TRANSPORT_H
 #define LNFQ_TRANSPORT_H
@@ -19,7 +19,8 @@ int lnfq_transport_send(int fd, const void *bytes, size_t size);
 /* The same from several pieces. */
 int lnfq_transport_send_pieces(int fd, struct iovec *pieces, size_t count);
 
-/* How many messages the kernel could not put in the receive buffer; false where it does not say. */
+/* How many messages the kernel could not put in the receive buffer; false if it does not report
+ * that. */
 bool lnfq_transport_drops(int fd, uint32_t *drops);
 
 /* Whether the calling thread has CAP_NET_ADMIN, without which the kernel refuses what it sends. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Verdict messages, built by libnetfilter_queue. Called from any thread; no state.
+ * Verdict messages, built by libnetfilter_queue. Any thread may call it. There is no state.
  */
 #include "verdict.h"
 

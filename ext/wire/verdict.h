@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Verdicts and the messages that carry them, without Python. No state.
+ * Verdicts and the messages that carry them, without Python. There is no state.
  */
 #ifndef LNFQ_VERDICT_H
 #define LNFQ_VERDICT_H

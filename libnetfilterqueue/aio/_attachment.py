@@ -19,7 +19,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class Attachment(Feed):
-    """A handle that an asyncio loop feeds. attach() makes it.
+    """A handle that an asyncio loop feeds. ``attach()`` makes it.
 
     It is a context manager, synchronous and asynchronous, that detaches the handle. Use it in the
     loop's thread.
@@ -87,15 +87,15 @@ class Attachment(Feed):
 def attach(
     handle: nfq.NetfilterQueueHandle, *, loop: asyncio.AbstractEventLoop | None = None
 ) -> Attachment:
-    """Makes the running loop, or `loop`, feed the handle from now on.
+    """Makes the running loop, or ``loop``, feed the handle from now on.
 
     The loop calls the callbacks of its queues, at most 64 per turn. Exceptions of callbacks go to
     the loop's exception handler, and the feed goes on. The verdicts of a turn are sent together at
     its end. If the loop stops earlier, they are sent when it runs again or is closed. Closing the
     handle in any thread detaches it.
 
-    Call it in the loop's thread, or while the loop does not run. Raises RuntimeError if the handle
-    is attached already or no loop runs, ClosedError if the handle is closed.
+    Call it in the loop's thread, or while the loop does not run. Raises ``RuntimeError`` if the
+    handle is attached already or no loop runs, ``ClosedError`` if the handle is closed.
     """
     if loop is None:
         loop = asyncio.get_running_loop()

@@ -15,17 +15,18 @@ Packet = nfq.NetfilterQueueData
 
 
 class PacketStream(Stream[Attachment]):
-    """The packets of a queue: `async with open_queue(1) as stream` binds the queue and closes it.
+    """The packets of a queue: ``async with open_queue(1) as stream`` binds the queue and closes it.
 
-    `async for packet in stream` yields packets until the stream is closed. Several tasks may read
+    ``async for packet in stream`` yields packets until the stream is closed. Several tasks may read
     it: each packet goes to one of them. Use it in the loop's thread.
 
-    number, mode, range, maxlen, flags and default_verdict are those of create_queue; netns is that
-    of open. rcvbuf is the size of the socket's receive buffer in bytes. None makes it large enough
-    for maxlen packets of 1500 bytes, as far as the system allows. When `limit` packets wait in the
-    stream, or up to a batch more, it leaves the others in the kernel. It reads again when fewer
-    than half of that are left. A limit below 1 raises ValueError. Errors of open and create_queue
-    are raised when the stream is opened.
+    ``number``, ``mode``, ``range``, ``maxlen``, ``flags`` and ``default_verdict`` are those of
+    ``create_queue``; ``netns`` is that of ``open``. ``rcvbuf`` is the size of the socket's receive
+    buffer in bytes. ``None`` makes it large enough for ``maxlen`` packets of 1500 bytes, as far as
+    the system allows. When ``limit`` packets wait in the stream, or up to a batch more, it leaves
+    the others in the kernel. It reads again when fewer than half of that are left. A limit below 1
+    raises ``ValueError``. Errors of ``open`` and ``create_queue`` are raised when the stream is
+    opened.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
@@ -65,8 +66,8 @@ class PacketStream(Stream[Attachment]):
     async def get(self) -> Packet:
         """Waits for the next packet and returns it.
 
-        Raises ClosedError if the stream is closed, or is stopped and empty, also while it waits.
-        Raises RuntimeError in a loop other than the stream's.
+        Raises ``ClosedError`` if the stream is closed, or is stopped and empty, also while it
+        waits. Raises ``RuntimeError`` in a loop other than the stream's.
         """
         self._check_loop()
         packet = self._take() if self._ready() or await self._wait() else None
@@ -75,7 +76,10 @@ class PacketStream(Stream[Attachment]):
         return packet
 
     async def get_batch(self, max: int = BATCH) -> list[Packet]:
-        """Returns as many packets as there are, at least one and at most `max`. Else like get()."""
+        """Returns as many packets as there are, at least one and at most ``max``.
+
+        Else like ``get()``.
+        """
         most = check_count("get_batch(): max", max)
         self._check_loop()
         packets = self._take_batch(most) if self._ready() or await self._wait() else None
@@ -86,8 +90,8 @@ class PacketStream(Stream[Attachment]):
     def get_nowait(self) -> Packet:
         """Returns the next packet, without waiting.
 
-        Raises asyncio.QueueEmpty if there is none. Raises ClosedError if none will come any more,
-        as get() does. Raises RuntimeError in a thread other than the loop's.
+        Raises ``asyncio.QueueEmpty`` if there is none. Raises ``ClosedError`` if none will come any
+        more, as ``get()`` does. Raises ``RuntimeError`` in a thread other than the loop's.
         """
         self._check_loop()
         self._check_here("get_nowait()")
@@ -108,7 +112,7 @@ class PacketStream(Stream[Attachment]):
         return packet
 
     async def aclose(self) -> None:
-        """The same as close()."""
+        """The same as ``close()``."""
         self.close()
 
     async def __aenter__(self) -> Self:

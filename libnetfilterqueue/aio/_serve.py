@@ -12,21 +12,21 @@ from libnetfilterqueue.aio._packets import PacketStream
 def serve(
     stream: PacketStream, handler: Handler, *, concurrency: int = 100
 ) -> Coroutine[Any, Any, None]:
-    """Runs `handler(packet)` as a task for each packet, at most `concurrency` at a time.
+    """Runs ``handler(packet)`` as a task for each packet, at most ``concurrency`` at a time.
 
     It is a coroutine: await it. It returns when the stream is closed, or when the stream is stopped
     and the handlers have ended. If a handler ends without a verdict, its packet gets the default at
-    once. Exceptions of handlers go to the loop's exception handler, with the keys `packet` and
-    `task`. KeyboardInterrupt and SystemExit leave the loop too. When the stream is closed or
-    serve() is cancelled, the running handlers are cancelled once, and no other handler begins.
-    serve() waits for them, and packets without a verdict get the default.
+    once. Exceptions of handlers go to the loop's exception handler, with the keys ``packet`` and
+    ``task``. ``KeyboardInterrupt`` and ``SystemExit`` leave the loop too. When the stream is closed
+    or ``serve()`` is cancelled, the running handlers are cancelled once, and no other handler
+    begins. ``serve()`` waits for them, and packets without a verdict get the default.
 
     From Python 3.12 on, where the loop has no task factory, a handler begins in the queue's
     callback, as an eager task does.
 
-    The call raises TypeError unless `handler` is a coroutine function, a partial of one, or an
-    object whose `__call__` is one. It raises ValueError for a concurrency below 1. Awaiting it
-    raises RuntimeError in a loop other than the stream's.
+    The call raises ``TypeError`` unless ``handler`` is a coroutine function, a partial of one, or
+    an object whose ``__call__`` is one. It raises ``ValueError`` for a concurrency below 1.
+    Awaiting it raises ``RuntimeError`` in a loop other than the stream's.
     """
     check_type(isinstance(stream, PacketStream), "serve(): stream must be a PacketStream", stream)
     check_type(

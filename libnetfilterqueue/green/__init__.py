@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Packets in gevent, with or without monkey-patching.
 
-attach() makes the thread's hub feed a handle. open_queue() makes a queue a stream of packets.
-serve() runs a greenlet for each packet. Everything else shares the hub: it is neither started nor
-blocked here.
+``attach()`` makes the thread's hub feed a handle. ``open_queue()`` makes a queue a stream of
+packets. ``serve()`` runs a greenlet for each packet. Everything else shares the hub: it is neither
+started nor blocked here.
 """
 
 try:

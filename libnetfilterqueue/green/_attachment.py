@@ -17,7 +17,7 @@ _get_ident = gevent.monkey.get_original("_thread", "get_ident")
 
 
 class Attachment(Feed):
-    """A handle that gevent's hub feeds. attach() makes it.
+    """A handle that gevent's hub feeds. ``attach()`` makes it.
 
     It is a context manager that detaches the handle. Use it in the hub's thread.
     """
@@ -116,10 +116,11 @@ def attach(handle: nfq.NetfilterQueueHandle) -> Attachment:
     """Makes the thread's hub feed the handle from now on.
 
     A greenlet calls the callbacks of its queues, at most 64 per turn. They may block cooperatively;
-    meanwhile the handle's other packets wait. Exceptions of callbacks go to the hub's handle_error,
-    and the feed goes on. The verdicts of a turn are sent together at its end. Closing the handle in
-    any thread detaches it. The first packet in a child of fork detaches it too.
+    meanwhile the handle's other packets wait. Exceptions of callbacks go to the hub's
+    ``handle_error``, and the feed goes on. The verdicts of a turn are sent together at its end.
+    Closing the handle in any thread detaches it. The first packet in a child of fork detaches it
+    too.
 
-    Raises RuntimeError if the handle is attached already, ClosedError if it is closed.
+    Raises ``RuntimeError`` if the handle is attached already, ``ClosedError`` if it is closed.
     """
     return Attachment(handle, lambda: None)

@@ -18,12 +18,12 @@ Packet = nfq.NetfilterQueueData
 
 
 class PacketStream(Stream[Attachment]):
-    """The packets of a queue: `with open_queue(1) as stream` binds the queue and closes it.
+    """The packets of a queue: ``with open_queue(1) as stream`` binds the queue and closes it.
 
-    `for packet in stream` yields packets until the stream is closed; waiting blocks the greenlet.
+    ``for packet in stream`` yields packets until the stream is closed; waiting blocks the greenlet.
     Several greenlets may read it: each packet goes to one of them. Use it in the hub's thread.
 
-    The arguments are those of libnetfilterqueue.aio.open_queue.
+    The arguments are those of ``libnetfilterqueue.aio.open_queue``.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
@@ -62,8 +62,8 @@ class PacketStream(Stream[Attachment]):
     def get(self) -> Packet:
         """Waits for the next packet and returns it.
 
-        Raises ClosedError if the stream is closed, or is stopped and empty, also while it waits.
-        Raises RuntimeError in a thread other than the one that has opened the stream.
+        Raises ``ClosedError`` if the stream is closed, or is stopped and empty, also while it
+        waits. Raises ``RuntimeError`` in a thread other than the one that has opened the stream.
         """
         self._check_hub("get()")
         packet = self._take() if self._ready() or self._wait() else None
@@ -72,7 +72,10 @@ class PacketStream(Stream[Attachment]):
         return packet
 
     def get_batch(self, max: int = BATCH) -> list[Packet]:
-        """Returns as many packets as there are, at least one and at most `max`. Else like get()."""
+        """Returns as many packets as there are, at least one and at most ``max``.
+
+        Else like ``get()``.
+        """
         most = check_count("get_batch(): max", max)
         self._check_hub("get_batch()")
         packets = self._take_batch(most) if self._ready() or self._wait() else None
@@ -83,7 +86,8 @@ class PacketStream(Stream[Attachment]):
     def get_nowait(self) -> Packet:
         """Returns the next packet, without waiting.
 
-        Raises gevent.queue.Empty, which is queue.Empty, if there is none. Else like get().
+        Raises ``gevent.queue.Empty``, which is ``queue.Empty``, if there is none. Else like
+        ``get()``.
         """
         self._check_hub("get_nowait()")
         packet = None if self.closed else self._take()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A fake kernel for tests of programs that use queues: no root, no rules, no namespaces.
 
-FakeKernel opens handles that work like any others, sends packets through their queues, and reports
-what became of them. In pytest it is the fixture `nfqueue`. See docs/testing.md.
+``FakeKernel`` opens handles that work like any others, sends packets through their queues, and
+reports what became of them. In pytest it is the fixture ``nfqueue``. See docs/testing.md.
 """
 
 from libnetfilterqueue.testing._attributes import Attributes, ConntrackAttributes

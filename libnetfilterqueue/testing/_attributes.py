@@ -16,12 +16,15 @@ DEVICES = {"indev", "outdev", "physindev", "physoutdev"}
 
 
 class ConntrackAttributes(TypedDict, total=False):
-    """A conntrack entry, with the names of Conntrack. Only given fields are sent, and the mark."""
+    """A conntrack entry, with the names of ``Conntrack``.
+
+    Only given fields are sent, and the mark.
+    """
 
     id: int
     """32 bits."""
     status: int
-    """IPS_* bits of linux/netfilter/nf_conntrack_common.h."""
+    """``IPS_*`` bits of ``linux/netfilter/nf_conntrack_common.h``."""
     mark: int
     """32 bits; 0 unless given."""
     labels: bytes
@@ -33,7 +36,7 @@ class ConntrackAttributes(TypedDict, total=False):
 
 
 class Attributes(TypedDict, total=False):
-    """The attributes of a packet, with the names of NetfilterQueueData.
+    """The attributes of a packet, with the names of ``NetfilterQueueData``.
 
     Numbers are in host byte order.
     """
@@ -43,10 +46,12 @@ class Attributes(TypedDict, total=False):
     priority: int
     """32 bits."""
     family: int
-    """AF_INET, AF_INET6 or AF_BRIDGE. Unless given, it is AF_BRIDGE with vlan or l2_header; else
-    the payload decides."""
+    """``AF_INET``, ``AF_INET6`` or ``AF_BRIDGE``.
+
+    Unless given, it is ``AF_BRIDGE`` with ``vlan`` or ``l2_header``; else the payload decides.
+    """
     hook: int
-    """NF_INET_LOCAL_OUT unless given."""
+    """``NF_INET_LOCAL_OUT`` unless given."""
     hw_protocol: int
     """The EtherType. Unless given, the payload decides."""
     hw_addr: bytes
@@ -62,23 +67,23 @@ class Attributes(TypedDict, total=False):
     physoutdev: int
     """The bridge port that will send it."""
     uid: int
-    """Delivered with NFQA_CFG_F_UID_GID."""
+    """Delivered with ``NFQA_CFG_F_UID_GID``."""
     gid: int
-    """Delivered with NFQA_CFG_F_UID_GID."""
+    """Delivered with ``NFQA_CFG_F_UID_GID``."""
     secctx: bytes
-    """Delivered with NFQA_CFG_F_SECCTX."""
+    """Delivered with ``NFQA_CFG_F_SECCTX``."""
     cgroup_classid: int
     """32 bits."""
     skb_info: int
-    """NFQA_SKB_* bits; CSUMNOTREADY and GSO are delivered with NFQA_CFG_F_GSO."""
+    """``NFQA_SKB_*`` bits; ``CSUMNOTREADY`` and ``GSO`` are delivered with ``NFQA_CFG_F_GSO``."""
     vlan: tuple[int, int]
-    """EtherType and control information of a tag; delivered on AF_BRIDGE."""
+    """EtherType and control information of a tag; delivered on ``AF_BRIDGE``."""
     l2_header: bytes
-    """Delivered on AF_BRIDGE."""
+    """Delivered on ``AF_BRIDGE``."""
     conntrack: ConntrackAttributes
-    """The connection that it belongs to; delivered with NFQA_CFG_F_CONNTRACK."""
+    """The connection that it belongs to; delivered with ``NFQA_CFG_F_CONNTRACK``."""
     ct_info: int
-    """IP_CT_* of linux/netfilter/nf_conntrack_common.h; IP_CT_NEW unless given."""
+    """``IP_CT_*`` of ``linux/netfilter/nf_conntrack_common.h``; ``IP_CT_NEW`` unless given."""
     original_length: int
     """Its length before it was captured, if that is longer than the payload."""
 

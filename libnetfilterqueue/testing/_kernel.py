@@ -29,21 +29,21 @@ NLMSG_MIN_TYPE = 16  # below are netlink's own
 
 
 class FakeKernel:
-    """A kernel with queues and no firewall: `enqueue` stands for the rule that queues a packet.
+    """A kernel with queues and no firewall: ``enqueue`` stands for the rule that queues a packet.
 
     Its handles exchange the kernel's messages with it over a socket pair, and need no privileges.
     It answers in a thread of its own, which gevent's monkey-patching does not change: it blocks no
-    loop. At the end of a `with` block it is closed. Any thread may use it.
+    loop. At the end of a ``with`` block it is closed. Any thread may use it.
 
-    first_id is the id of the first packet of each binding, 1 to 2**32 - 1. With one near the end,
-    ids wrap as they do in a kernel that has run for long.
+    ``first_id`` is the id of the first packet of each binding, 1 to ``2**32 - 1``. With one near
+    the end, ids wrap as they do in a kernel that has run for long.
     """
 
     def __init__(self, *, first_id: int = 1) -> None:
         if not 1 <= first_id <= 0xFFFFFFFF:
             raise ValueError(f"FakeKernel(): first_id must be from 1 to 2**32 - 1, not {first_id}")
         self.net_admin = True
-        """If False, all requests of programs are refused with EPERM, as without CAP_NET_ADMIN."""
+        """If ``False``, all requests are refused with ``EPERM``, as without ``CAP_NET_ADMIN``."""
         self._lock: Any = original("_thread", "allocate_lock")()
         self._waiters = Waiters(self._execute, self._lock)
         self._queues = Queues(self._send_packet, first_id)
@@ -66,10 +66,11 @@ class FakeKernel:
         netns: "StrOrBytesPath | FileDescriptorLike | None" = None,
         fd: "FileDescriptorLike | None" = None,
     ) -> nfq.NetfilterQueueHandle:
-        """Open a handle on this kernel, as libnetfilterqueue.open() does on the real one.
+        """Open a handle on this kernel, as ``libnetfilterqueue.open()`` does on the real one.
 
-        There is only one network namespace here: netns is ignored. fd adopts a descriptor, as
-        always; what is behind it is not this kernel. Raises ClosedError if the kernel is closed.
+        There is only one network namespace here: ``netns`` is ignored. ``fd`` adopts a descriptor,
+        as always; what is behind it is not this kernel. Raises ``ClosedError`` if the kernel is
+        closed.
         """
         if fd is not None:
             return _ext.open(fd=fd)
@@ -81,7 +82,7 @@ class FakeKernel:
             return peer.open()
 
     def queue_status(self) -> list[QueueStatus]:
-        """The kernel's table, as libnetfilterqueue.queue_status() returns it."""
+        """The kernel's table, as ``libnetfilterqueue.queue_status()`` returns it."""
         return [
             QueueStatus(
                 queue.number,
@@ -98,10 +99,10 @@ class FakeKernel:
 
     @contextlib.contextmanager
     def patched(self) -> Iterator[Self]:
-        """Makes libnetfilterqueue.open(), and open_queue() of aio and green, open on this kernel.
+        """Makes ``open()``, and ``open_queue()`` of aio and green, open on this kernel.
 
-        It does so until the block ends, in all threads. libnetfilterqueue.queue_status() then
-        reports this kernel's queues. A module that has done `from libnetfilterqueue import open`
+        It does so until the block ends, in all threads. ``libnetfilterqueue.queue_status()`` then
+        reports this kernel's queues. A module that has done ``from libnetfilterqueue import open``
         keeps the real one.
         """
         before = nfq.open, nfq.queue_status
@@ -123,18 +124,19 @@ class FakeKernel:
         match_mark: int | None = None,
         **attributes: Unpack[Attributes],
     ) -> KernelPacket:
-        """Send a packet through a queue, as `-j NFQUEUE --queue-num` does.
+        """Send a packet through a queue, as ``-j NFQUEUE --queue-num`` does.
 
-        payload is the packet from its network header on: any buffer, or an object with `__bytes__`,
-        such as a packet of scapy's. bypass is the rule's --queue-bypass: the packet passes if
-        nobody has bound the queue. match_mark is the rule's `-m mark --mark`: packets with another
-        mark pass, also when NF_REPEAT brings them back to the rule; None matches all. The keywords
-        are those of Attributes; one that is None is left out.
+        ``payload`` is the packet from its network header on: any buffer, or an object with
+        ``__bytes__``, such as a packet of scapy's. ``bypass`` is the rule's ``--queue-bypass``: the
+        packet passes if nobody has bound the queue. ``match_mark`` is the rule's
+        ``-m mark --mark``: packets with another mark pass, also when ``NF_REPEAT`` brings them back
+        to the rule; ``None`` matches all. The keywords are those of ``Attributes``; one that is
+        ``None`` is left out.
 
         If the queue is full or nobody listens on it, the packet is dropped at once. Raises
-        ValueError for a value out of range, ClosedError if the kernel is closed, and TypeError for
-        an unknown attribute or one of another type. The message of the error says what would be
-        right.
+        ``ValueError`` for a value out of range, ``ClosedError`` if the kernel is closed, and
+        ``TypeError`` for an unknown attribute or one of another type. The message of the error says
+        what would be right.
         """
         rule = Rule.checked(number, bypass, match_mark)
         skb = Skb(as_bytes(payload), rule, check_attributes(attributes))
@@ -153,7 +155,7 @@ class FakeKernel:
         match_mark: int | None = None,
         **attributes: Unpack[Attributes],
     ) -> list[KernelPacket]:
-        """Send several packets with the same arguments. Else like enqueue()."""
+        """Send several packets with the same arguments. Else like ``enqueue()``."""
         return [
             self.enqueue(payload, number, bypass=bypass, match_mark=match_mark, **attributes)
             for payload in payloads
@@ -168,13 +170,13 @@ class FakeKernel:
         match_mark: int | None = None,
         **attributes: Unpack[Attributes],
     ) -> list[KernelPacket]:
-        """Send the IP packets of a pcap or pcapng file. Else like enqueue().
+        """Send the IP packets of a pcap or pcapng file. Else like ``enqueue()``.
 
         They begin at their network header and have the file's timestamps. Bytes that the capture
         cut off count in the original length. Frames without an IP packet are skipped. Raises
-        ValueError for a link type that is not known to carry IP packets, and if no frame has an IP
-        packet. Raises ImportError without scapy (the extra `testing`), OSError, and scapy's
-        Scapy_Exception for a file of another format. After an error no packet was sent.
+        ``ValueError`` for a link type that is not known to carry IP packets, and if no frame has an
+        IP packet. Raises ``ImportError`` without scapy (the extra ``testing``), ``OSError``, and
+        scapy's ``Scapy_Exception`` for a file of another format. After an error no packet was sent.
         """
         packets = []
         for captured in read_capture(path):
@@ -187,7 +189,7 @@ class FakeKernel:
     def flush(self, *packets: KernelPacket) -> None:
         """Drop packets that wait, as the kernel does when their device goes down.
 
-        A later verdict on them is refused with ENOENT. Packets that do not wait are left alone.
+        A later verdict on them is refused with ``ENOENT``. Packets that do not wait are left alone.
         """
         for packet in packets:
             check_type(
@@ -202,7 +204,7 @@ class FakeKernel:
     def listening(self, number: int = 1) -> Waitable:
         """Returns what comes true when a program has bound a queue and set its copy mode.
 
-        Call its `wait()`, or `await` it.
+        Call its ``wait()``, or ``await`` it.
         """
         check_bits("listening(): number", number, 16)
         return Waitable(

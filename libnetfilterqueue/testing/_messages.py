@@ -159,14 +159,14 @@ def read_vlan(data: bytes | None) -> Vlan | None:
 
 
 class SentVerdict(NamedTuple):
-    """A verdict as a program sent it to the kernel. What the program left out is None."""
+    """A verdict as a program sent it to the kernel. What the program left out is ``None``."""
 
     number: int
     """The queue's number."""
     packet_id: int
     """The packet's id; of a batch verdict, the last one."""
     verdict: int
-    """A Verdict, or what NF_QUEUE_NR() returns."""
+    """A ``Verdict``, or what ``NF_QUEUE_NR()`` returns."""
     batch: bool
     """Whether it was a batch verdict."""
     mark: int | None = None
@@ -186,7 +186,10 @@ class SentVerdict(NamedTuple):
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """Reads it from a message. Raises ValueError if it has no verdict that the kernel takes."""
+        """Reads it from a message.
+
+        Raises ``ValueError`` if it has no verdict that the kernel takes.
+        """
         header = Header.read(data)
         attributes = attributes_of(data)
         value = attributes.get(NFQA_VERDICT_HDR, b"")

@@ -33,19 +33,19 @@ class Live(Generic[T]):
 
 
 class KernelPacket(Waitable):
-    """A packet on the kernel's side, which FakeKernel.enqueue() returns.
+    """A packet on the kernel's side, which ``FakeKernel.enqueue()`` returns.
 
     Its attributes are up to date: the kernel first executes all verdicts that programs have sent.
-    `wait()` waits in a thread or greenlet, and `await` in asyncio, until the packet passed or was
-    dropped.
+    ``wait()`` waits in a thread or greenlet, and ``await`` in asyncio, until the packet passed or
+    was dropped.
     """
 
     id: Live[int | None] = Live()
-    """Its id in the last queue that it was in; None if it was in none."""
+    """Its id in the last queue that it was in; ``None`` if it was in none."""
     number: Live[int] = Live()
     """The number of that queue, or of the one that the rule named."""
     passed: Live[bool | None] = Live()
-    """True if it went on, False if it was dropped, None while it waits for a verdict."""
+    """``True`` if it went on, ``False`` if it was dropped, ``None`` while it waits."""
     verdicts: Live[tuple[SentVerdict, ...]] = Live()
     """All verdicts that programs gave it, in order; several if it was requeued or repeated."""
     payload: Live[bytes] = Live()
@@ -55,13 +55,13 @@ class KernelPacket(Waitable):
     priority: Live[int] = Live()
     """Its priority, as the verdicts have left it."""
     vlan: Live[Vlan | None] = Live()
-    """Its VLAN tag, as the verdicts have left it; None if it has none."""
+    """Its VLAN tag, as the verdicts have left it; ``None`` if it has none."""
     l2_header: Live[bytes] = Live()
     """Its link-layer header, as the verdicts have left it."""
     ct_mark: Live[int | None] = Live()
-    """Its connection's mark, as the verdicts have left it; None if it has no connection."""
+    """Its connection's mark, as the verdicts have left it; ``None`` if it has no connection."""
     ct_labels: Live[bytes | None] = Live()
-    """Its connection's labels, as the verdicts have left them; None if it has no connection."""
+    """Its connection's labels, as the verdicts have left them; ``None`` if it has no connection."""
 
     def __init__(self, waiters: Waiters, skb: Skb) -> None:
         super().__init__(
@@ -73,10 +73,11 @@ class KernelPacket(Waitable):
 
     @property
     def verdict(self) -> int | None:
-        """The last verdict that a program gave it: a Verdict, or what NF_QUEUE_NR() returns.
+        """The last verdict that a program gave it.
 
-        It is None if there was none. Then the packet still waits, or the kernel decided: nobody
-        listened, or the queue was full, or the queue ended.
+        It is a ``Verdict``, or what ``NF_QUEUE_NR()`` returns. It is ``None`` if there was none.
+        Then the packet still waits, or the kernel decided: nobody listened, or the queue was full,
+        or the queue ended.
         """
         verdicts = self.verdicts
         return verdicts[-1].verdict if verdicts else None

@@ -63,10 +63,11 @@ class Refusal(NamedTuple):
     number: int
     """The queue's number."""
     id: int | None
-    """The packet's id; of a batch verdict, the last one. None if the queue was the reason."""
+    """The packet's id; of a batch verdict, the last one. ``None`` if the queue was the reason."""
     error: int
-    """ENOENT for a packet that doesn't wait, ENODEV for a queue that is not bound, EPERM for one of
-    another handle, EINVAL for no valid verdict."""
+    """``ENOENT`` for a packet that doesn't wait, ``ENODEV`` for a queue that is not bound,
+    ``EPERM`` for one of another handle, ``EINVAL`` for no valid verdict.
+    """
 
 
 @dataclass

@@ -77,7 +77,7 @@ class Waiters:
 class Waitable:
     """Something that will come true in the kernel.
 
-    `wait()` waits for it in a thread or greenlet, `await` in asyncio. Both return the object.
+    ``wait()`` waits for it in a thread or greenlet, ``await`` in asyncio. Both return the object.
     """
 
     def __init__(self, waiters: Waiters, done: Callable[[], object], what: str) -> None:
@@ -86,10 +86,11 @@ class Waitable:
         self._what = what
 
     def wait(self, timeout: float | None = TIMEOUT) -> Self:
-        """Wait until it is true, for `timeout` seconds at most; None waits for ever.
+        """Wait until it is true, for ``timeout`` seconds at most; ``None`` waits for ever.
 
-        Other greenlets run meanwhile, with and without monkey-patching. Raises TimeoutError. The
-        error names the threads, greenlets and tasks that have failed, as far as that can be known.
+        Other greenlets run meanwhile, with and without monkey-patching. Raises ``TimeoutError``.
+        The error names the threads, greenlets and tasks that have failed, as far as that can be
+        known.
         """
         if timeout is not None:
             check_type(

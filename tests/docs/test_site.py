@@ -87,7 +87,7 @@ def test_pages() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(BUILT)))
 def test_nothing_from_elsewhere(page: Path) -> None:
-    """All that a browser fetches for a page is beside it."""
+    """Everything that a browser fetches for a page is beside it."""
     fetched = RESOURCES[page].fetched
     assert any("furo" in url for url in fetched)
     for url in fetched:
@@ -98,7 +98,7 @@ def test_nothing_from_elsewhere(page: Path) -> None:
 
 
 def test_styles_from_here() -> None:
-    """Neither do the style sheets fetch anything from elsewhere."""
+    """The style sheets fetch nothing from elsewhere."""
     sheets = list(BUILT.rglob("*.css"))
     assert sheets
     for sheet in sheets:

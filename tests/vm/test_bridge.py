@@ -120,7 +120,7 @@ def test_tagged_twice(
 
 
 def test_not_on_a_bridge(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """Elsewhere packets have neither a tag nor a header."""
+    """Packets that are not on a bridge have neither a tag nor a header."""
     udp.send(b"data")
     packet = receive(handle, packets)
     assert packet.vlan is None
@@ -146,7 +146,7 @@ def test_verdict_with_a_tag(
 def test_verdict_with_zeros_for_a_tag(
     handle: Handle, packets: list[Packet], both: tuple[Neighbour, Neighbour], before: list[Tag]
 ) -> None:
-    """Zeros take the tag off, but for older kernels they are a tag of the type 0."""
+    """Zeros take the tag off; older kernels take them for a tag of the type 0."""
     left, right = both
     left.send(tagged(FRAME, *before))
     receive(handle, packets).set_verdict(nfq.NF_ACCEPT, vlan=(0, 0))
@@ -156,7 +156,7 @@ def test_verdict_with_zeros_for_a_tag(
 def test_verdict_with_the_packets_own_tag(
     handle: Handle, packets: list[Packet], both: tuple[Neighbour, Neighbour]
 ) -> None:
-    """What a packet says its tag is can be given back."""
+    """A packet's own tag can be given back in a verdict."""
     left, right = both
     left.send(tagged(FRAME, (VLAN, 0x6005)))
     packet = receive(handle, packets)
@@ -226,7 +226,7 @@ def test_verdict_with_everything(
 def test_verdict_with_a_header_of_another_length(
     handle: Handle, packets: list[Packet], both: tuple[Neighbour, Neighbour], header: bytes
 ) -> None:
-    """It is refused before it is sent: the kernel would refuse it and lose the packet."""
+    """A header of another length is refused before it is sent: the kernel would lose the packet."""
     left, right = both
     left.send(FRAME)
     packet = receive(handle, packets)
@@ -237,7 +237,7 @@ def test_verdict_with_a_header_of_another_length(
 
 
 def test_drop(handle: Handle, packets: list[Packet], both: tuple[Neighbour, Neighbour]) -> None:
-    """What is dropped does not arrive; what comes after it does."""
+    """A dropped frame does not arrive; the next one does."""
     left, right = both
     left.send(HEADER + b"first")
     left.send(HEADER + b"second")

@@ -61,7 +61,7 @@ def send(handle: Handle, packets: list[Packet], udp: UdpPair) -> tuple[Packet, n
 
 
 def test_new(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """The first packet of a connection: nothing is known but who talks to whom."""
+    """Of the first packet of a connection only the addresses are known."""
     packet, conntrack = send(handle, packets, udp)
     assert packet.ct_info == NEW
     assert isinstance(conntrack.id, int)
@@ -145,7 +145,7 @@ def test_labels(handle: Handle, packets: list[Packet]) -> None:
 
 
 def test_no_label(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """While none is set there are none, also where there is room for them."""
+    """While no label is set there are none, also where there is room for them."""
     allow_labels()
     _, conntrack = send(handle, packets, udp)
     assert conntrack.labels is None
@@ -172,12 +172,12 @@ def check_unknown(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
 
 
 def test_without_the_flag(handle: Handle, udp: UdpPair) -> None:
-    """Without the queue's flag nothing is known."""
+    """Without the queue's flag nothing is known of the connection."""
     check_unknown(handle, keeping(handle), udp)
 
 
 def test_before_tracking(handle: Handle, packets: list[Packet]) -> None:
-    """Nothing is known where the rule comes before connection tracking, in the raw table."""
+    """Nothing is known of the connection where the rule comes before tracking, in the raw table."""
     track()
     queue_rule(1, table="raw")
     with UdpPair() as udp:
@@ -185,14 +185,14 @@ def test_before_tracking(handle: Handle, packets: list[Packet]) -> None:
 
 
 def test_without_tracking(handle: Handle, packets: list[Packet]) -> None:
-    """Nothing is known where no rule asks for tracking."""
+    """Nothing is known of the connection where no rule asks for tracking."""
     queue_rule(1, table="mangle")
     with UdpPair() as udp:
         check_unknown(handle, packets, udp)
 
 
 def test_not_tracked(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """Nothing is known of what a rule takes out of tracking."""
+    """Nothing is known of a connection that a rule takes out of tracking."""
     iptables("-t raw -A OUTPUT -p udp -j CT --notrack")
     check_unknown(handle, packets, udp)
 
@@ -257,7 +257,7 @@ def test_verdict_with_labels_and_a_rule(
 
 
 def test_verdict_with_mark_and_labels(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """Both travel in one verdict, with the packet's own mark and data."""
+    """Mark and labels go in one verdict, with the packet's own mark and data."""
     allow_labels()
     counter = nft.Counter("meta mark 3")
     packet, _ = send(handle, packets, udp)
@@ -296,7 +296,7 @@ def test_verdict_on_a_packet_without_connection(handle: Handle, packets: list[Pa
 
 
 def test_watched(tmp_path: Path) -> None:
-    """`watch --json` tells of the connection."""
+    """`watch --json` shows the connection."""
     track()
     queue_rule(1, table="mangle")
     with UdpPair() as udp, command_line(tmp_path, "watch", 1, "--json", "--count", 1) as program:

@@ -138,7 +138,7 @@ def test_broadcast_on_a_bridge(
     ],
 )
 def test_segments_of_a_new_connection(table: str, chain: str, flags: int, always: bool) -> None:
-    """The first datagrams, if they are sent by one call, before Linux 6.12."""
+    """Before Linux 6.12 the first datagrams that one call sends are lost."""
     data = together(20)
     with ethernet(V4) as route:
         with route.left:
@@ -159,7 +159,7 @@ def sctp_errors(route: Route) -> int:
 
 @pytest.mark.parametrize("flags", [0, GSO])
 def test_sctp(flags: int) -> None:
-    """Before Linux 6.12 its checksum is wrong, unless NFQA_CFG_F_GSO leaves it to the device."""
+    """Before Linux 6.12 SCTP's checksum is wrong, unless NFQA_CFG_F_GSO leaves it to the device."""
     data = together(5)
     with ethernet(V4) as route, queue_of(route, accept, flags=flags) as handle:
         if flags or KERNEL >= KEPT_SINCE:

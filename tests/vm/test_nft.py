@@ -69,7 +69,7 @@ def test_bypass(handle: Handle, flags: str, alone: list[bytes]) -> None:
 
 @pytest.mark.parametrize("maxlen", [1, 3])
 def test_fail_open(handle: Handle, maxlen: int) -> None:
-    """What finds the queue full is dropped; with FAIL_OPEN it passes."""
+    """Packets that find the queue full are dropped; with FAIL_OPEN they pass."""
     nft.rules(f"{QUEUED} queue num 1")
     queue = handle.create_queue(1, accept, mode=COPY, maxlen=maxlen, flags=nfq.NFQA_CFG_F_FAIL_OPEN)
     sent = [b"%d" % number for number in range(5)]
@@ -134,7 +134,7 @@ def test_map(handle: Handle) -> None:
 
 
 def test_repeat(handle: Handle) -> None:
-    """NF_REPEAT has the packet pass through the chain again, with its new mark."""
+    """NF_REPEAT sends the packet through the chain again, with its new mark."""
     nft.rules("meta mark 5 accept", f"{QUEUED} queue num 1")
     packets = keeping(handle)
     counter = nft.Counter("meta mark 5")

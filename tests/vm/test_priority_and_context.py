@@ -54,18 +54,18 @@ def test_secctx(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
 
 
 def test_secctx_by_nft(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """The same by a rule of nftables."""
+    """The context is also the one that a rule of nftables has set."""
     nft.rules('meta secmark set "name"', head='secmark name { "unconfined" }')
     assert send(handle, packets, udp).secctx == b"unconfined"
 
 
 def test_no_secctx(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """What no rule has labelled has none."""
+    """A packet that no rule has labelled has no context."""
     assert send(handle, packets, udp).secctx is None
 
 
 def test_secctx_without_the_flag(handle: Handle, udp: UdpPair) -> None:
-    """Without the queue's flag it is unknown."""
+    """Without the queue's flag the context is unknown."""
     label("unconfined")
     assert send(handle, keeping(handle), udp).secctx is None
 
@@ -90,7 +90,7 @@ def test_priority_of_a_socket(handle: Handle, packets: list[Packet], udp: UdpPai
 
 
 def test_no_priority(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """Without one it is 0."""
+    """Without a priority it is 0."""
     assert send(handle, packets, udp).priority == 0
 
 
@@ -112,7 +112,7 @@ def test_verdict_with_a_priority(
 
 
 def test_verdict_without_a_priority(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """A verdict that names none leaves it."""
+    """A verdict that names no priority leaves it."""
     queue_rule(1, chain="PREROUTING", table="mangle")
     udp.sender.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 5)
     send(handle, packets, udp).accept()
@@ -161,5 +161,5 @@ def test_cgroup_classid(
 
 
 def test_no_cgroup_classid(handle: Handle, packets: list[Packet], udp: UdpPair) -> None:
-    """Without one it is 0."""
+    """Without a control group's class it is 0."""
     assert send(handle, packets, udp).cgroup_classid == 0

@@ -35,7 +35,7 @@ class Replacing(Rewriter):
 
 
 def test_new_payload(route: Route) -> None:
-    """Unchanged and of the same length it arrives, byte for byte."""
+    """An unchanged payload and one of the same length arrive, byte for byte."""
     rewriter = Replacing()
     data = b"old! " * 100  # a packet of its own
     with queue_of(route, rewriter) as handle:
@@ -58,7 +58,7 @@ def test_segments(route: Route) -> None:
 
 
 def test_device_that_cuts_nothing() -> None:
-    """The kernel, which has to cut it up itself, lives on."""
+    """A kernel that has to cut the packet up itself does not crash."""
     rewriter = Replacing()
     data = together(30)
     with ethernet(V4) as route:

@@ -44,7 +44,7 @@ def systemd(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def test_unit(systemd: Systemd) -> None:
-    """systemd finds nothing wrong with it, and little that could be taken away."""
+    """systemd finds nothing wrong with the unit, and little that could be taken away."""
     path = systemd.run("systemctl show --property FragmentPath --value dns-filter").strip()
     assert systemd.run(f"systemd-analyze verify {path}") == ""
     systemd.run(f"systemd-analyze security --offline=true --threshold={EXPOSURE} {path}")
@@ -66,7 +66,7 @@ def inside(namespace: Namespace) -> Iterator[None]:
 
 @pytest.mark.usefixtures("inside")
 def test_filter(systemd: Systemd) -> None:
-    """It filters, as another user with one capability, and ends when it is told to."""
+    """The service filters, as another user with one capability, and ends when it is told to."""
     iptables(f"-A OUTPUT -p udp --dport {PORT} -j NFQUEUE --queue-num 1")
     systemd.run("systemctl start dns-filter")
     systemd.wait_until(is_bound)
@@ -104,7 +104,7 @@ def probe(systemd: Systemd, *settings: str) -> dict[str, str]:
 
 
 def test_sandbox(systemd: Systemd) -> None:
-    """What queues need works in it; nothing else that the capability and a bug could reach.
+    """The sandbox allows what queues need, and nothing else that a bug could reach.
 
     The capability alone shows no table; and it is none in a user namespace of the service's own.
     """

@@ -80,11 +80,11 @@ def check(way: AbstractContextManager[Route], kept: bool) -> None:
 
 @pytest.mark.parametrize("name", ETHERNET)
 def test_over_ethernet(name: str) -> None:
-    """Between two neighbours; Linux before 6.11 loses datagrams that are sent by one call."""
+    """Changed packets arrive at a neighbour; before Linux 6.11 datagrams of one call are lost."""
     check(tunnel(*ETHERNET[name]), KERNEL >= REPLACED_SINCE)
 
 
 @pytest.mark.parametrize("name", LOOPBACK)
 def test_over_loopback(name: str) -> None:
-    """Both ends on one host, whose loopback leaves the checksums in tunnels to the kernel."""
+    """Changed packets arrive over loopback, which leaves checksums in tunnels to the kernel."""
     check(tunnel_over_loopback(*LOOPBACK[name]), kept=True)

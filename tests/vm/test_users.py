@@ -12,7 +12,7 @@ NOBODY = 65534
 
 
 def test_setuid() -> None:
-    """It goes on receiving, its verdicts are refused and told, and its packets never arrive."""
+    """After setuid a program still receives, but its verdicts are refused and reported."""
     done = subprocess.run(
         [sys.executable, PRIVILEGED, "setuid", str(NOBODY)],
         check=True,
