@@ -10,7 +10,7 @@ import sys
 import sysconfig
 
 name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 11):  # noqa: UP036 (it is this that says so)
     sys.exit(f"./dev: {sys.executable} is {name}; 3.11 or newer is needed (PYTHON=... names it)")
 abi = sysconfig.get_config_var("SOABI")
 print(name, sys.base_prefix, abi, sys.version.replace("\n", " "))
