@@ -37,7 +37,11 @@ step() {
     shift
     mkdir -p build
     : >"$log"
-    [ ! -t 1 ] || { tick & ticker=$!; }
+    # Of the ticker a sleep may be left, which must not hold the lock.
+    [ ! -t 1 ] || {
+        tick 2>/dev/null 9>&- &
+        ticker=$!
+    }
     "$@" >"$log" 2>&1 </dev/null || status=$?
     [ -z "$ticker" ] || {
         kill "$ticker"
