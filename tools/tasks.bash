@@ -151,8 +151,8 @@ environment() {
 # gevent, uvloop, and the other bindings, whose calls the documentation shows.
 tests_environment() {
     environment
-    install_system_packages systemd # its systemd-analyze judges the units that pages show
-    [ ! -e .git ] || install_system_packages git # the tests make a source distribution
+    # systemd-analyze judges the units that pages show; a source distribution is made by git.
+    install_system_packages systemd git
     if python -c 'import sys, sysconfig; sys.exit(not sysconfig.get_config_var("Py_GIL_DISABLED"))'; then
         locked install_groups test-free-threaded
     else
