@@ -13,13 +13,13 @@ pytestmark = pytest.mark.timeout(900)  # the build system tries the compiler's w
 
 MAKE = "import sys, mesonpy; mesonpy.build_sdist(sys.argv[1])"
 DIRECTORIES = {"docs", "examples", "ext", "libnetfilterqueue", "packaging", "tests"}
-FILES = {"LICENSE", "PKG-INFO", "meson.build", "pyproject.toml"}
+FILES = {"LICENSE", "PKG-INFO", "meson.build", "meson.options", "pyproject.toml"}
 PAGES = {"CHANGELOG.md", "README.md", "SECURITY.md"}
 
 
 def is_left_out(name: str) -> bool:
     """Whether it is for work on a checkout."""
-    return name.startswith((".", "benchmarks/")) or name == "dev"
+    return name.startswith((".", "benchmarks/", "tools/")) or name == "dev"
 
 
 def run(directory: Path, *command: object) -> str:

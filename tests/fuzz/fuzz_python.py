@@ -5,8 +5,8 @@
     fuzz_python.py NAME SECONDS DIRECTORY
 
 NAME is one of TARGETS. An example that breaks something is shown as a test that can be copied, and
-kept in DIRECTORY, to be tried first the next time. The last line of the output says how many
-examples were tried.
+kept in DIRECTORY, to be tried first the next time. The last line of the output says, as libFuzzer
+does, how many examples were tried.
 """
 
 import functools
@@ -88,7 +88,7 @@ def main(name: str, seconds: str, directory: str) -> None:
         run_round = TARGETS[name](profile, counter)
         while counter.calls == 0 or time.monotonic() < end:
             run_round()
-    print(counter.calls)
+    print("stat::number_of_executed_units:", counter.calls)
 
 
 if __name__ == "__main__":
