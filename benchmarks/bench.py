@@ -265,14 +265,18 @@ def dispatch() -> Table:
         return Row(label, lambda: Instructions(action, batch, BUILT), ("valgrind",))
 
     rows = [
-        row("one message a call", "accept", 1),
-        row("64 messages a call", "accept", 64),
-        row("64 messages, payload read", "read", 64),
+        row("one message a call", "set_verdict", 1),
+        row("64 messages a call", "set_verdict", 64),
+        row("64 messages, accept()", "accept", 64),
+        row("64 messages, payload as bytes", "read", 64),
+        row("64 messages, payload as a view", "view", 64),
+        row("64 messages, payload as a buffer", "unpack", 64),
         row("64 messages, every tenth marked", "mark", 64),
     ]
     if can_rewrite():
         rows.append(row("64 messages, payload rewritten", "rewrite", 64))
-    return Table("handle_packet, no kernel", INSTRUCTIONS, rows, limit=None, rounds=1)
+    title = f"handle_packet, no kernel, Python {platform.python_version()}"
+    return Table(title, INSTRUCTIONS, rows, limit=None, rounds=1)
 
 
 def tables(scale: Scale) -> list[Table]:
@@ -381,12 +385,16 @@ def output_of(*command: str) -> str:
 
 
 def build() -> None:
-    """Compiles the C consumers."""
+    """Compiles the C consumers, and what is preloaded."""
     BUILT.mkdir(parents=True, exist_ok=True)
+    command = [COMPILER, "-O2", "-std=gnu11"]
     flags = shlex.split(output_of("pkg-config", "--cflags", "--libs", *LIBRARIES))
     for source in HERE.glob("*.c"):
         files = ["-o", str(BUILT / source.stem), str(source)]
-        subprocess.run([COMPILER, "-O2", "-std=gnu11", *files, *flags], check=True)
+        subprocess.run([*command, *files, *flags], check=True)
+    for source in HERE.glob("preload/*.c"):
+        files = ["-o", str(BUILT / f"{source.stem}.so"), str(source)]
+        subprocess.run([*command, "-shared", "-fPIC", *files], check=True)
 
 
 def cpu_model() -> str:

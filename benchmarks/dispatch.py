@@ -38,6 +38,7 @@ class Instructions:
 
     def __init__(self, action: str, batch: int, directory: Path) -> None:
         self._action, self._batch = action, batch
+        self._clock = directory / "steady_clock.so"
         self._profile = directory / f"callgrind.{action}-{batch}"
 
     def measure(self) -> Figures:
@@ -66,7 +67,7 @@ class Instructions:
                     capture_output=True,
                     text=True,
                     pass_fds=[theirs.fileno()],
-                    env={**os.environ, "PYTHONHASHSEED": "0"},
+                    env={**os.environ, "PYTHONHASHSEED": "0", "LD_PRELOAD": str(self._clock)},
                 )
             ours.shutdown(socket.SHUT_RDWR)
             playing.join()
