@@ -47,12 +47,15 @@ from libnetfilterqueue.constants import (
     SkbInfo,
     Verdict,
 )
-from libnetfilterqueue.tuples import Conntrack, HandleStats, QueueStatus, Vlan
 
 # For annotations; the long names are the original binding's.
 Handle = NetfilterQueueHandle
 Queue = NetfilterQueueQueueHandle
 Packet = NetfilterQueueData
+
+TYPE_CHECKING = False  # typing's own is in what is not to be imported
+if TYPE_CHECKING:
+    from libnetfilterqueue.tuples import Conntrack, HandleStats, QueueStatus, Vlan
 
 __all__ = [
     "NFQA_CFG_F_CONNTRACK",
@@ -101,3 +104,16 @@ __all__ = [
     "queue_status",
     "update_checksums",
 ]
+
+if not TYPE_CHECKING:  # checkers would take any name for one that is there
+
+    def __getattr__(name):
+        """The named tuples, once somebody asks: typing takes longer to import than the rest."""
+        if name not in __all__:  # of which all else is there
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from libnetfilterqueue import tuples  # noqa: PLC0415
+
+        return getattr(tuples, name)
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

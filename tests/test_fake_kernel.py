@@ -504,6 +504,33 @@ def test_close_under_load(anybody: None, nfqueue: FakeKernel, read: int) -> None
         assert nfqueue.queues[1].portid == 2
 
 
+class ClosingPair(socket.socket):
+    """A socket whose other end is closed as soon as somebody has looked at what it has sent."""
+
+    other: socket.socket
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+        received = super().recv_into(buffer, nbytes, flags)
+        self.other.close()
+        return received
+
+
+def test_close_between_two_calls() -> None:
+    """What a handle has sent arrives, also if it closes meanwhile with something unread."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.send(b"unread")
+    theirs.send(b"first")
+    theirs.send(b"second")
+    with ClosingPair(fileno=ours.detach()) as closing:
+        closing.other = theirs
+        peer = peers.Peer(1)
+        peer._ours.close()
+        peer._theirs.close()
+        peer._ours = closing
+        assert list(peer.receive()) == [b"first", b"second"]
+        assert peer.ended
+
+
 def test_last_copy(nfqueue: FakeKernel, handle: Handle) -> None:
     """A queue that nobody unbinds ends with the last copy of its descriptor, as in the kernel."""
     command = attribute(1, struct.pack("!BBH", 1, 0, 0))  # NFQA_CFG_CMD: bind

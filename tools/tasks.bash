@@ -7,6 +7,7 @@
 # for each task, so that each would build the extension once more.
 set -euo pipefail
 
+unset PYTHONDONTWRITEBYTECODE # the next run finds compiled what this one has imported
 PYTHON=${PYTHON:-python3}
 venv=${VENV:-.venv}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/libnetfilterqueue

@@ -108,18 +108,20 @@ class Peer:
         """The datagrams that the handle has sent; notes its end behind the last one."""
         with contextlib.suppress(BlockingIOError):
             while not self.ended:
-                size = self._peek()
+                size = self._receive_into(bytearray(1), PEEK)  # 0 at the end too
                 if size == 0 and self._hung_up():
                     self.ended = True
                 else:
-                    yield self._ours.recv(max(1, size), socket.MSG_DONTWAIT)
+                    datagram = bytearray(max(1, size))
+                    self._receive_into(datagram, socket.MSG_DONTWAIT)
+                    yield bytes(datagram[:size])
 
-    def _peek(self) -> int:
-        """The length of the next datagram, 0 at the end too. Raises BlockingIOError."""
+    def _receive_into(self, buffer: bytearray, flags: int) -> int:
+        """Receives a datagram. Raises BlockingIOError."""
         try:
-            return self._ours.recv_into(bytearray(1), 1, PEEK)
-        except ConnectionResetError:  # it left something unread, which is told once
-            return self._ours.recv_into(bytearray(1), 1, PEEK)
+            return self._ours.recv_into(buffer, len(buffer), flags)
+        except ConnectionResetError:  # the handle left something unread, which is told once
+            return self._ours.recv_into(buffer, len(buffer), flags)
 
     def _hung_up(self) -> bool:
         """Whether the handle is closed and no datagram with something in it is left."""
