@@ -270,23 +270,38 @@ small(const struct lnfq_outbox *outbox)
     return outbox->used <= SEND_ALWAYS && outbox->enclosures == NULL;
 }
 
+/* Sends the first messages, as many as fit in `limit` together. Returns 0 or an errno. */
+static int
+send_up_to(struct lnfq_outbox *outbox, int fd, size_t limit)
+{
+    struct iovec pieces[PIECES_MAX];
+    size_t size = outbox->used;
+    size_t count;
+    int error;
+
+    if (small(outbox) && size <= limit) { /* a single verdict, most often */
+        error = lnfq_transport_send(fd, outbox->bytes, size);
+    }
+    else {
+        size = assemble(outbox, limit, pieces, &count);
+        error = lnfq_transport_send_pieces(fd, pieces, count);
+    }
+    if (error == 0) {
+        consume(outbox, size);
+    }
+    return error;
+}
+
 /* Sends the first messages, as many as one datagram may have. Returns 0 or an errno; EMSGSIZE where
  * the first one alone is too large. */
 static int
 send_datagram(struct lnfq_outbox *outbox, int fd, size_t *limit)
 {
-    struct iovec pieces[PIECES_MAX];
-    size_t count;
-    size_t size = assemble(outbox, *limit, pieces, &count);
-    int error = lnfq_transport_send_pieces(fd, pieces, count);
+    int error = send_up_to(outbox, fd, *limit);
 
     if (error == EMSGSIZE && *limit > 0) { /* somebody has made the send buffer smaller */
         *limit = 0;
-        size = assemble(outbox, *limit, pieces, &count);
-        error = lnfq_transport_send_pieces(fd, pieces, count);
-    }
-    if (error == 0) {
-        consume(outbox, size);
+        error = send_up_to(outbox, fd, *limit);
     }
     return error;
 }

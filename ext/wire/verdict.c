@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Verdict messages, built by libnetfilter_queue. Any thread may call it. There is no state.
+ * Verdict messages. libnetfilter_queue and libmnl build what few of them have. Any thread may call
+ * it. There is no state.
  */
 #include "verdict.h"
 
@@ -13,6 +14,7 @@
 #include <libnetfilter_queue/libnetfilter_queue.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "message.h"
 
@@ -105,18 +107,35 @@ announce_payload(struct nlmsghdr *message, size_t size)
 _Static_assert(20 + 12 + 8 + 8 + 20 + 32 + 4 + LNFQ_L2_HEADER_MAX + 4 <= LNFQ_VERDICT_SIZE_MAX,
                "a verdict with everything fits");
 
+/* What all verdicts begin with. */
+struct beginning {
+    struct nlmsghdr header;
+    struct nfgenmsg family;
+    struct nlattr attribute;
+    struct nfqnl_msg_verdict_hdr verdict;
+};
+
+static struct beginning *
+beginning_of(unsigned char *message)
+{
+    return (struct beginning *)(void *)message;
+}
+
 static size_t
-put(unsigned char *buffer, int type, uint16_t queue, uint32_t id, uint32_t seq,
+put(unsigned char *buffer, uint16_t type, uint16_t queue, uint32_t id, uint32_t seq,
     const struct lnfq_verdict *verdict)
 {
-    struct nlmsghdr *message = nfq_nlmsg_put((char *)buffer, type, queue);
-
     /* Kernels refuse NF_STOLEN from user space, and would keep the packet; what it means is that
      * the network stack forgets it. */
     uint32_t sent = verdict->verdict == NF_STOLEN ? NF_DROP : verdict->verdict;
+    struct nlmsghdr *message = &beginning_of(buffer)->header;
 
-    message->nlmsg_seq = seq;
-    nfq_nlmsg_verdict_put(message, (int)id, (int)sent);
+    *beginning_of(buffer) = (struct beginning){
+        .header = {sizeof(struct beginning), NFNL_SUBSYS_QUEUE << 8 | type, NLM_F_REQUEST, seq, 0},
+        .family = {AF_UNSPEC, NFNETLINK_V0, htons(queue)},
+        .attribute = {NLA_HDRLEN + sizeof(struct nfqnl_msg_verdict_hdr), NFQA_VERDICT_HDR},
+        .verdict = {htonl(sent), htonl(id)},
+    };
     if (verdict->mark.there) {
         nfq_nlmsg_verdict_put_mark(message, verdict->mark.value);
     }
@@ -146,34 +165,25 @@ lnfq_verdict_put_batch(unsigned char *buffer, uint16_t queue, uint32_t up_to, ui
     return put(buffer, NFQNL_MSG_VERDICT_BATCH, queue, up_to, seq, verdict);
 }
 
-/* A verdict's first attribute. */
-static struct nfqnl_msg_verdict_hdr *
-header_of(unsigned char *message)
-{
-    return (struct nfqnl_msg_verdict_hdr *)(void *)(message + NLMSG_HDRLEN + sizeof(struct nfgenmsg)
-                                                    + NLA_HDRLEN);
-}
-
 uint32_t
 lnfq_verdict_id(unsigned char *message)
 {
-    return ntohl(header_of(message)->id);
+    return ntohl(beginning_of(message)->verdict.id);
 }
 
 bool
-lnfq_verdict_is_batch(const unsigned char *message)
+lnfq_verdict_is_batch(unsigned char *message)
 {
-    const struct nlmsghdr *header = (const struct nlmsghdr *)(const void *)message;
-
-    return header->nlmsg_type == ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH);
+    return beginning_of(message)->header.nlmsg_type
+           == (NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_VERDICT_BATCH);
 }
 
 void
 lnfq_verdict_extend(unsigned char *message, uint32_t up_to)
 {
-    struct nlmsghdr *header = (struct nlmsghdr *)(void *)message;
+    struct beginning *beginning = beginning_of(message);
 
-    header->nlmsg_type = (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH;
-    header->nlmsg_seq = up_to;
-    header_of(message)->id = htonl(up_to);
+    beginning->header.nlmsg_type = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_VERDICT_BATCH;
+    beginning->header.nlmsg_seq = up_to;
+    beginning->verdict.id = htonl(up_to);
 }
