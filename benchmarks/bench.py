@@ -47,7 +47,7 @@ LIMIT = "C, batch verdict"
 CPU = Metric("cpu", "us of CPU a packet")
 RATE = Metric("rate", "packets/s", 0, spread=False)
 LATENCY = (Metric("p50", "p50, us"), Metric("p99", "p99, us"))
-THROUGHPUT = (Metric("rate", "Gbit/s"), Metric("cpu", "ns of CPU a byte"))
+THROUGHPUT = (Metric("rate", "Mbit/s", 0), Metric("cpu", "us of CPU a packet"))
 INSTRUCTIONS = (Metric("instructions", "instructions a packet", 0, spread=False),)
 
 
@@ -77,7 +77,7 @@ class Scale:
 
     rounds: int
     packets: int  # a round, those of 64 bytes
-    seconds: float  # of TCP a round
+    seconds: int  # of TCP a round
 
 
 # The rows
@@ -239,7 +239,7 @@ def latency(scale: Scale) -> Iterator[Table]:
 
 
 def throughput(scale: Scale) -> Iterator[Table]:
-    """TCP, in packets as large as the device takes, or unsegmented."""
+    """TCP that is forwarded, in packets as large as the device takes, or unsegmented."""
 
     def start(command: list[str]) -> Callable[[], Subject]:
         return lambda: Stream(command, scale.seconds)
@@ -253,7 +253,15 @@ def throughput(scale: Scale) -> Iterator[Table]:
         ]
         if not flags:
             needs = ("netfilterqueue",)
-            rows.append(Row("NetfilterQueue", start(python("netfilterqueue")), needs))
+            rows += [
+                Row("process, rewritten, with checksums", start(python("process", "checksums"))),
+                Row("NetfilterQueue", start(python("netfilterqueue")), needs),
+                Row(
+                    "NetfilterQueue, rewritten",
+                    start(python("netfilterqueue", "set_payload")),
+                    needs,
+                ),
+            ]
         rows.append(Row("fnfqueue", start(python("fnfqueue", flags=flags)), ("fnfqueue",)))
         yield Table(f"TCP {title} NFQA_CFG_F_GSO", THROUGHPUT, rows)
 
@@ -464,9 +472,9 @@ def main() -> None:
         return
     if os.geteuid() != 0:
         sys.exit("bench: needs root, for receive buffers of any size and the kernel's table")
-    scale = Scale(options.rounds, options.packets, 0.5)
+    scale = Scale(options.rounds, options.packets, 1)
     if options.quick:
-        scale = Scale(3, 2000, 0.2)
+        scale = Scale(3, 2000, 1)
     build()
     known = facts(scale)
     for name, value in known.items():

@@ -113,6 +113,27 @@ def rewrite(_count: int) -> Callback:
     return callback
 
 
+def checksums(_count: int) -> Callback:
+    """Gives every packet a payload of its own, and computes the checksums."""
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        payload = bytearray(packet)
+        nfq.update_checksums(payload)
+        packet.accept(payload=payload)
+
+    return callback
+
+
+def set_payload(_count: int) -> Callback:
+    """Gives every packet its payload anew, as NetfilterQueue's packets know it."""
+
+    def callback(packet: Any) -> None:
+        packet.set_payload(packet.get_payload())
+        packet.accept()
+
+    return callback
+
+
 def park(count: int) -> Callback:
     """Accepts, and keeps the first so many packets for good."""
     kept = []
@@ -305,7 +326,20 @@ def fnfqueue(callback: Callback, flags: int) -> None:
 
 ACTIONS = {
     f.__name__: f
-    for f in (accept, set_verdict, drop, read, view, unpack, mark, rewrite, park, defer)
+    for f in (
+        accept,
+        set_verdict,
+        drop,
+        read,
+        view,
+        unpack,
+        mark,
+        rewrite,
+        checksums,
+        set_payload,
+        park,
+        defer,
+    )
 }
 LOOPS = {
     f.__name__: f

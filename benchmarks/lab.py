@@ -3,20 +3,20 @@
 
 `Burst`: CPU time and time for packets that were all queued before the consumer was let go.
 `PingPong`: the time of one datagram through the queue, nothing else being there.
-`Stream`: the throughput of one TCP connection through a veth pair.
+`Stream`: the throughput of one TCP connection that is forwarded.
 
 All have `measure`, which takes one round's figures, and `close`. Namespaces and rules come from
 tests/support/netns.py.
 """
 
 import contextlib
+import json
 import os
 import select
 import signal
 import socket
 import statistics
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,6 @@ TIMEOUT = 60.0  # seconds until a consumer counts as stuck
 POLL = 0.0005  # seconds between two looks at the kernel's table
 QUIET = 0.002  # seconds after which a consumer waits again
 UDP_HEADERS = 28  # of IPv4 and UDP
-CHUNK = 1 << 18  # bytes written to TCP at once
 
 Figures = dict[str, float]
 
@@ -301,57 +300,70 @@ class PingPong:
 
 
 class Stream:
-    """A TCP connection over Ethernet between two namespaces, what one side says being queued."""
+    """iperf3's TCP connection between two namespaces, and a router between them that queues it."""
 
-    def __init__(self, command: list[str], seconds: float) -> None:
+    def __init__(self, command: list[str], seconds: int) -> None:
         self._seconds = seconds
         with contextlib.ExitStack() as stack:
-            self._near = stack.enter_context(contextlib.closing(netns.Namespace()))
-            self._far = stack.enter_context(contextlib.closing(netns.Namespace()))
-            with self._near:
-                netns.veth("near", "far", self._far)
-                netns.run("ip address add 192.0.2.1/24 dev near")
-                netns.queue_rule(match=f"-p tcp --dport {netns.PORT}")
+            self._client, router, self._server = (
+                stack.enter_context(contextlib.closing(netns.Namespace())) for _ in range(3)
+            )
+            with router:
+                netns.sysctl("ipv4/ip_forward", 1)
+                for number, end in ((1, self._client), (2, self._server)):
+                    self._connect(number, end)
+                netns.queue_rule(match="-p tcp", chain="FORWARD", table="filter")
                 self._consumer = stack.enter_context(
                     contextlib.closing(Consumer(command, processors(ours=False)))
                 )
-            with self._far:
-                netns.run("ip address add 192.0.2.2/24 dev far")
-                listener = socket.create_server(("192.0.2.2", netns.PORT))
-                self._listener = stack.enter_context(contextlib.closing(listener))
-            self._listener.settimeout(TIMEOUT)
             self._close = stack.pop_all().close
 
-    def measure(self) -> Figures:
-        """Gigabits a second, and nanoseconds of CPU time a byte."""
-        with self._near:
-            speaker = socket.create_connection(("192.0.2.2", netns.PORT), TIMEOUT)
-        listener, _ = self._listener.accept()
-        cpu, start = self._consumer.cpu_time(), time.perf_counter()
-        speaking = threading.Thread(target=self._speak, args=(speaker,))
-        speaking.start()
-        received = self._listen(listener)
-        elapsed = time.perf_counter() - start
-        speaking.join()
-        if received == 0:
-            raise MeasurementError("nothing has arrived")
-        cpu = self._consumer.cpu_time() - cpu
-        return {"rate": received * 8 / elapsed / 1e9, "cpu": cpu / received}
-
-    def _speak(self, sock: socket.socket) -> None:
-        data, end = bytes(CHUNK), time.monotonic() + self._seconds
-        with sock, contextlib.suppress(OSError):
-            while time.monotonic() < end:
-                sock.sendall(data)
-
     @staticmethod
-    def _listen(sock: socket.socket) -> int:
-        buffer, received = bytearray(CHUNK * 4), 0
-        with sock:
-            sock.settimeout(TIMEOUT)
-            while count := sock.recv_into(buffer):
-                received += count
-        return received
+    def _connect(number: int, end: netns.Namespace) -> None:
+        """A network of the router's and the end's."""
+        netns.veth(f"device{number}", "device", end)
+        netns.run(f"ip address add 10.{number}.0.1/24 dev device{number}")
+        with end:
+            netns.run(f"ip address add 10.{number}.0.2/24 dev device")
+            netns.run(f"ip route add default via 10.{number}.0.1")
+
+    def measure(self) -> Figures:
+        """Megabits a second, and microseconds of CPU time a packet."""
+        with self._server:
+            server = subprocess.Popen(
+                ["iperf3", "--server", "--one-off", "--forceflush"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        with server:
+            try:
+                return self._measure(server)
+            finally:
+                server.kill()
+
+    def _measure(self, server: "subprocess.Popen[str]") -> Figures:
+        assert server.stdout is not None
+        while "Server listening" not in (line := server.stdout.readline()):
+            if not line:
+                raise MeasurementError("iperf3 does not listen")
+        cpu, sequence = self._consumer.cpu_time(), self._consumer.state.sequence
+        with self._client:
+            client = subprocess.run(
+                ["iperf3", "--json", "--client", "10.2.0.2", "--time", str(self._seconds)],
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+            )
+        cpu = self._consumer.cpu_time() - cpu
+        report = json.loads(client.stdout)
+        if "error" in report:
+            raise MeasurementError(report["error"])
+        return {
+            "rate": report["end"]["sum_received"]["bits_per_second"] / 1e6,
+            "cpu": cpu / (self._consumer.state.sequence - sequence) / 1e3,
+        }
 
     def close(self) -> None:
         """Ends the consumer and gives the namespaces up."""
