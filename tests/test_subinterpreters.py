@@ -61,6 +61,7 @@ def interpreter() -> Iterator[Callable[[str], None]]:
         assert failure is None, failure.formatted
 
     try:
+        run(f"import sys; sys.path[:] = {sys.path!r}")  # not the checkout, where a worker begins
         yield run
     finally:
         interpreters.destroy(number)
