@@ -107,8 +107,10 @@ class Handlers:
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
+            task = asyncio.current_task()
+            assert task is not None
             # Soon: the loop calls its exception handler in the task's context, which is entered.
-            self._loop.call_soon(self._report, error, packet, asyncio.current_task())
+            self._loop.call_soon(self._report, error, packet, task)
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         finally:
