@@ -73,9 +73,12 @@ class Backlog(ABC):
         """Whether a packet can be fetched before anybody looks at verdicts and at the loop."""
         return bool(self._packets) and monotonic() <= self._until
 
-    def _take_ready(self) -> nfq.NetfilterQueueData | None:
-        """The next packet; None if the stream is not `_ready`. In one call, for its speed."""
-        if monotonic() > self._until:
+    def _take(self, *, looked: bool = False) -> nfq.NetfilterQueueData | None:
+        """The next packet; None if there is none, or if somebody has to look first, and has not.
+
+        A signal handler may close the stream at any moment, and there is none.
+        """
+        if not looked and monotonic() > self._until:
             return None
         try:
             packet = self._packets.popleft()
@@ -84,10 +87,6 @@ class Backlog(ABC):
         if self._full:
             self._note_taken()
         return packet
-
-    def _take(self) -> nfq.NetfilterQueueData | None:
-        """The next packet; None if a signal handler has closed the stream this moment."""
-        return next(iter(self._take_batch(1)), None)
 
     def _take_batch(self, most: int) -> list[nfq.NetfilterQueueData]:
         """As many as there are; none if a signal handler has closed the stream this moment."""

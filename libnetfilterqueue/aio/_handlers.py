@@ -60,7 +60,7 @@ class Handlers:
         while await self._have_room() and (stream._ready() or await stream._wait()):
             if self._are_full():
                 stream._wake()  # somebody else, for the packet
-            elif (packet := stream._take()) is not None:
+            elif (packet := stream._take(looked=True)) is not None:
                 self._start(packet)
                 del packet  # a packet that is waited for must not keep this one
 

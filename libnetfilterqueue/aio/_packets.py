@@ -93,7 +93,7 @@ class PacketStream(Stream[Attachment]):
         """
         self._check_loop()
         self._check_here("get_nowait()")
-        packet = None if self.closed else self._take()
+        packet = None if self.closed else self._take(looked=True)
         if packet is None:
             raise self._error("get_nowait()") if self._is_ended() else asyncio.QueueEmpty
         self._look()
@@ -104,9 +104,9 @@ class PacketStream(Stream[Attachment]):
         return self
 
     async def __anext__(self) -> Packet:
-        packet = self._take_ready()
+        packet = self._take()
         if packet is None and await self._wait():
-            packet = self._take()
+            packet = self._take(looked=True)
         if packet is None:
             raise StopAsyncIteration
         return packet

@@ -89,7 +89,7 @@ class PacketStream(Stream[Attachment]):
         ``get()``.
         """
         self._check_hub("get_nowait()")
-        packet = None if self.closed else self._take()
+        packet = None if self.closed else self._take(looked=True)
         if packet is None:
             raise self._error("get_nowait()") if self._is_ended() else gevent.queue.Empty
         self._look()
@@ -100,9 +100,9 @@ class PacketStream(Stream[Attachment]):
         return self
 
     def __next__(self) -> Packet:
-        packet = self._take_ready()
+        packet = self._take()
         if packet is None and self._wait():
-            packet = self._take()
+            packet = self._take(looked=True)
         if packet is None:
             raise StopIteration
         return packet
