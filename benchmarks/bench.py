@@ -102,12 +102,17 @@ C_CONSUMERS = {
 ADAPTERS = {
     "asyncio, attached": ("asyncio_attached", "libnetfilterqueue.aio"),
     "asyncio, stream": ("asyncio_stream", "libnetfilterqueue.aio"),
+    "asyncio, get_batch": ("asyncio_batches", "libnetfilterqueue.aio"),
     "asyncio, serve": ("asyncio_serve", "libnetfilterqueue.aio"),
+    "asyncio, serve, suspended": ("asyncio_suspended", "libnetfilterqueue.aio"),
     "uvloop, attached": ("uvloop_attached", "libnetfilterqueue.aio", "uvloop"),
     "uvloop, stream": ("uvloop_stream", "libnetfilterqueue.aio", "uvloop"),
+    "uvloop, get_batch": ("uvloop_batches", "libnetfilterqueue.aio", "uvloop"),
     "uvloop, serve": ("uvloop_serve", "libnetfilterqueue.aio", "uvloop"),
+    "uvloop, serve, suspended": ("uvloop_suspended", "libnetfilterqueue.aio", "uvloop"),
     "gevent, attached": ("gevent_attached", "libnetfilterqueue.green", "gevent"),
     "gevent, stream": ("gevent_stream", "libnetfilterqueue.green", "gevent"),
+    "gevent, get_batch": ("gevent_batches", "libnetfilterqueue.green", "gevent"),
     "gevent, serve": ("gevent_serve", "libnetfilterqueue.green", "gevent"),
 }
 PEERS = ("NetfilterQueue", "fnfqueue")

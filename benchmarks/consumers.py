@@ -251,6 +251,26 @@ async def _streamed(callback: Callback, flags: int) -> None:
             callback(packet)
 
 
+def asyncio_batches(callback: Callback, flags: int) -> None:
+    """Batches of a stream's packets, in asyncio."""
+    asyncio.run(_batched(callback, flags))
+
+
+def uvloop_batches(callback: Callback, flags: int) -> None:
+    """The same in uvloop."""
+    importlib.import_module("uvloop").run(_batched(callback, flags))
+
+
+async def _batched(callback: Callback, flags: int) -> None:
+    aio = importlib.import_module("libnetfilterqueue.aio")
+    async with aio.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
+        enlarge(stream.handle.fd())
+        say_ready()
+        while True:
+            for packet in await stream.get_batch():
+                callback(packet)
+
+
 def asyncio_serve(callback: Callback, flags: int) -> None:
     """A task a packet, in asyncio."""
     asyncio.run(_served(callback, flags))
@@ -261,8 +281,20 @@ def uvloop_serve(callback: Callback, flags: int) -> None:
     importlib.import_module("uvloop").run(_served(callback, flags))
 
 
-async def _served(callback: Callback, flags: int) -> None:
+def asyncio_suspended(callback: Callback, flags: int) -> None:
+    """A task a packet, which lets others have a turn first, in asyncio."""
+    asyncio.run(_served(callback, flags, suspend=True))
+
+
+def uvloop_suspended(callback: Callback, flags: int) -> None:
+    """The same in uvloop."""
+    importlib.import_module("uvloop").run(_served(callback, flags, suspend=True))
+
+
+async def _served(callback: Callback, flags: int, *, suspend: bool = False) -> None:
     async def handler(packet: nfq.NetfilterQueueData) -> None:
+        if suspend:
+            await asyncio.sleep(0)
         callback(packet)
 
     aio = importlib.import_module("libnetfilterqueue.aio")
@@ -290,6 +322,17 @@ def gevent_stream(callback: Callback, flags: int) -> None:
         say_ready()
         for packet in stream:
             callback(packet)
+
+
+def gevent_batches(callback: Callback, flags: int) -> None:
+    """Batches of a stream's packets, in gevent."""
+    green = importlib.import_module("libnetfilterqueue.green")
+    with green.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
+        enlarge(stream.handle.fd())
+        say_ready()
+        while True:
+            for packet in stream.get_batch():
+                callback(packet)
 
 
 def gevent_serve(callback: Callback, flags: int) -> None:
@@ -349,12 +392,17 @@ LOOPS = {
         manual,
         asyncio_attached,
         asyncio_stream,
+        asyncio_batches,
         asyncio_serve,
+        asyncio_suspended,
         uvloop_attached,
         uvloop_stream,
+        uvloop_batches,
         uvloop_serve,
+        uvloop_suspended,
         gevent_attached,
         gevent_stream,
+        gevent_batches,
         gevent_serve,
         netfilterqueue,
         fnfqueue,

@@ -71,22 +71,38 @@ class Backlog(ABC):
 
     def _ready(self) -> bool:
         """Whether a packet can be fetched before anybody looks at verdicts and at the loop."""
-        return bool(self._packets) and monotonic() < self._until
+        return bool(self._packets) and monotonic() <= self._until
 
-    def _take(self) -> nfq.NetfilterQueueData | None:
-        """The next packet; None if a signal handler has closed the stream this moment."""
+    def _take(self, *, looked: bool = False) -> nfq.NetfilterQueueData | None:
+        """The next packet; None if there is none, or if somebody has to look first, and has not.
+
+        A signal handler may close the stream at any moment, and there is none.
+        """
+        if not looked and monotonic() > self._until:
+            return None
         try:
             packet = self._packets.popleft()
         except IndexError:
             return None
-        if self._full and len(self._packets) * 2 < self._limit:
-            self._full = False
-            self._steer()
+        if self._full:
+            self._note_taken()
         return packet
 
     def _take_batch(self, most: int) -> list[nfq.NetfilterQueueData]:
-        taken = (self._take() for _ in range(min(most, len(self._packets))))
-        return [packet for packet in taken if packet is not None]
+        """As many as there are; none if a signal handler has closed the stream this moment."""
+        packets = self._packets
+        try:
+            taken = [packets.popleft() for _ in range(min(most, len(packets)))]
+        except IndexError:
+            return []
+        self._note_taken()
+        return taken
+
+    def _note_taken(self) -> None:
+        """Has more read once half of the packets are taken."""
+        if self._full and len(self._packets) * 2 < self._limit:
+            self._full = False
+            self._steer()
 
     def qsize(self) -> int:
         """The number of packets that have been read from the kernel and are not fetched yet."""

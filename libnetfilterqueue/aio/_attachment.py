@@ -51,7 +51,7 @@ class Attachment(Feed):
         here = running_loop() is self._loop
         if (here and at_once) or not self._loop.is_running():
             function()
-        elif here and asyncio.current_task() is not None:
+        elif here and asyncio.current_task(self._loop) is not None:
             self._loop.call_soon(function)
         else:  # a thread; or a signal handler or greenlet, which run while the loop waits
             try:

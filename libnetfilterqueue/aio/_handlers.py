@@ -22,12 +22,6 @@ def _pause() -> Generator[None, None, None]:
     yield
 
 
-def _current_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None
-    return task
-
-
 class Handlers:
     """The tasks of handlers that run, at most so many at once, with their packets."""
 
@@ -35,7 +29,7 @@ class Handlers:
         self._stream = stream
         self._handler = handler
         self._most = most
-        self._packets: dict[asyncio.Task[Any], Packet] = {}
+        self._tasks: dict[Packet, asyncio.Task[Any]] = {}
         self._room = asyncio.Event()
         self._cancelled = False
 
@@ -66,13 +60,13 @@ class Handlers:
         while await self._have_room() and (stream._ready() or await stream._wait()):
             if self._are_full():
                 stream._wake()  # somebody else, for the packet
-            elif (packet := stream._take()) is not None:
+            elif (packet := stream._take(looked=True)) is not None:
                 self._start(packet)
                 del packet  # a packet that is waited for must not keep this one
 
     def _are_full(self) -> bool:
         """Whether as many run as may."""
-        return len(self._packets) >= self._most
+        return len(self._tasks) >= self._most
 
     async def _have_room(self) -> bool:
         """Waits until fewer run than may; False if none may begin any more."""
@@ -83,23 +77,24 @@ class Handlers:
 
     def _begin(self, packet: Packet) -> None:
         """In the queue's callback: starts the handler, unless somebody has waited before."""
-        waiting = self._stream._waiting
-        if self._stream._packets or len(waiting) > 1 or self._are_full() or self._cancelled:
-            self._stream._packets.append(packet)
+        stream = self._stream
+        full = len(self._tasks) >= self._most  # what `_are_full` says, without its call
+        if full or self._cancelled or stream._packets or len(stream._waiting) > 1:
+            stream._packets.append(packet)
         else:
             self._start(packet)
 
     def _start(self, packet: Packet) -> None:
         """Starts the handler of a packet."""
         coroutine = self._run(packet)
-        if self._eager:
-            options: dict[str, Any] = {"eager_start": True, "context": self._context.copy()}
-            task = asyncio.Task(coroutine, loop=self._loop, **options)
+        if sys.version_info >= (3, 12) and self._eager:
+            context = self._context.copy()
+            task = asyncio.Task(coroutine, loop=self._loop, context=context, eager_start=True)
         else:
             coroutine.send(None)  # into its `try`, so that it hears of it if it is cancelled soon
             task = self._loop.create_task(coroutine)
         if not task.done():  # an eager one may be
-            self._packets[task] = packet
+            self._tasks[packet] = task
             if self._cancelled:  # by this very handler
                 task.cancel()
 
@@ -112,14 +107,18 @@ class Handlers:
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
+            task = asyncio.current_task()
+            assert task is not None
             # Soon: the loop calls its exception handler in the task's context, which is entered.
-            self._loop.call_soon(self._report, error, packet, _current_task())
+            self._loop.call_soon(self._report, error, packet, task)
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         finally:
-            settle(packet)
-            self._stream._look()
-            if self._packets.pop(_current_task(), None) is not None:
+            if packet.verdict is None:
+                settle(packet)
+            if packet in self._tasks:  # an eager one may not be there yet
+                del self._tasks[packet]
+                self._stream._look()
                 self._room.set()
 
     def _report(self, error: BaseException, packet: Packet, task: asyncio.Task[Any]) -> None:
@@ -140,13 +139,13 @@ class Handlers:
         if not self._cancelled:
             self._cancelled = True
             self._room.set()
-            for task in self._packets:
+            for task in self._tasks.values():
                 task.cancel()
 
     async def _wait(self) -> None:
         """Waits for those that run. Cancelling this cancels them; it waits all the same."""
         cancelled: asyncio.CancelledError | None = None
-        while self._packets:
+        while self._tasks:
             self._room.clear()
             try:
                 await self._room.wait()

@@ -46,7 +46,7 @@ class PacketStream(Stream[Attachment]):
         self._look()
         if self._packets:
             await asyncio.sleep(0)
-        if not self._packets and not self._is_ended():
+        if not self._packets:
             await self._wait_in_line(asyncio.Event())
         self._look()
         return bool(self._packets)
@@ -69,11 +69,9 @@ class PacketStream(Stream[Attachment]):
         Raises ``ClosedError`` if the stream is closed, or is stopped and empty, also while it
         waits. Raises ``RuntimeError`` in a loop other than the stream's.
         """
-        self._check_loop()
-        packet = self._take() if self._ready() or await self._wait() else None
-        if packet is None:
-            raise self._error("get()")
-        return packet
+        async for packet in self:
+            return packet
+        raise self._error("get()")
 
     async def get_batch(self, max: int = BATCH) -> list[Packet]:
         """Returns as many packets as there are, at least one and at most ``max``.
@@ -95,7 +93,7 @@ class PacketStream(Stream[Attachment]):
         """
         self._check_loop()
         self._check_here("get_nowait()")
-        packet = None if self.closed else self._take()
+        packet = None if self.closed else self._take(looked=True)
         if packet is None:
             raise self._error("get_nowait()") if self._is_ended() else asyncio.QueueEmpty
         self._look()
@@ -106,7 +104,9 @@ class PacketStream(Stream[Attachment]):
         return self
 
     async def __anext__(self) -> Packet:
-        packet = self._take() if self._ready() or await self._wait() else None
+        packet = self._take()
+        if packet is None and await self._wait():
+            packet = self._take(looked=True)
         if packet is None:
             raise StopAsyncIteration
         return packet

@@ -42,7 +42,7 @@ class PacketStream(Stream[Attachment]):
         self._look()
         if self._packets:
             gevent.sleep(0)
-        if not self._packets and not self._is_ended():
+        if not self._packets:
             self._wait_in_line(gevent.event.Event())
         self._look()
         return bool(self._packets)
@@ -66,10 +66,9 @@ class PacketStream(Stream[Attachment]):
         waits. Raises ``RuntimeError`` in a thread other than the one that has opened the stream.
         """
         self._check_hub("get()")
-        packet = self._take() if self._ready() or self._wait() else None
-        if packet is None:
-            raise self._error("get()")
-        return packet
+        for packet in self:
+            return packet
+        raise self._error("get()")
 
     def get_batch(self, max: int = BATCH) -> list[Packet]:
         """Returns as many packets as there are, at least one and at most ``max``.
@@ -90,7 +89,7 @@ class PacketStream(Stream[Attachment]):
         ``get()``.
         """
         self._check_hub("get_nowait()")
-        packet = None if self.closed else self._take()
+        packet = None if self.closed else self._take(looked=True)
         if packet is None:
             raise self._error("get_nowait()") if self._is_ended() else gevent.queue.Empty
         self._look()
@@ -101,7 +100,9 @@ class PacketStream(Stream[Attachment]):
         return self
 
     def __next__(self) -> Packet:
-        packet = self._take() if self._ready() or self._wait() else None
+        packet = self._take()
+        if packet is None and self._wait():
+            packet = self._take(looked=True)
         if packet is None:
             raise StopIteration
         return packet
