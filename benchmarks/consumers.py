@@ -8,6 +8,7 @@ function in LOOPS, ACTION one in ACTIONS; what COUNT and FLAGS mean stands in co
 """
 
 import asyncio
+import contextlib
 import importlib
 import os
 import socket
@@ -15,7 +16,7 @@ import struct
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import libnetfilterqueue as nfq
@@ -242,11 +243,17 @@ def uvloop_stream(callback: Callback, flags: int) -> None:
     importlib.import_module("uvloop").run(_streamed(callback, flags))
 
 
-async def _streamed(callback: Callback, flags: int) -> None:
+@contextlib.asynccontextmanager
+async def _stream(flags: int) -> AsyncIterator[Any]:
     aio = importlib.import_module("libnetfilterqueue.aio")
     async with aio.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
         enlarge(stream.handle.fd())
         say_ready()
+        yield stream
+
+
+async def _streamed(callback: Callback, flags: int) -> None:
+    async with _stream(flags) as stream:
         async for packet in stream:
             callback(packet)
 
@@ -262,10 +269,7 @@ def uvloop_batches(callback: Callback, flags: int) -> None:
 
 
 async def _batched(callback: Callback, flags: int) -> None:
-    aio = importlib.import_module("libnetfilterqueue.aio")
-    async with aio.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
-        enlarge(stream.handle.fd())
-        say_ready()
+    async with _stream(flags) as stream:
         while True:
             for packet in await stream.get_batch():
                 callback(packet)
@@ -298,9 +302,7 @@ async def _served(callback: Callback, flags: int, *, suspend: bool = False) -> N
         callback(packet)
 
     aio = importlib.import_module("libnetfilterqueue.aio")
-    async with aio.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
-        enlarge(stream.handle.fd())
-        say_ready()
+    async with _stream(flags) as stream:
         await aio.serve(stream, handler)
 
 
@@ -314,22 +316,25 @@ def gevent_attached(callback: Callback, flags: int) -> None:
         event.wait()
 
 
-def gevent_stream(callback: Callback, flags: int) -> None:
-    """`for` over a stream, in gevent."""
+@contextlib.contextmanager
+def _green_stream(flags: int) -> Iterator[Any]:
     green = importlib.import_module("libnetfilterqueue.green")
     with green.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
         enlarge(stream.handle.fd())
         say_ready()
+        yield stream
+
+
+def gevent_stream(callback: Callback, flags: int) -> None:
+    """`for` over a stream, in gevent."""
+    with _green_stream(flags) as stream:
         for packet in stream:
             callback(packet)
 
 
 def gevent_batches(callback: Callback, flags: int) -> None:
     """Batches of a stream's packets, in gevent."""
-    green = importlib.import_module("libnetfilterqueue.green")
-    with green.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
-        enlarge(stream.handle.fd())
-        say_ready()
+    with _green_stream(flags) as stream:
         while True:
             for packet in stream.get_batch():
                 callback(packet)
@@ -338,9 +343,7 @@ def gevent_batches(callback: Callback, flags: int) -> None:
 def gevent_serve(callback: Callback, flags: int) -> None:
     """A greenlet a packet."""
     green = importlib.import_module("libnetfilterqueue.green")
-    with green.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
-        enlarge(stream.handle.fd())
-        say_ready()
+    with _green_stream(flags) as stream:
         green.serve(stream, callback)
 
 
