@@ -138,11 +138,9 @@ await_peer(lnfq_handle *handle, const struct lnfq_awaited *awaited)
         struct pollfd poller = {.fd = handle->fd, .events = POLLIN};
         int error;
 
-        handle->waiters += 1;
-        lnfq_lock_release(handle);
+        lnfq_lock_pause(handle);
         (void)poll(&poller, 1, PEER_SLICE_MS);
-        lnfq_mutex_take(&handle->lock);
-        handle->waiters -= 1;
+        lnfq_lock_resume(handle);
         error = drain(handle, awaited);
         if (error != 0 && error != EAGAIN) {
             return error;
@@ -371,11 +369,11 @@ lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool
             handle->marker_wanted = true; /* it was not for us: another one has to follow */
         }
         break;
-    case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_CONFIG:
+    case LNFQ_MESSAGE_TYPE(NFQNL_MSG_CONFIG):
         lnfq_losses_answer(&handle->losses);
         answer_awaited(handle, answer);
         break;
-    case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH:
+    case LNFQ_MESSAGE_TYPE(NFQNL_MSG_VERDICT_BATCH):
         if (answers_unsure(answer, LNFQ_SEQ_TEARDOWN)) {
             note_teardown(handle, answer, read);
         }
@@ -383,7 +381,7 @@ lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool
             note_refusal(handle, answer);
         }
         break;
-    case (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT:
+    case LNFQ_MESSAGE_TYPE(NFQNL_MSG_VERDICT):
         if (handle->unsure > 0 && answer->error == ENOENT
             && answers_unsure(answer, LNFQ_SEQ_UNSURE)) {
             handle->unsure -= 1;

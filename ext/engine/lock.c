@@ -71,6 +71,20 @@ lnfq_lock_enter(lnfq_handle *handle)
 }
 
 void
+lnfq_lock_pause(lnfq_handle *handle)
+{
+    handle->waiters += 1;
+    lnfq_lock_release(handle);
+}
+
+void
+lnfq_lock_resume(lnfq_handle *handle)
+{
+    lnfq_mutex_take(&handle->lock);
+    handle->waiters -= 1;
+}
+
+void
 lnfq_lock_close_unused(lnfq_handle *handle)
 {
     if (handle->closed && handle->waiters == 0) {

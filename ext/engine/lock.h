@@ -47,6 +47,11 @@ lnfq_lock_release(lnfq_handle *handle)
 PyThreadState *lnfq_lock_enter(lnfq_handle *handle);
 void lnfq_lock_leave(lnfq_handle *handle, PyThreadState *thread);
 
+/* With the lock, and without the GIL: gives the lock up to wait on the descriptors, which stay open
+ * meanwhile; and takes it again. */
+void lnfq_lock_pause(lnfq_handle *handle);
+void lnfq_lock_resume(lnfq_handle *handle);
+
 /* With the lock: closes the descriptors if the handle is closed and nobody waits on them. */
 void lnfq_lock_close_unused(lnfq_handle *handle);
 

@@ -44,13 +44,11 @@ static void
 let_verdict_go(lnfq_packet *packet)
 {
     PyObject *payload = packet->verdict.owner;
+    struct lnfq_attributes *options = packet->verdict.options;
 
-    if (packet->verdict.options != NULL) {
-        free(packet->verdict.options);
-        packet->verdict.options = NULL;
-    }
     packet->verdict.owner = NULL;
-    Py_XDECREF(payload);
+    packet->verdict.options = NULL;
+    lnfq_packet_let_go(payload, options);
 }
 
 inline void

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "forward.h"
 #include "index.h"
@@ -59,6 +60,16 @@ int lnfq_packet_export(lnfq_packet *packet, Py_buffer *buffer, int flags);
 /* For the packet's destructor: releases what belongs to the verdict, and gives a kept packet its
  * default. Never waits. */
 void lnfq_packet_end(lnfq_packet *packet);
+
+/* Lets go of what few verdicts have: the owner of a payload, and options. */
+static inline void
+lnfq_packet_let_go(PyObject *payload, struct lnfq_attributes *options)
+{
+    if (options != NULL) {
+        free(options);
+    }
+    Py_XDECREF(payload);
+}
 
 /* An attribute of 32 bits, 0 where it is absent. */
 uint32_t lnfq_packet_number(lnfq_packet *packet, unsigned int attribute);

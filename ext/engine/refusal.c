@@ -56,7 +56,7 @@ lnfq_refusal_defaulted(lnfq_handle *handle, uint16_t queue, uint32_t id, int err
 {
     const struct lnfq_answer refusal = {
         .error = error,
-        .type = (NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT,
+        .type = LNFQ_MESSAGE_TYPE(NFQNL_MSG_VERDICT),
         .named = true,
         .queue = queue,
         .id = id,

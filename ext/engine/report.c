@@ -18,7 +18,7 @@
 static PyObject *
 make_arguments(const struct lnfq_answer *answer)
 {
-    const char *kind = answer->type == ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_VERDICT_BATCH)
+    const char *kind = answer->type == LNFQ_MESSAGE_TYPE(NFQNL_MSG_VERDICT_BATCH)
                            ? "batch verdict up to"
                            : "verdict on";
     PyObject *error;

@@ -162,12 +162,10 @@ await(lnfq_handle *handle, int64_t deadline)
     if (left <= 0) {
         return 0; /* no time to wait is time enough to look */
     }
-    handle->waiters += 1;
-    lnfq_lock_release(handle);
+    lnfq_lock_pause(handle);
     ready = ppoll(pollers, count, slice == FOR_EVER ? NULL : &timeout, NULL);
     ready = ready < 0 ? -errno : ready;
-    lnfq_mutex_take(&handle->lock);
-    handle->waiters -= 1;
+    lnfq_lock_resume(handle);
     if (ready < 0) {
         return ready;
     }

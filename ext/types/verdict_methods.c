@@ -46,16 +46,6 @@ raise_settled(const lnfq_packet *packet, const char *call)
     return NULL;
 }
 
-/* What few verdicts have. */
-static inline void
-let_go(PyObject *payload, struct lnfq_attributes *options)
-{
-    if (options != NULL) {
-        free(options);
-    }
-    Py_XDECREF(payload);
-}
-
 /* Records the verdict inside the callback, executes it after; None, or NULL with an exception.
  * Takes the owner of the payload, and the options. */
 static inline PyObject *
@@ -69,7 +59,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     int error = 0;
 
     if (lnfq_handle_check_forked(handle, call) < 0) {
-        let_go(payload, options);
+        lnfq_packet_let_go(payload, options);
         return NULL;
     }
     lnfq_lock_acquire(handle);
@@ -86,7 +76,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
         error = state == LNFQ_PACKET_KEPT ? lnfq_fate_execute(packet) : 0;
     }
     lnfq_lock_release(handle);
-    let_go(payload, options);
+    lnfq_packet_let_go(payload, options);
     if (in_callback && !bound) {
         Py_RETURN_NONE; /* the callback destroyed its own queue, and so settled this packet */
     }

@@ -253,7 +253,7 @@ lnfq_message_read(const unsigned char *bytes, size_t available, struct lnfq_mess
         return "a message is longer than any can be";
     }
     message->size = smaller(MNL_ALIGN((size_t)header.nlmsg_len), available);
-    if (header.nlmsg_type == ((NFNL_SUBSYS_QUEUE << 8) | NFQNL_MSG_PACKET)) {
+    if (header.nlmsg_type == LNFQ_MESSAGE_TYPE(NFQNL_MSG_PACKET)) {
         message->kind = LNFQ_MESSAGE_PACKET;
         return read_packet(index, bytes, header.nlmsg_len, available);
     }

@@ -15,6 +15,9 @@
 
 #include "index.h"
 
+/* The netlink type of an NFQNL_MSG_*. */
+#define LNFQ_MESSAGE_TYPE(message) (NFNL_SUBSYS_QUEUE << 8 | (message))
+
 /* What a message is to us. */
 enum lnfq_message_kind {
     LNFQ_MESSAGE_OTHER,  /* nothing of ours: skipped */

@@ -131,7 +131,7 @@ put(unsigned char *buffer, uint16_t type, uint16_t queue, uint32_t id, uint32_t 
     struct nlmsghdr *message = &beginning_of(buffer)->header;
 
     *beginning_of(buffer) = (struct beginning){
-        .header = {sizeof(struct beginning), NFNL_SUBSYS_QUEUE << 8 | type, NLM_F_REQUEST, seq, 0},
+        .header = {sizeof(struct beginning), LNFQ_MESSAGE_TYPE(type), NLM_F_REQUEST, seq, 0},
         .family = {AF_UNSPEC, NFNETLINK_V0, htons(queue)},
         .attribute = {NLA_HDRLEN + sizeof(struct nfqnl_msg_verdict_hdr), NFQA_VERDICT_HDR},
         .verdict = {htonl(sent), htonl(id)},
@@ -166,16 +166,19 @@ lnfq_verdict_put_batch(unsigned char *buffer, uint16_t queue, uint32_t up_to, ui
 }
 
 uint32_t
-lnfq_verdict_id(unsigned char *message)
+lnfq_verdict_id(const unsigned char *message)
 {
-    return ntohl(beginning_of(message)->verdict.id);
+    const struct beginning *beginning = (const struct beginning *)(const void *)message;
+
+    return ntohl(beginning->verdict.id);
 }
 
 bool
-lnfq_verdict_is_batch(unsigned char *message)
+lnfq_verdict_is_batch(const unsigned char *message)
 {
-    return beginning_of(message)->header.nlmsg_type
-           == (NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_VERDICT_BATCH);
+    const struct beginning *beginning = (const struct beginning *)(const void *)message;
+
+    return beginning->header.nlmsg_type == LNFQ_MESSAGE_TYPE(NFQNL_MSG_VERDICT_BATCH);
 }
 
 void
@@ -183,7 +186,7 @@ lnfq_verdict_extend(unsigned char *message, uint32_t up_to)
 {
     struct beginning *beginning = beginning_of(message);
 
-    beginning->header.nlmsg_type = NFNL_SUBSYS_QUEUE << 8 | NFQNL_MSG_VERDICT_BATCH;
+    beginning->header.nlmsg_type = LNFQ_MESSAGE_TYPE(NFQNL_MSG_VERDICT_BATCH);
     beginning->header.nlmsg_seq = up_to;
     beginning->verdict.id = htonl(up_to);
 }

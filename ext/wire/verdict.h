@@ -74,10 +74,10 @@ size_t lnfq_verdict_put_batch(unsigned char *buffer, uint16_t queue, uint32_t up
                               const struct lnfq_verdict *verdict);
 
 /* Which packet a message is about, or up to which. */
-uint32_t lnfq_verdict_id(unsigned char *message);
+uint32_t lnfq_verdict_id(const unsigned char *message);
 
 /* Whether a message is a batch verdict. */
-bool lnfq_verdict_is_batch(unsigned char *message);
+bool lnfq_verdict_is_batch(const unsigned char *message);
 
 /* Makes of a verdict, as built above, a batch verdict up to a newer id. Its sequence number is that
  * id. */

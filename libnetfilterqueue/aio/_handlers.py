@@ -78,8 +78,7 @@ class Handlers:
     def _begin(self, packet: Packet) -> None:
         """In the queue's callback: starts the handler, unless somebody has waited before."""
         stream = self._stream
-        full = len(self._tasks) >= self._most  # what `_are_full` says, without its call
-        if full or self._cancelled or stream._packets or len(stream._waiting) > 1:
+        if stream._packets or len(stream._waiting) > 1 or self._are_full() or self._cancelled:
             stream._packets.append(packet)
         else:
             self._start(packet)
