@@ -183,6 +183,8 @@ class NetfilterQueueHandle:
         flags: SupportsIndex = 0,
         rcvbuf: SupportsIndex | None = None,
         default_verdict: SupportsIndex = 0,
+        unanswered: SupportsIndex | None = None,
+        shared: int = False,
     ) -> NetfilterQueueQueueHandle:
         """Bind a queue number, 0 to 65535, and return its ``NetfilterQueueQueueHandle``.
 
@@ -204,15 +206,32 @@ class NetfilterQueueHandle:
         here or by ``NetfilterQueueHandle.rcvbuf``. A number of bytes, up to ``2**31-1``, is set as
         that attribute sets it. 0 leaves the buffer as it is.
 
+        A number that another process has bound on this very socket (see ``open(fd=)``) is taken
+        over. Nothing is unbound, and the queue is configured as a new one would be. Packets that
+        the earlier readers have received and not answered get ``unanswered``, a verdict, or
+        ``default_verdict`` if it is ``None``. They get it before the call returns. It is put off
+        until a packet has been dispatched if the kernel's table of queues can't be read (see
+        ``queue_status``), and while other calls of ``process()`` or ``handle_packet()`` run. With
+        ``NF_REPEAT`` these packets go through their table or base chain again. They are queued
+        anew if the rules still say so. Meanwhile the kernel's queue is longer by their number.
+
+        With ``shared=True`` another process goes on reading the socket. What it has received is
+        left to it, and no batch verdict is sent.
+
+        Packets for other numbers that are bound on an adopted socket are set aside until their
+        number is created. ``unclaimed()`` lists those numbers.
+
         Any thread and any callback may call it at any time. It neither waits nor calls callbacks.
-        Raises ``ValueError`` for a value out of range, ``ClosedError`` for a closed handle,
+        Only with ``shared=True`` it waits for up to a second for an answer that the other process
+        has read. Raises ``ValueError`` for a value out of range, ``ClosedError`` for a closed handle,
         ``TypeError`` for a wrong type, a coroutine function and a generator function,
         ``RuntimeError`` after fork.
 
         Raises ``OSError`` if the kernel refuses; then nothing stays bound. It is
         ``PermissionError`` without ``CAP_NET_ADMIN`` and for a number that another program has
-        bound, ``EBUSY`` for a number that is bound on this handle, ``EOPNOTSUPP`` or ``EINVAL`` for
-        a flag that the kernel does not know.
+        bound, ``EBUSY`` for a number that a handle of this process has bound on the socket,
+        ``TimeoutError`` if another process reads all answers, ``EOPNOTSUPP`` or ``EINVAL`` for a
+        flag that the kernel does not know. A queue that could not be taken over stays bound.
 
         Kernel: ``NFQNL_CFG_CMD_BIND``; nfq_create_queue(3).
         """
@@ -283,6 +302,28 @@ class NetfilterQueueHandle:
         Never waits. Any thread and any callback may call it. It raises no exceptions of its own. If
         ``on_close`` or ``on_verdict_error`` raises something that is not an ``Exception``, that is
         raised once the handle is closed. See nfq_close(3).
+        """
+    def detach(self) -> int:
+        """Close the handle, leave its queues bound, and return the descriptor, an int.
+
+        The descriptor is the caller's, who passes it to another process and closes it. The queues
+        live as long as a copy of it does. The other process takes them over by ``open(fd=)`` and
+        ``create_queue``. Verdicts that are recorded are sent first. Packets without a verdict stay
+        in the kernel, unanswered. A verdict on such a packet is then a ``ClosedError``. A thread
+        that waits in ``process()`` is woken and gets a ``ClosedError``. ``on_close`` is called.
+
+        Never waits. Any thread and any callback may call it. Raises ``ClosedError`` for a closed
+        handle, ``OSError`` if verdicts can't be sent (the handle stays open then), ``RuntimeError``
+        after fork.
+        """
+    def unclaimed(self) -> list[int]:
+        """List the numbers that are bound on the socket and have no queue here.
+
+        Another process has bound them, on a copy of the descriptor. The list is in ascending order.
+
+        Any thread and any callback may call it. Raises ``ClosedError`` for a closed handle,
+        ``PermissionError`` and other ``OSError`` where the kernel's table can't be read (see
+        ``queue_status``) or the descriptor is not a netlink socket, ``RuntimeError`` after fork.
         """
     def __enter__(self) -> NetfilterQueueHandle:
         """Return the handle itself. Raises ``ClosedError`` if it is closed."""

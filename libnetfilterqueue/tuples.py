@@ -22,7 +22,7 @@ class HandleStats(NamedTuple):
     truncated: int
     """Packets that were dispatched cut short."""
     orphaned: int
-    """Packets for a queue that is gone."""
+    """Packets for a queue that is gone or, on an adopted socket, not created yet."""
     verdict_errors: int
     """Verdicts that the kernel refused, as it reports later."""
     defaulted: int

@@ -32,7 +32,9 @@
 #include "rcvbuf.h"
 #include "refusal.h"
 #include "remedy.h"
+#include "takeover.h"
 #include "transport.h"
+#include "unclaimed.h"
 #include "verdict.h"
 
 /* ---- binding; all with the lock ---- */
@@ -81,6 +83,23 @@ open_fenced(lnfq_queue *queue, const struct lnfq_config *mode)
     return error;
 }
 
+/* The number is ours now. On an adopted socket, what came before is of an earlier binding, which
+ * others have ended. */
+static void
+leave_older(lnfq_queue *queue)
+{
+    lnfq_handle *handle = queue->handle;
+
+    handle->history[queue->number].bound = true;
+    if (!handle->adopted) {
+        return;
+    }
+    lnfq_unclaimed_forget(handle, queue->number);
+    if (queue->silent) {
+        queue->born = ++handle->epoch;
+    }
+}
+
 /* A queue that may be mistaken for its predecessor is bound without its mode first. */
 static int
 bind_queue(lnfq_queue *queue, const struct lnfq_config *config)
@@ -95,6 +114,9 @@ bind_queue(lnfq_queue *queue, const struct lnfq_config *config)
 
     first.has_mode = config->has_mode && !queue->silent;
     error = lnfq_exchange_request(queue->handle, queue->number, &first, NULL, 0);
+    if (error == 0) {
+        leave_older(queue);
+    }
     if (error != 0 || !queue->silent || !config->has_mode || config->mode == NFQNL_COPY_NONE) {
         return error;
     }
@@ -113,15 +135,22 @@ undo_bind(lnfq_handle *handle, uint16_t number)
 static int
 bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE])
 {
+    lnfq_handle *handle = queue->handle;
+    struct lnfq_history *history = &handle->history[queue->number];
     int error = bind_queue(queue, config);
 
-    if (error != 0) {
-        lnfq_explain_config(queue->handle, error, queue->number, config, remedy);
+    if (error == EBUSY && handle->adopted) {
+        error = lnfq_takeover_queue(queue, config);
+        history->bound |= error == 0;
     }
-    if (error != 0 && error != EPERM && error != EBUSY && error != ETIMEDOUT) {
-        undo_bind(queue->handle, queue->number);
-        queue->handle->history[queue->number] = (struct lnfq_history){.left = true};
-        queue->handle->epoch += 1;
+    else if (error != 0 && error != EPERM && error != EBUSY && error != ETIMEDOUT
+             && (history->bound || !handle->adopted)) {
+        undo_bind(handle, queue->number);
+        *history = (struct lnfq_history){.left = true, .bound = history->bound};
+        handle->epoch += 1;
+    }
+    if (error != 0) {
+        lnfq_explain_config(handle, error, queue->number, config, remedy);
     }
     return error;
 }
@@ -143,7 +172,8 @@ put_teardown(lnfq_queue *queue, unsigned char *bytes)
         .mask = NFQA_CFG_F_FAIL_OPEN,
         .flags = verdict.verdict == NF_ACCEPT ? NFQA_CFG_F_FAIL_OPEN : 0,
     };
-    uint32_t everything = queue->pending.highest + (UINT32_MAX >> 2); /* ids are compared signed */
+    uint32_t newest = queue->pending.seen ? queue->pending.highest : queue->last_id;
+    uint32_t everything = newest + (UINT32_MAX >> 2); /* ids are compared signed */
     size_t size = lnfq_config_put(bytes, queue->number, ++queue->handle->seq, false, &shut);
 
     return size
@@ -151,19 +181,33 @@ put_teardown(lnfq_queue *queue, unsigned char *bytes)
                                     &verdict);
 }
 
-/* Executes the verdicts that running callbacks have recorded. Their other packets get the default,
- * and so do the packets that are kept. */
+/* Executes the verdicts that running callbacks have recorded. */
 static void
-settle_packets(lnfq_queue *queue)
+execute_recorded(lnfq_queue *queue)
 {
     for (lnfq_packet *packet = queue->active; packet != NULL; packet = packet->active_next) {
         if (packet->state == LNFQ_PACKET_ACTIVE && packet->recorded) {
             (void)lnfq_fate_execute(packet);
         }
     }
+}
+
+/* Nobody here can give the packets that are kept a verdict any more. */
+static void
+let_kept_go(lnfq_queue *queue)
+{
     while (queue->kept != NULL) {
         lnfq_kept_remove(queue, queue->kept);
     }
+}
+
+/* The packets whose callbacks run get the verdicts that are recorded, or the default, and so do the
+ * packets that are kept. */
+static void
+settle_packets(lnfq_queue *queue)
+{
+    execute_recorded(queue);
+    let_kept_go(queue);
     queue->handle->stats.defaulted += queue->pending.outstanding;
     queue->pending.outstanding = 0;
 }
@@ -178,10 +222,11 @@ left_behind(const lnfq_queue *queue)
         return queue->handle->history[queue->number]; /* as it was left to this one */
     }
     if (queue->nothing_left && pending->missing == 0 && !queue->fenced) {
-        return (struct lnfq_history){.left = false};
+        return (struct lnfq_history){.bound = true};
     }
     return (struct lnfq_history){
         .left = true,
+        .bound = true,
         .received = pending->missing == 0 && !queue->fenced ? pending->highest : 0,
     };
 }
@@ -240,6 +285,8 @@ queue_new(lnfq_handle *handle, uint16_t number, PyObject *callback,
         atomic_init(&queue->default_verdict, options->default_verdict);
         queue->maxlen = options->config.has_maxlen ? options->config.maxlen : LNFQ_BINDING_MAXLEN;
         queue->grows_rcvbuf = options->rcvbuf == LNFQ_BINDING_RCVBUF_GROWS;
+        queue->unanswered = options->unanswered;
+        queue->shared = options->shared;
     }
     return queue;
 }
@@ -261,9 +308,10 @@ enlist(lnfq_queue *queue)
     }
     history = handle->history[queue->number];
     queue->born = handle->epoch;
-    queue->successor = history.left;
+    /* Others may have bound and unbound a number that is new here. */
+    queue->successor = history.left || (handle->adopted && handle->kernel && !history.bound);
     queue->received = history.received;
-    queue->silent = history.left && handle->kernel;
+    queue->silent = queue->successor && handle->kernel;
     queue->bound = true;
     lnfq_bound_insert(handle, (lnfq_queue *)Py_NewRef((PyObject *)queue));
     return 0;
@@ -411,6 +459,15 @@ lnfq_binding_destroy(lnfq_queue *queue)
     Py_XDECREF(callback);
     Py_DECREF(queue); /* the list's; the caller has its own */
     return error;
+}
+
+PyObject *
+lnfq_binding_leave(lnfq_queue *queue)
+{
+    execute_recorded(queue);
+    let_kept_go(queue);
+    queue->detached = true;
+    return delist(queue);
 }
 
 void

@@ -12,6 +12,7 @@
 
 #include "config.h"
 #include "forward.h"
+#include "nested.h"
 
 /* The bytes of each packet that are copied unless another range is named: all. */
 #define LNFQ_BINDING_RANGE 0xffff
@@ -26,6 +27,8 @@
 struct lnfq_queue_options {
     struct lnfq_config config;
     uint32_t default_verdict;
+    struct lnfq_optional unanswered; /* see takeover.h */
+    bool shared;
     int rcvbuf; /* bytes to set, 0 to leave what is there, or LNFQ_BINDING_RCVBUF_GROWS */
 };
 
@@ -38,6 +41,11 @@ PyObject *lnfq_binding_create(lnfq_handle *handle, uint16_t number, PyObject *ca
  * or an errno; the queue is destroyed in any case. The caller holds a reference.
  */
 int lnfq_binding_destroy(lnfq_queue *queue);
+
+/* With the lock and the GIL: executes the verdicts that are recorded, and lets the queue go as it
+ * is. Returns its callback. The caller drops the references to both once it has released the lock.
+ */
+PyObject *lnfq_binding_leave(lnfq_queue *queue);
 
 /* In a child of fork: the handle, and so its callback, let it go; the parent's stays as it is. */
 void lnfq_binding_abandon(lnfq_queue *queue);

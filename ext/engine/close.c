@@ -7,32 +7,52 @@
 
 #include "close.h"
 
+#include <errno.h>
+
 #include "binding.h"
 #include "descriptors.h"
 #include "error.h"
+#include "flush.h"
+#include "fork.h"
 #include "handle.h"
 #include "listener.h"
 #include "lock.h"
 #include "post.h"
 #include "queue.h"
 #include "reference.h"
+#include "remedy.h"
 #include "report.h"
+
+/* With the lock: a queue that is bound, a new reference; NULL if there is none. */
+static lnfq_queue *
+last_queue(lnfq_handle *handle)
+{
+    if (handle->queue_count == 0) {
+        return NULL;
+    }
+    return (lnfq_queue *)Py_NewRef((PyObject *)handle->queues[handle->queue_count - 1]);
+}
+
+/* With the lock: marks the handle closed. Whoever waits closes the descriptors. */
+static void
+mark_closed(lnfq_handle *handle)
+{
+    handle->closed = true;
+    lnfq_descriptors_wake(handle);
+    lnfq_lock_close_unused(handle);
+}
 
 /* A bound queue, a new reference; NULL once there is none, and then the handle is marked closed. */
 static lnfq_queue *
 next_queue_or_closed(lnfq_handle *handle)
 {
-    lnfq_queue *queue = NULL;
+    lnfq_queue *queue;
 
     lnfq_lock_acquire(handle);
-    if (handle->queue_count > 0) {
-        queue = (lnfq_queue *)Py_NewRef((PyObject *)handle->queues[handle->queue_count - 1]);
-    }
-    else if (!handle->closed) {
+    queue = last_queue(handle);
+    if (queue == NULL && !handle->closed) {
         (void)lnfq_post_send(handle);
-        handle->closed = true;
-        lnfq_descriptors_wake(handle); /* whoever waits closes the descriptors */
-        lnfq_lock_close_unused(handle);
+        mark_closed(handle);
     }
     lnfq_lock_release(handle);
     return queue;
@@ -60,6 +80,13 @@ leave_stranger(lnfq_handle *handle)
     lnfq_lock_release(handle);
 }
 
+static void
+let_listeners_go(lnfq_handle *handle)
+{
+    Py_XDECREF(lnfq_listener_take(handle, &handle->on_held));
+    Py_XDECREF(lnfq_listener_take(handle, &handle->on_verdict_error));
+}
+
 int
 lnfq_close_handle(lnfq_handle *handle)
 {
@@ -83,11 +110,71 @@ lnfq_close_handle(lnfq_handle *handle)
             (void)lnfq_error_collect(&error, (PyObject *)handle);
         }
     }
-    Py_XDECREF(lnfq_listener_take(handle, &handle->on_held));
-    Py_XDECREF(lnfq_listener_take(handle, &handle->on_verdict_error));
+    let_listeners_go(handle);
     if (error != NULL) {
         lnfq_error_restore(error);
         return -1;
     }
     return 0;
+}
+
+/* Lets one queue go as it is; false once there is none. */
+static bool
+leave_queue(lnfq_handle *handle)
+{
+    PyObject *callback = NULL;
+    lnfq_queue *queue;
+
+    lnfq_lock_acquire(handle);
+    queue = last_queue(handle);
+    if (queue != NULL) {
+        callback = lnfq_binding_leave(queue);
+    }
+    lnfq_lock_release(handle);
+    if (queue == NULL) {
+        return false;
+    }
+    Py_XDECREF(callback);
+    Py_DECREF(queue); /* the list's */
+    Py_DECREF(queue); /* ours */
+    return true;
+}
+
+/* Marks a handle without queues closed, once what they have recorded is sent, and returns the
+ * descriptor; -1 if it is closed already, or the descriptor is a stranger's. */
+static int
+give_descriptor(lnfq_handle *handle)
+{
+    PyThreadState *thread = lnfq_lock_enter(handle);
+    int fd = -1;
+
+    if (!handle->closed) {
+        (void)lnfq_post_send(handle);
+        lnfq_fork_hold_off();
+        fd = lnfq_descriptors_give(handle);
+        lnfq_fork_allow();
+        mark_closed(handle);
+    }
+    lnfq_lock_leave(handle, thread);
+    return fd;
+}
+
+int
+lnfq_close_detach(lnfq_handle *handle)
+{
+    int fd;
+
+    if (lnfq_handle_check(handle, "detach()") < 0 || lnfq_flush_now(handle, "detach()") < 0
+        || lnfq_report_refusals(handle) < 0
+        || lnfq_listener_call(lnfq_listener_take(handle, &handle->on_close)) < 0) {
+        return -1;
+    }
+    while (leave_queue(handle)) {
+    }
+    fd = give_descriptor(handle);
+    if (fd < 0) {
+        lnfq_error_raise(EBADF, lnfq_remedy_descriptor(EBADF), "detach()");
+    }
+    let_listeners_go(handle);
+    return fd;
 }

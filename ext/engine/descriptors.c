@@ -59,6 +59,15 @@ lnfq_descriptors_close(lnfq_handle *handle)
     handle->wake_fd = -1;
 }
 
+int
+lnfq_descriptors_give(lnfq_handle *handle)
+{
+    int fd = is_on(handle->fd, &handle->file) ? handle->fd : -1;
+
+    handle->fd = -1;
+    return fd;
+}
+
 void
 lnfq_descriptors_leave_stranger(lnfq_handle *handle)
 {

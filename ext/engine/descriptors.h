@@ -16,6 +16,10 @@ void lnfq_descriptors_take_wake(lnfq_handle *handle, int fd);
 /* While forks are held off: closes them. A signal handler may do that. */
 void lnfq_descriptors_close(lnfq_handle *handle);
 
+/* While forks are held off: gives the netlink socket's descriptor away. Returns it; -1 if it is a
+ * stranger's by now. */
+int lnfq_descriptors_give(lnfq_handle *handle);
+
 /* If the netlink socket's number is a stranger's by now, it is that stranger's. */
 void lnfq_descriptors_leave_stranger(lnfq_handle *handle);
 

@@ -26,6 +26,7 @@
 #include "backlog.h"
 #include "bound.h"
 #include "claim.h"
+#include "clock.h"
 #include "config.h"
 #include "handle.h"
 #include "index.h"
@@ -42,8 +43,10 @@
 #include "transport.h"
 #include "verdict.h"
 
-/* How often a request is sent again while its answer gets lost in a flood. */
+/* How often a request is sent again while its answer gets lost in a flood; and how long where
+ * another process may read it. */
 #define ATTEMPTS 1000
+#define SHARED_NS LNFQ_CLOCK_SECOND
 
 /* How long a peer that is no kernel may take, in slices: another thread may read its answer. */
 #define PEER_SLICE_MS 10
@@ -187,11 +190,12 @@ attempt(lnfq_handle *handle, struct lnfq_awaited *awaited, const unsigned char *
     return error != 0 ? error : EAGAIN;
 }
 
-/* A repeated request may find its work done. */
+/* A repeated request may find its work done. On an adopted socket it may be another process's work:
+ * then the queue is taken over. */
 static int
-confirm(int error, bool repeated, const struct lnfq_config *config)
+confirm(const lnfq_handle *handle, int error, bool repeated, const struct lnfq_config *config)
 {
-    if (config->command == NFQNL_CFG_CMD_BIND && repeated && error == EBUSY) {
+    if (config->command == NFQNL_CFG_CMD_BIND && repeated && error == EBUSY && !handle->adopted) {
         return 0;
     }
     if (config->command == NFQNL_CFG_CMD_UNBIND && error == ENODEV) {
@@ -226,6 +230,13 @@ lnfq_exchange_expect(lnfq_handle *handle, const struct lnfq_config *config)
     }
 }
 
+/* Whether to send a request once more. */
+static bool
+may_try(int attempts, int64_t deadline)
+{
+    return deadline != 0 ? lnfq_clock_now() < deadline : attempts < ATTEMPTS;
+}
+
 int
 lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config,
                       const unsigned char *before, size_t before_size)
@@ -233,13 +244,13 @@ lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_con
     _Alignas(struct nlmsghdr) unsigned char bytes[2 * LNFQ_CONFIG_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
     struct nlmsghdr first;
     struct lnfq_awaited awaited = {0};
-    bool repeated = false;
+    int64_t deadline = handle->shared ? lnfq_clock_now() + SHARED_NS : 0;
     int error = EAGAIN;
 
     lnfq_exchange_expect(handle, config);
     /* No Python code runs before this function is over, so that `awaited` may live on the stack. */
     awaited_add(handle, &awaited);
-    for (int i = 0; i < ATTEMPTS && error == EAGAIN; i++) {
+    for (int i = 0; error == EAGAIN && may_try(i, deadline); i++) {
         size_t size = before_size;
 
         if (before_size > 0) {
@@ -250,12 +261,14 @@ lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_con
         size += lnfq_config_put(bytes + size, queue, awaited.seq, true, config);
         memcpy(&first, bytes, sizeof(first));
         awaited.first_seq = first.nlmsg_seq;
-        error = confirm(attempt(handle, &awaited, bytes, size), repeated, config);
-        repeated = true;
+        error = confirm(handle, attempt(handle, &awaited, bytes, size), i > 0, config);
     }
     awaited_remove(handle, &awaited);
     mark_if_wanted(handle);
-    return error == EAGAIN ? ENOBUFS : error;
+    if (error == EAGAIN) {
+        return handle->shared ? ETIMEDOUT : ENOBUFS;
+    }
+    return error;
 }
 
 uint32_t
@@ -377,7 +390,7 @@ lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool
         if (answers_unsure(answer, LNFQ_SEQ_TEARDOWN)) {
             note_teardown(handle, answer, read);
         }
-        else if (answer->error != 0) {
+        else if (answer->error != 0 && !answers_unsure(answer, LNFQ_SEQ_SETTLE)) {
             note_refusal(handle, answer);
         }
         break;

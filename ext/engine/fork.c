@@ -89,6 +89,16 @@ lnfq_fork_remove(lnfq_handle *handle)
 }
 
 void
+lnfq_fork_each(void (*function)(lnfq_handle *handle, void *argument), void *argument)
+{
+    lnfq_fork_hold_off();
+    for (lnfq_handle *handle = handles; handle != NULL; handle = handle->next) {
+        function(handle, argument);
+    }
+    lnfq_fork_allow();
+}
+
+void
 lnfq_fork_close(lnfq_handle *handle)
 {
     lnfq_fork_hold_off();

@@ -28,12 +28,14 @@ lnfq_handle_new(lnfq_state *state)
     handle->wake_fd = -1;
     lnfq_fork_add(handle);
     atomic_init(&handle->readers, 0);
+    atomic_init(&handle->unsettled, false);
     atomic_init(&handle->spare_slot, NULL);
     atomic_init(&handle->blank, NULL);
     atomic_init(&handle->datagram_size, LNFQ_DATAGRAM_HEAD);
     handle->closed = true; /* until it is open */
     handle->autoflush = true;
     lnfq_backlog_init(&handle->backlog);
+    lnfq_backlog_init(&handle->unclaimed);
     lnfq_mutex_init(&handle->lock);
     PyObject_GC_Track(handle);
     handle->scratch = malloc(LNFQ_DATAGRAM_MAX);

@@ -42,6 +42,7 @@ struct lnfq_stats {
 struct lnfq_history {
     uint32_t received; /* all ids from 1 up to this one were received; 0: that is not known */
     bool left;         /* messages may be in a reader's hands */
+    bool bound;        /* it was bound here */
 };
 
 /* Which file a descriptor is on: other code may close it, and its number become another file's. */
@@ -84,11 +85,13 @@ struct lnfq_handle {
     PyObject *on_verdict_error;
     struct lnfq_name names[LNFQ_NAMES]; /* a device's place is its index modulo their number */
     struct lnfq_backlog backlog;        /* messages that were set aside */
+    struct lnfq_backlog unclaimed;      /* those of numbers that nobody has created yet */
     struct lnfq_awaited *awaited;
     unsigned char *scratch;     /* one datagram, while an answer is awaited */
     struct lnfq_inlets *inlets; /* for that one */
     lnfq_batch *spare;          /* `process` keeps its buffers here */
     bool adopted;               /* other processes may read the descriptor */
+    bool shared;                /* another one goes on doing so */
     bool exposed;               /* others know the descriptor, and may read it */
     bool strays;                /* a number may be bound on the socket that is no queue's here */
     bool foreign;               /* somebody has handed in messages that were read elsewhere */
@@ -104,6 +107,7 @@ struct lnfq_handle {
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     struct lnfq_stats stats;
 
+    _Atomic bool unsettled;          /* a queue may be: see takeover.h */
     _Atomic size_t datagram_size;    /* how long a message may become; grows under the lock */
     _Atomic unsigned int readers;    /* calls of `process` and `handle_packet` that run */
     _Atomic(lnfq_slot *) spare_slot; /* a borrowing slot to be used again; strong */

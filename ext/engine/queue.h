@@ -15,6 +15,7 @@
 
 #include "forward.h"
 #include "kept.h"
+#include "nested.h"
 #include "pending.h"
 
 struct lnfq_queue {
@@ -35,6 +36,14 @@ struct lnfq_queue {
     lnfq_queue *next_leaving;             /* on its handle's list while it is being unbound */
     bool nothing_left;                    /* meanwhile the kernel said so of it */
     bool fresh;                           /* it had a packet that was read after losses.sample */
+
+    /* For a queue that was taken over: see takeover.h. Protected by the handle's lock. */
+    bool shared;      /* another process goes on reading */
+    bool unsettled;   /* what others have read and not answered waits for its verdict */
+    bool counted;     /* `last_id` is known */
+    uint32_t last_id; /* all ids up to it were read by others, but for those received here */
+    struct lnfq_optional unanswered; /* that verdict, if it is not the default */
+    bool detached;                   /* it was left to another process */
 
     /* For a number that is bound again: see claim.h. Protected by the handle's lock. */
     uint64_t born;       /* the handle's epoch from which on messages are this queue's */

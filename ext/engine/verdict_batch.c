@@ -5,7 +5,8 @@
  * Here these packets are marked as executed: kept ones, those whose callbacks run, and, when they
  * are dispatched, those that another reader held meanwhile. If the kernel may keep a packet whose
  * own verdict it has refused, a batch verdict would release that packet too. Then each packet gets
- * a verdict of its own. The caller holds the handle's lock.
+ * a verdict of its own, and also where another process reads the socket. The caller holds the
+ * handle's lock.
  */
 #include "verdict_batch.h"
 
@@ -198,7 +199,7 @@ lnfq_verdict_batch_give(lnfq_queue *queue, uint32_t up_to, const struct lnfq_ver
                         bool *any)
 {
     lnfq_handle *handle = queue->handle;
-    bool singly = !lnfq_pending_batchable(&queue->pending, &handle->outbox);
+    bool singly = queue->shared || !lnfq_pending_batchable(&queue->pending, &handle->outbox);
     uint64_t count;
     int error = 0;
 

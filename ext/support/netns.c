@@ -53,9 +53,7 @@ lnfq_netns_run(int netns, int (*function)(void *argument), void *argument)
     if (error != 0) {
         return error;
     }
-    Py_BEGIN_ALLOW_THREADS
     pthread_join(thread, NULL);
-    Py_END_ALLOW_THREADS
     return visit.result;
 }
 
@@ -134,4 +132,21 @@ lnfq_netns_is_ours(int socket)
            && theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
     (void)close(netns);
     return same;
+}
+
+int
+lnfq_netns_run_beside(int socket, int (*function)(void *argument), void *argument)
+{
+    int netns, error;
+
+    if (lnfq_netns_is_ours(socket)) {
+        return function(argument);
+    }
+    netns = ioctl(socket, SIOCGSKNS);
+    if (netns < 0) {
+        return errno;
+    }
+    error = lnfq_netns_run(netns, function, argument);
+    (void)close(netns);
+    return error;
 }

@@ -87,7 +87,8 @@ lnfq_remedy_config(int error, bool flags)
     case ENOBUFS:
         return "the receive buffer overflows faster than it can be read";
     case ETIMEDOUT:
-        return "the other end of the descriptor does not answer";
+        return "the other end of the descriptor does not answer, or another process reads its "
+               "answers";
     default:
         return lnfq_remedy_descriptor(error);
     }

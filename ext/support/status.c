@@ -52,34 +52,64 @@ read_line(FILE *table, uint32_t numbers[COLUMNS])
     return true;
 }
 
-bool
-lnfq_status_owner(uint16_t queue, uint32_t *port)
+int
+lnfq_status_each(void (*function)(const struct lnfq_status *status, void *argument), void *argument)
 {
     FILE *table = fopen(TABLE, "re");
     uint32_t numbers[COLUMNS];
-    bool found = false;
 
     if (table == NULL) {
-        return false;
+        return errno;
     }
-    while (!found && read_line(table, numbers)) {
-        found = numbers[COLUMN_QUEUE] == queue;
-        *port = numbers[COLUMN_PORTID];
+    while (read_line(table, numbers)) {
+        const struct lnfq_status status = {
+            .number = (uint16_t)numbers[COLUMN_QUEUE],
+            .port = numbers[COLUMN_PORTID],
+            .waiting = numbers[COLUMN_WAITING],
+            .user_dropped = numbers[COLUMN_USER_DROPPED],
+            .last_id = numbers[COLUMN_ID_SEQUENCE],
+        };
+
+        function(&status, argument);
     }
     (void)fclose(table);
-    return found;
+    return 0;
+}
+
+/* The number that is looked for, and the port that has it. */
+struct owner {
+    uint16_t queue;
+    uint32_t *port;
+    bool found;
+};
+
+static void
+compare(const struct lnfq_status *status, void *argument)
+{
+    struct owner *owner = argument;
+
+    if (status->number == owner->queue) {
+        *owner->port = status->port;
+        owner->found = true;
+    }
+}
+
+bool
+lnfq_status_owner(uint16_t queue, uint32_t *port)
+{
+    struct owner owner = {.queue = queue, .port = port};
+
+    return lnfq_status_each(compare, &owner) == 0 && owner.found;
 }
 
 /* Whether the descriptor is a netfilter socket of that port id, in the thread's namespace. */
 static bool
 has_port(int fd, uint32_t port)
 {
+    uint32_t its_port;
     int protocol;
-    struct sockaddr_nl address = {0};
-    socklen_t address_size = sizeof(address);
 
-    return getsockname(fd, (struct sockaddr *)&address, &address_size) == 0
-           && address.nl_family == AF_NETLINK && address.nl_pid == port
+    return lnfq_transport_port(fd, &its_port) == 0 && its_port == port
            && lnfq_transport_get_option(fd, SOL_SOCKET, SO_PROTOCOL, &protocol) == 0
            && protocol == NETLINK_NETFILTER && lnfq_netns_is_ours(fd);
 }

@@ -14,6 +14,21 @@
 /* A list of what the kernel's table says; NULL with an exception. */
 PyObject *lnfq_status_list(lnfq_state *state);
 
+/* What the table says of a queue. */
+struct lnfq_status {
+    uint16_t number;
+    uint32_t port;    /* of the socket that has bound it */
+    uint32_t waiting; /* packets */
+    uint32_t
+        user_dropped; /* packets that found no room in the receive buffer, since it was bound */
+    uint32_t last_id; /* of the last packet */
+};
+
+/* Calls a function with each line of the table of this thread's namespace. Needs no GIL. Returns 0
+ * or an errno: EACCES where the kernel hides it. */
+int lnfq_status_each(void (*function)(const struct lnfq_status *status, void *argument),
+                     void *argument);
+
 /* The port id that has bound a queue in this thread's namespace, as far as the kernel shows it. */
 bool lnfq_status_owner(uint16_t queue, uint32_t *port);
 

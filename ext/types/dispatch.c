@@ -35,7 +35,10 @@
 #include "queue.h"
 #include "reference.h"
 #include "report.h"
+#include "seldom.h"
 #include "slot.h"
+#include "takeover.h"
+#include "unclaimed.h"
 #include "verdict_batch.h"
 
 /* How long a verdict may wait for others to travel with. */
@@ -63,6 +66,12 @@ struct source {
     lnfq_slot *slot;
     uint64_t epoch;
     bool foreign; /* received by a loop of the user's own */
+};
+
+/* The bytes of one message. */
+struct piece {
+    const unsigned char *bytes;
+    size_t size;
 };
 
 static struct dispatch
@@ -163,14 +172,32 @@ dispatch_clock(struct dispatch *dispatch, lnfq_queue *queue)
     }
 }
 
+/* With the lock: no queue takes a message. It may be for one that is still to be created. */
+LNFQ_SELDOM static void
+leave_unclaimed(lnfq_handle *handle, const struct lnfq_index *index, const struct source *source,
+                const struct piece *piece)
+{
+    const struct lnfq_unclaimed message = {
+        .number = index->queue,
+        .id = index->id,
+        .bytes = piece->bytes,
+        .size = piece->size,
+        .epoch = source->epoch,
+        .foreign = source->foreign,
+    };
+
+    handle->stats.orphaned += 1;
+    lnfq_unclaimed_add(handle, &message);
+}
+
 /*
- * Finds the packet's queue and begins its callback, which is returned, a new reference; NULL if the
- * queue is gone, or the dispatch has stopped. Without memory for a packet object (`packet` is NULL)
- * it gets the default. `only` says that there is no other callback.
+ * Finds the packet's queue and begins its callback, which is returned, a new reference; NULL if
+ * there is no such queue, or the dispatch has stopped. Without memory for a packet object (`packet`
+ * is NULL) it gets the default. `only` says that there is no other callback.
  */
 static inline PyObject *
 claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *index,
-      const struct source *source, bool only)
+      const struct source *source, const struct piece *piece, bool only)
 {
     lnfq_handle *handle = dispatch->handle;
     PyObject *callback = NULL;
@@ -188,7 +215,10 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
         }
         queue = lnfq_bound_find(handle, index->queue);
     }
-    if (queue == NULL || !lnfq_claim_message(queue, index->id, source->epoch, source->foreign)) {
+    if (queue == NULL) {
+        leave_unclaimed(handle, index, source, piece);
+    }
+    else if (!lnfq_claim_message(queue, index->id, source->epoch, source->foreign)) {
         handle->stats.orphaned += 1;
     }
     else if (packet == NULL) {
@@ -320,9 +350,10 @@ take_blank(struct dispatch *dispatch, const struct source *source, const unsigne
  * stopped before it. */
 static bool
 dispatch_packet(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *index,
-                const struct source *source, bool last)
+                const struct source *source, const struct piece *piece, bool last)
 {
-    PyObject *callback = claim(dispatch, packet, index, source, last && dispatch->packets == 0);
+    bool only = last && dispatch->packets == 0;
+    PyObject *callback = claim(dispatch, packet, index, source, piece, only);
 
     if (callback != NULL) {
         call_back(dispatch, packet, callback);
@@ -357,10 +388,10 @@ dispatch_message(struct dispatch *dispatch, const unsigned char *bytes, size_t l
     const char *wrong = lnfq_message_read(bytes, length, &message, index);
 
     if (wrong == NULL && message.kind == LNFQ_MESSAGE_PACKET) {
-        return dispatch_packet(dispatch, packet, index, source,
-                               dispatch->last && message.size == length)
-                   ? message.size
-                   : 0;
+        const struct piece piece = {bytes, message.size};
+        bool last = dispatch->last && message.size == length;
+
+        return dispatch_packet(dispatch, packet, index, source, &piece, last) ? message.size : 0;
     }
     if (packet != NULL) {
         lnfq_packet_blank(packet);
@@ -387,7 +418,9 @@ default_bytes(struct dispatch *dispatch, const unsigned char *bytes, size_t leng
 
     while (length > 0 && lnfq_message_read(bytes, length, &message, &index) == NULL) {
         if (message.kind == LNFQ_MESSAGE_PACKET) {
-            (void)claim(dispatch, NULL, &index, source, false);
+            const struct piece piece = {bytes, message.size};
+
+            (void)claim(dispatch, NULL, &index, source, &piece, false);
         }
         bytes += message.size;
         length -= message.size;
@@ -572,5 +605,7 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     lnfq_slot_give_back(&handle->spare_slot, slot);
     dispatch_leave(&dispatch, &rest);
     atomic_fetch_sub(&handle->readers, 1); /* the rest is where others see it */
-    return dispatch_end(&dispatch);
+    aside = dispatch_end(&dispatch);
+    lnfq_takeover_go_on(handle);
+    return aside;
 }

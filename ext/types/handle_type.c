@@ -43,6 +43,7 @@
 #include "slot.h"
 #include "socket_options.h"
 #include "state.h"
+#include "takeover.h"
 #include "tuples.h"
 
 static inline lnfq_handle *
@@ -115,6 +116,7 @@ handle_dealloc(PyObject *self)
     lnfq_outbox_clear(&handle->outbox);
     lnfq_post_free_enclosures(lnfq_outbox_take_done(&handle->outbox));
     lnfq_backlog_clear(&handle->backlog);
+    lnfq_backlog_clear(&handle->unclaimed);
     lnfq_inlets_free(handle->inlets);
     free(handle->scratch);
     free(handle->history);
@@ -176,9 +178,26 @@ handle_unbind_pf(PyObject *self, PyObject *family)
     return configure_family(handle_cast(self), family, NFQNL_CFG_CMD_PF_UNBIND, "unbind_pf()");
 }
 
+/* The arguments of create_queue for a queue that is taken over. 0, or -1 with an exception. */
+static int
+parse_takeover_options(PyObject *const values[2], struct lnfq_queue_options *options)
+{
+    int shared = values[1] != NULL ? PyObject_IsTrue(values[1]) : 0;
+
+    options->unanswered.there = lnfq_arguments_given(values[0]);
+    options->shared = shared > 0;
+    if (options->unanswered.there
+        && lnfq_arguments_verdict(values[0], "create_queue(): unanswered",
+                                  &options->unanswered.value)
+               < 0) {
+        return -1;
+    }
+    return shared < 0 ? -1 : 0;
+}
+
 /* The optional arguments of create_queue, from `mode` on. 0, or -1 with an exception. */
 static int
-parse_queue_options(PyObject *const values[6], struct lnfq_queue_options *options)
+parse_queue_options(PyObject *const values[8], struct lnfq_queue_options *options)
 {
     struct lnfq_config *config = &options->config;
     int64_t mode = NFQNL_COPY_PACKET, range = LNFQ_BINDING_RANGE, maxlen = 0, flags = 0;
@@ -199,7 +218,8 @@ parse_queue_options(PyObject *const values[6], struct lnfq_queue_options *option
         || (values[5] != NULL
             && lnfq_arguments_verdict(values[5], "create_queue(): default_verdict",
                                       &options->default_verdict)
-                   < 0)) {
+                   < 0)
+        || parse_takeover_options(&values[6], options) < 0) {
         return -1;
     }
     options->rcvbuf = (int)rcvbuf;
@@ -214,10 +234,10 @@ parse_queue_options(PyObject *const values[6], struct lnfq_queue_options *option
 static PyObject *
 handle_create_queue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"number", "callback",        "mode",
-                                        "range",  "maxlen",          "flags",
-                                        "rcvbuf", "default_verdict", NULL};
-    PyObject *values[8] = {NULL};
+    static const char *const names[] = {"number",     "callback", "mode",   "range",
+                                        "maxlen",     "flags",    "rcvbuf", "default_verdict",
+                                        "unanswered", "shared",   NULL};
+    PyObject *values[10] = {NULL};
     struct lnfq_queue_options options = {
         .config = {.command = NFQNL_CFG_CMD_BIND},
         .default_verdict = NF_DROP,
@@ -344,6 +364,56 @@ handle_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+handle_detach(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    int fd = lnfq_close_detach(handle_cast(self));
+
+    return fd < 0 ? NULL : PyLong_FromLong(fd);
+}
+
+/* The bits that are set, as a list of their numbers. */
+static PyObject *
+list_numbers(const unsigned char numbers[LNFQ_TAKEOVER_NUMBERS])
+{
+    PyObject *list = PyList_New(0);
+
+    for (long number = 0; list != NULL && number <= UINT16_MAX; number++) {
+        if ((numbers[number / CHAR_BIT] >> number % CHAR_BIT & 1) != 0) {
+            PyObject *object = PyLong_FromLong(number);
+
+            if (object == NULL || PyList_Append(list, object) < 0) {
+                Py_CLEAR(list);
+            }
+            Py_XDECREF(object);
+        }
+    }
+    return list;
+}
+
+static PyObject *
+handle_unclaimed(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    lnfq_handle *handle = handle_cast(self);
+    unsigned char numbers[LNFQ_TAKEOVER_NUMBERS];
+    PyThreadState *thread;
+    int error;
+
+    if (lnfq_handle_check(handle, "unclaimed()") < 0) {
+        return NULL;
+    }
+    thread = lnfq_lock_enter(handle);
+    error = handle->closed ? EBADF : lnfq_takeover_list(handle, numbers);
+    lnfq_lock_leave(handle, thread);
+    if (error == 0) {
+        return list_numbers(numbers);
+    }
+    if (error != EBADF || lnfq_handle_check(handle, "unclaimed()") == 0) {
+        lnfq_error_raise(error, lnfq_remedy_status(error), "unclaimed()");
+    }
+    return NULL;
+}
+
+static PyObject *
 handle_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (lnfq_handle_check(handle_cast(self), "__enter__()") < 0) {
@@ -430,6 +500,8 @@ static PyMethodDef handle_methods[] = {
     {"flush", handle_flush, METH_NOARGS, DOC_NetfilterQueueHandle_flush},
     {"stats", handle_stats, METH_NOARGS, DOC_NetfilterQueueHandle_stats},
     {"close", handle_close, METH_NOARGS, DOC_NetfilterQueueHandle_close},
+    {"detach", handle_detach, METH_NOARGS, DOC_NetfilterQueueHandle_detach},
+    {"unclaimed", handle_unclaimed, METH_NOARGS, DOC_NetfilterQueueHandle_unclaimed},
     {"__enter__", handle_enter, METH_NOARGS, DOC_NetfilterQueueHandle___enter__},
     {"__exit__", handle_exit, METH_VARARGS, DOC_NetfilterQueueHandle___exit__},
     {NULL, NULL, 0, NULL},

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "descriptors.h"
@@ -68,7 +69,9 @@ lnfq_open_socket(lnfq_state *state, int netns)
     if (handle == NULL) {
         return NULL;
     }
+    Py_BEGIN_ALLOW_THREADS
     error = netns < 0 ? open_here(handle) : lnfq_netns_run(netns, open_here, handle);
+    Py_END_ALLOW_THREADS
     if (error != 0) {
         lnfq_error_raise(error, lnfq_remedy_open(error, netns >= 0), "open()");
         Py_DECREF(handle);
@@ -120,6 +123,16 @@ check_adopted(int fd, bool *kernel, bool *patient)
     return 0;
 }
 
+/* A number that other processes hardly use for their requests on the same socket. */
+static uint32_t
+first_seq(void)
+{
+    uint32_t seq = 0;
+
+    (void)getrandom(&seq, sizeof(seq), GRND_NONBLOCK);
+    return seq;
+}
+
 PyObject *
 lnfq_open_adopted(lnfq_state *state, int fd)
 {
@@ -140,6 +153,7 @@ lnfq_open_adopted(lnfq_state *state, int fd)
     handle->patient = patient;
     handle->rcvbuf = LNFQ_PEER_RCVBUF;
     handle->exposed = true;
+    handle->seq = first_seq(); /* answers to others' requests come here too */
     atomic_store(&handle->datagram_size, LNFQ_DATAGRAM_MAX);
     lnfq_fork_hold_off();
     lnfq_descriptors_take(handle, fcntl(fd, F_DUPFD_CLOEXEC, 0));

@@ -28,6 +28,7 @@
 #include "post.h"
 #include "remedy.h"
 #include "report.h"
+#include "takeover.h"
 #include "transport.h"
 
 #define FOR_EVER INT64_MAX
@@ -320,5 +321,6 @@ lnfq_receive_process(lnfq_handle *handle, Py_ssize_t max_packets, double timeout
     }
     total = process_until(handle, batch, max_packets, deadline);
     lnfq_batch_give_back(handle, batch);
+    lnfq_takeover_go_on(handle);
     return total;
 }

@@ -38,6 +38,16 @@ raise_given(const lnfq_packet *packet, const char *call)
 }
 
 LNFQ_SELDOM static PyObject *
+raise_left(const lnfq_packet *packet, const char *call)
+{
+    PyErr_Format(packet->queue->handle->state->closed_error,
+                 "%s: the handle is detached, and packet %u of queue %u waits for whoever takes it "
+                 "over",
+                 call, packet->index.id, packet->queue->number);
+    return NULL;
+}
+
+LNFQ_SELDOM static PyObject *
 raise_settled(const lnfq_packet *packet, const char *call)
 {
     PyErr_Format(packet->queue->handle->state->closed_error,
@@ -55,7 +65,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     PyObject *payload = verdict->owner; /* whichever is surplus */
     struct lnfq_attributes *options = verdict->options;
     enum lnfq_packet_state state;
-    bool bound, in_callback, held;
+    bool bound, detached, in_callback, held;
     int error = 0;
 
     if (lnfq_handle_check_forked(handle, call) < 0) {
@@ -66,6 +76,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     lnfq_fate_learn(packet);
     state = packet->state;
     bound = packet->queue->bound;
+    detached = packet->queue->detached;
     in_callback = packet->in_callback;
     held = handle->held; /* and so this one is too */
     if (bound && state != LNFQ_PACKET_EXECUTED) {
@@ -77,6 +88,9 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     }
     lnfq_lock_release(handle);
     lnfq_packet_let_go(payload, options);
+    if (detached && state != LNFQ_PACKET_EXECUTED) {
+        return raise_left(packet, call);
+    }
     if (in_callback && !bound) {
         Py_RETURN_NONE; /* the callback destroyed its own queue, and so settled this packet */
     }

@@ -6,20 +6,41 @@
 
 #include <assert.h>
 
+#include "seldom.h"
+
+/* The id of the first packet that is expected here. */
+LNFQ_SELDOM static uint32_t
+first_id(struct lnfq_pending *pending, uint32_t id)
+{
+    pending->lowest = id;
+    return pending->inherited ? id : 1;
+}
+
+/* A packet came that is older than another one. Returns by how much `missing` changes. */
+LNFQ_SELDOM static int64_t
+receive_late(struct lnfq_pending *pending, uint32_t id)
+{
+    uint32_t lowest = pending->lowest;
+
+    pending->scattered = true; /* the frontier may be past it */
+    if (pending->inherited && lnfq_pending_newer(lowest, id)) {
+        pending->lowest = id;
+        return (int64_t)(lowest - id - 1);
+    }
+    return -(int64_t)(pending->missing > 0);
+}
+
 int64_t
 lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone)
 {
-    uint32_t next = pending->seen ? pending->highest + 1 : 1;
+    uint32_t next = pending->seen ? pending->highest + 1 : first_id(pending, id);
     bool newer = !pending->seen || lnfq_pending_newer(id, pending->highest);
-    int64_t more = newer ? (int64_t)(id - next) : -(int64_t)(pending->missing > 0);
+    int64_t more = newer ? (int64_t)(id - next) : receive_late(pending, id);
 
-    if (!newer) {
-        pending->scattered = true; /* the frontier may be past it */
-    }
     if (!newer || (more > 0 && !alone)) {
         pending->gap = true;
     }
-    else if (alone && pending->outstanding == 0) {
+    else if (alone && pending->outstanding == 0 && !pending->inherited) {
         pending->gap = false; /* all that anybody has received is answered */
     }
     if (newer) {
@@ -29,6 +50,24 @@ lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone)
     pending->seen = true;
     pending->outstanding += 1;
     return more;
+}
+
+void
+lnfq_pending_inherit(struct lnfq_pending *pending)
+{
+    *pending = (struct lnfq_pending){.inherited = true, .gap = true};
+}
+
+void
+lnfq_pending_settle(struct lnfq_pending *pending, uint32_t up_to)
+{
+    if (!pending->seen) {
+        pending->highest = up_to;
+        pending->frontier = up_to;
+        pending->seen = true;
+    }
+    pending->inherited = false;
+    pending->gap = pending->missing > 0;
 }
 
 void

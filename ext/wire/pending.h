@@ -26,9 +26,11 @@ struct lnfq_pending {
     uint64_t outstanding; /* received here and not answered */
     uint64_t missing;     /* ids up to `highest` that were not received here */
     uint32_t highest;     /* the newest id that was received here; ids count from 1 and wrap */
+    uint32_t lowest;      /* the oldest one, while `inherited` */
     uint32_t frontier;    /* the id up to which all are answered, unless `scattered` */
     bool scattered;       /* one behind the frontier, or before an older one, may be outstanding */
     bool seen;            /* any was received */
+    bool inherited;       /* others have read the first packets, up to an id that is not known */
     bool gap;             /* an id up to `highest` may be in other hands */
     bool stranded;        /* the kernel may keep a packet that counts as answered */
 };
@@ -47,6 +49,13 @@ lnfq_pending_newer(uint32_t id, uint32_t than)
  * came.
  */
 int64_t lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone);
+
+/* Others have read the queue's first packets: which, is not known until lnfq_pending_settle. */
+void lnfq_pending_inherit(struct lnfq_pending *pending);
+
+/* What others have read and not answered, up to an id, has had its verdict. All newer packets are
+ * received here. */
+void lnfq_pending_settle(struct lnfq_pending *pending, uint32_t up_to);
 
 /* It was found out that all missing ids were lost in the kernel. */
 void lnfq_pending_close_gap(struct lnfq_pending *pending);

@@ -77,6 +77,19 @@ lnfq_transport_permitted(void)
 }
 
 int
+lnfq_transport_port(int fd, uint32_t *port)
+{
+    struct sockaddr_nl address = {0};
+    socklen_t size = sizeof(address);
+
+    if (getsockname(fd, (struct sockaddr *)&address, &size) < 0) {
+        return errno;
+    }
+    *port = address.nl_pid;
+    return address.nl_family == AF_NETLINK ? 0 : ENOTSOCK;
+}
+
+int
 lnfq_transport_get_option(int fd, int level, int option, int *value)
 {
     socklen_t size = sizeof(*value);

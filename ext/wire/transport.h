@@ -26,6 +26,9 @@ bool lnfq_transport_drops(int fd, uint32_t *drops);
 /* Whether the calling thread has CAP_NET_ADMIN, without which the kernel refuses what it sends. */
 bool lnfq_transport_permitted(void);
 
+/* The port id of a netlink socket. Returns 0 or an errno; ENOTSOCK for other sockets. */
+int lnfq_transport_port(int fd, uint32_t *port);
+
 /* The socket's int options; both return 0 or an errno. */
 int lnfq_transport_get_option(int fd, int level, int option, int *value);
 int lnfq_transport_set_option(int fd, int level, int option, int value);

@@ -18,9 +18,11 @@
  * VLAN tag. */
 #define LNFQ_L2_HEADER_MAX 64
 
-/* The sequence numbers of verdicts that may find nothing: a queue's last batch verdict, and one on
- * a packet that may have been lost. Others that have them are on packets with that very id. */
+/* The sequence numbers of verdicts that may find nothing: a queue's last batch verdict, its first
+ * on what others have left, and one on a packet that may have been lost. Others that have them are
+ * on packets with that very id. */
 #define LNFQ_SEQ_TEARDOWN 0
+#define LNFQ_SEQ_SETTLE 0xfffffffd
 #define LNFQ_SEQ_UNSURE 0xfffffffe /* what others send by themselves has small numbers */
 
 /* What a packet is to get. Numbers are in host byte order; what is absent is not sent. */

@@ -25,6 +25,7 @@ SIOCSIFFLAGS = 0x8914
 SIOCGIFHWADDR = 0x8927
 IFF_UP = 1
 CAP_NET_ADMIN = 12
+CAP_SYS_ADMIN = 21
 LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 PORT = 9999  # where datagrams go
@@ -153,15 +154,20 @@ def private_namespace() -> Iterator[Namespace]:
         yield namespace
 
 
-@contextlib.contextmanager
-def without_net_admin() -> Iterator[None]:
+def without_net_admin() -> contextlib.AbstractContextManager[None]:
     """The calling thread can't use CAP_NET_ADMIN for the length of the block."""
+    return without_capability(CAP_NET_ADMIN)
+
+
+@contextlib.contextmanager
+def without_capability(capability: int) -> Iterator[None]:
+    """The calling thread can't use that one of the first 32 for the length of the block."""
     header = struct.pack("=Ii", LINUX_CAPABILITY_VERSION_3, 0)
     sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice
     _check(_libc.capget(header, sets), "capget")
     before = bytes(sets)
     (effective,) = struct.unpack_from("=I", before)
-    less = struct.pack("=I", effective & ~(1 << CAP_NET_ADMIN)) + before[4:]
+    less = struct.pack("=I", effective & ~(1 << capability)) + before[4:]
     _check(_libc.capset(header, less), "capset")
     try:
         yield

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Taking over a queue that another process has bound; see takeover.h.
+ */
+#include "takeover.h"
+
+#include <netinet/in.h> /* before the kernel's, which then leaves it its names */
+
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nfnetlink_queue.h>
+#include <linux/netlink.h>
+#include <poll.h>
+#include <string.h>
+
+#include "backlog.h"
+#include "bound.h"
+#include "exchange.h"
+#include "fork.h"
+#include "handle.h"
+#include "index.h"
+#include "lock.h"
+#include "message.h"
+#include "mutex.h"
+#include "netns.h"
+#include "pending.h"
+#include "queue.h"
+#include "rcvbuf.h"
+#include "status.h"
+#include "transport.h"
+#include "unclaimed.h"
+#include "verdict.h"
+
+/* ---- the kernel's table ---- */
+
+/* What is looked for in the table, and how. */
+struct search {
+    lnfq_handle *handle;
+    uint32_t port;
+    void (*function)(const struct lnfq_status *status, struct search *search);
+    uint16_t number;
+    bool found;
+    struct lnfq_status status;
+    unsigned char *numbers;
+};
+
+static void
+look_at(const struct lnfq_status *status, void *argument)
+{
+    struct search *search = argument;
+
+    if (status->port == search->port) {
+        search->function(status, search);
+    }
+}
+
+static int
+read_table(void *argument)
+{
+    return lnfq_status_each(look_at, argument);
+}
+
+/* Calls the search's function with each queue that is bound on the socket. Returns 0 or an errno.
+ */
+static int
+search_table(struct search *search)
+{
+    int fd = search->handle->fd;
+    int error = lnfq_transport_port(fd, &search->port);
+
+    return error != 0 ? error : lnfq_netns_run_beside(fd, read_table, search);
+}
+
+static void
+find_number(const struct lnfq_status *status, struct search *search)
+{
+    if (status->number == search->number) {
+        search->status = *status;
+        search->found = true;
+    }
+}
+
+/* What the table says of a queue; false where it can't be read. */
+static bool
+find_status(lnfq_queue *queue, struct lnfq_status *status)
+{
+    struct search search = {
+        .handle = queue->handle,
+        .function = find_number,
+        .number = queue->number,
+    };
+    bool found = search_table(&search) == 0 && search.found;
+
+    *status = search.status;
+    return found;
+}
+
+static void
+mark_number(const struct lnfq_status *status, struct search *search)
+{
+    if (lnfq_bound_find(search->handle, status->number) == NULL) {
+        search->numbers[status->number / CHAR_BIT] |=
+            (unsigned char)(1u << status->number % CHAR_BIT);
+    }
+}
+
+int
+lnfq_takeover_list(lnfq_handle *handle, unsigned char numbers[LNFQ_TAKEOVER_NUMBERS])
+{
+    struct search search = {.handle = handle, .function = mark_number, .numbers = numbers};
+
+    memset(numbers, 0, LNFQ_TAKEOVER_NUMBERS);
+    return search_table(&search);
+}
+
+/* ---- other handles of this process ---- */
+
+/* How often a handle is looked at again whose lock is taken. */
+#define LOOKS 1000
+
+/* The queue to be taken over, and what the other handles say. */
+struct rivals {
+    const lnfq_queue *queue;
+    bool any;
+    bool busy; /* the lock of one was taken */
+};
+
+static void
+look_for_rival(lnfq_handle *handle, void *argument)
+{
+    struct rivals *rivals = argument;
+    const lnfq_handle *ours = rivals->queue->handle;
+
+    if (handle == ours || handle->file.device != ours->file.device
+        || handle->file.inode != ours->file.inode) {
+        return;
+    }
+    if (!lnfq_mutex_try(&handle->lock)) {
+        rivals->busy = true;
+        return;
+    }
+    rivals->any |= !handle->closed && lnfq_bound_find(handle, rivals->queue->number) != NULL;
+    lnfq_mutex_release(&handle->lock);
+}
+
+/* Whether another handle of this process has a queue of that number on the same socket. Two threads
+ * may ask that of each other's handles: so nobody waits for a lock here. */
+static bool
+has_rival(const lnfq_queue *queue)
+{
+    struct rivals rivals = {.queue = queue, .busy = true};
+
+    for (int i = 0; i < LOOKS && rivals.busy && !rivals.any; i++) {
+        (void)poll(NULL, 0, i > 0);
+        rivals.busy = false;
+        lnfq_fork_each(look_for_rival, &rivals);
+    }
+    return rivals.any || rivals.busy;
+}
+
+/* ---- settling ---- */
+
+/* The oldest packet of the queue that was received here; false if there is none. */
+static bool
+find_oldest(const lnfq_queue *queue, uint32_t *oldest)
+{
+    const struct lnfq_aside *aside = queue->handle->backlog.first;
+    bool found = queue->pending.seen;
+
+    *oldest = queue->pending.lowest;
+    for (; aside != NULL; aside = aside->next) {
+        size_t at = 0;
+        struct lnfq_message message;
+        struct lnfq_index index;
+
+        while (at < aside->length
+               && lnfq_message_read(aside->bytes + at, aside->length - at, &message, &index)
+                      == NULL) {
+            if (message.kind == LNFQ_MESSAGE_PACKET && index.queue == queue->number
+                && (!found || lnfq_pending_newer(*oldest, index.id))) {
+                *oldest = index.id;
+                found = true;
+            }
+            at += message.size;
+        }
+    }
+    return found;
+}
+
+/* How many packets got their verdict between two looks at the table. */
+static uint32_t
+count_settled(const struct lnfq_status *before, const struct lnfq_status *after)
+{
+    uint32_t came = after->last_id - before->last_id;
+    uint32_t lost = after->user_dropped - before->user_dropped;
+    uint32_t settled = before->waiting - after->waiting + came - lost;
+
+    return settled <= before->waiting ? settled : before->waiting;
+}
+
+/* Gives the others' packets, up to that one, their verdict. Returns 0 or an errno. */
+static int
+settle_up_to(lnfq_queue *queue, uint32_t up_to)
+{
+    lnfq_handle *handle = queue->handle;
+    const struct lnfq_verdict verdict = {
+        .verdict = queue->unanswered.there ? queue->unanswered.value
+                                           : atomic_load(&queue->default_verdict),
+    };
+    const struct lnfq_config config = {.has_maxlen = true, .maxlen = queue->maxlen};
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_VERDICT_SIZE_MAX];
+    size_t size = lnfq_verdict_put_batch(bytes, queue->number, up_to, LNFQ_SEQ_SETTLE, &verdict);
+    struct lnfq_status before, after;
+    bool counted = find_status(queue, &before);
+    int error = lnfq_exchange_request(handle, queue->number, &config, bytes, size);
+
+    if (error == 0 && counted && find_status(queue, &after)) {
+        uint32_t settled = count_settled(&before, &after);
+
+        handle->stats.verdicts += settled;
+        handle->stats.defaulted += queue->unanswered.there ? 0 : settled;
+    }
+    return error;
+}
+
+/* Settles a queue if that is possible now. Returns 0 or an errno. */
+static int
+settle(lnfq_queue *queue)
+{
+    uint32_t oldest;
+    int error;
+
+    if (find_oldest(queue, &oldest)) {
+        oldest -= 1;
+    }
+    else if (queue->counted) {
+        oldest = queue->last_id;
+    }
+    else {
+        return 0;
+    }
+    error = settle_up_to(queue, oldest);
+    if (error == 0) {
+        lnfq_pending_settle(&queue->pending, oldest);
+        queue->unsettled = false;
+    }
+    return error;
+}
+
+void
+lnfq_takeover_settle(lnfq_handle *handle)
+{
+    PyThreadState *thread = lnfq_lock_enter(handle);
+
+    if (!handle->closed && atomic_load(&handle->readers) == 0) {
+        bool left = false;
+
+        for (size_t i = 0; i < handle->queue_count; i++) {
+            if (handle->queues[i]->unsettled) {
+                (void)settle(handle->queues[i]); /* until then no batch verdict is made of it */
+                left |= handle->queues[i]->unsettled;
+            }
+        }
+        atomic_store(&handle->unsettled, left);
+    }
+    lnfq_lock_leave(handle, thread);
+}
+
+/* ---- taking over ---- */
+
+static uint32_t
+add_saturated(uint32_t a, uint32_t b)
+{
+    return a <= UINT32_MAX - b ? a + b : UINT32_MAX;
+}
+
+/* What is left of the other's configuration would surprise: all is set as a new queue has it. */
+static struct lnfq_config
+complete(const struct lnfq_config *config, uint32_t maxlen)
+{
+    return (struct lnfq_config){
+        .has_mode = true,
+        .mode = config->has_mode ? config->mode : NFQNL_COPY_NONE,
+        .range = config->range,
+        .has_maxlen = true,
+        .maxlen = maxlen,
+        .mask = UINT32_MAX,
+        .flags = config->flags,
+    };
+}
+
+/* Packets that are repeated come again among those that wait. How many they are at most. */
+static uint32_t
+count_repeated(const lnfq_queue *queue, const struct lnfq_status *status)
+{
+    if (!queue->unanswered.there || (queue->unanswered.value & NF_VERDICT_MASK) != NF_REPEAT) {
+        return 0;
+    }
+    return queue->counted ? status->waiting : queue->maxlen;
+}
+
+/* Its messages that came before it are the queue's own, and it continues the others' ids. */
+static void
+inherit(lnfq_queue *queue)
+{
+    queue->born = 0;
+    queue->successor = false;
+    queue->silent = false;
+    lnfq_pending_inherit(&queue->pending);
+    lnfq_unclaimed_claim(queue->handle, queue->number);
+}
+
+int
+lnfq_takeover_queue(lnfq_queue *queue, const struct lnfq_config *config)
+{
+    lnfq_handle *handle = queue->handle;
+    struct lnfq_status status = {0};
+    struct lnfq_config whole;
+    uint32_t repeated;
+    int error;
+
+    if (has_rival(queue)) {
+        return EBUSY;
+    }
+    inherit(queue);
+    queue->counted = find_status(queue, &status);
+    queue->last_id = status.last_id;
+    repeated = queue->shared ? 0 : count_repeated(queue, &status);
+    if (queue->grows_rcvbuf) {
+        lnfq_rcvbuf_grow(handle, repeated);
+    }
+    whole = complete(config, add_saturated(queue->maxlen, repeated));
+    handle->shared |= queue->shared;
+    error = lnfq_exchange_request(handle, queue->number, &whole, NULL, 0);
+    if (error != 0 || queue->shared) {
+        return error;
+    }
+    queue->unsettled = true;
+    atomic_store(&handle->unsettled, true);
+    return atomic_load(&handle->readers) == 0 ? settle(queue) : 0;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Taking over a queue that another process has bound on the same socket. The caller holds the
+ * lock and not the GIL.
+ *
+ * Others have read the queue's first packets, and may have left some of them without a verdict.
+ * Whoever reads a socket takes its messages in their order. So if nobody else reads it any more,
+ * all packets that are older than the oldest one received here are the others', and no newer one
+ * is. If none was received here, the kernel's table tells which was the last: it is read before a
+ * request, behind whose answer no older message can come. One batch verdict then settles the
+ * others' packets.
+ *
+ * What other threads of this process have received and not dispatched yet can't be seen. So this is
+ * put off until no call of `process` or `handle_packet` runs. Where the table can't be read it is
+ * put off until a packet was received here.
+ */
+#ifndef LNFQ_TAKEOVER_H
+#define LNFQ_TAKEOVER_H
+
+#include <limits.h>
+#include <stdint.h>
+
+#include "config.h"
+#include "handle.h"
+
+/* A bit for each queue number. */
+#define LNFQ_TAKEOVER_NUMBERS ((UINT16_MAX + 1) / CHAR_BIT)
+
+/*
+ * Takes over a queue that is on its handle's list, after the kernel has said that its number is
+ * bound on this socket. `config` says how it is to be. Returns 0 or an errno: EBUSY where another
+ * handle of this process has a queue of the number. Then the kernel's queue stays bound.
+ */
+int lnfq_takeover_queue(lnfq_queue *queue, const struct lnfq_config *config);
+
+/* Settles what can be settled now. Takes the lock. With the GIL and maybe an exception. */
+void lnfq_takeover_settle(lnfq_handle *handle);
+
+/* A call of `process` or `handle_packet` is over. The same. */
+static inline void
+lnfq_takeover_go_on(lnfq_handle *handle)
+{
+    if (atomic_load_explicit(&handle->unsettled, memory_order_relaxed)) {
+        lnfq_takeover_settle(handle);
+    }
+}
+
+/* Sets the bits of the numbers that are bound on the socket, as the kernel's table says, and that
+ * no queue here has. Returns 0 or an errno. */
+int lnfq_takeover_list(lnfq_handle *handle, unsigned char numbers[LNFQ_TAKEOVER_NUMBERS]);
+
+#endif

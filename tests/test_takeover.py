@@ -1,0 +1,515 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""create_queue() on an adopted descriptor takes over a queue that another process has bound."""
+
+import contextlib
+import errno
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from netns import (
+    CAP_SYS_ADMIN,
+    PORT,
+    TIMEOUT,
+    Namespace,
+    UdpPair,
+    background,
+    iptables,
+    short_turns,
+    without_capability,
+)
+from queues import ROUNDS, Handle, Packet, accept, accepting, data_of, keeping, process_until
+from readers import Reader
+from statuses import visible
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue.testing import FakeKernel
+
+SO_RCVBUFFORCE = 33
+PACKET = 3 << 8  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_PACKET
+
+
+@pytest.fixture
+def left(udp: UdpPair) -> Iterator[socket.socket]:
+    """The socket of a process that has bound queue 1, and ended. Somebody has kept a copy."""
+    with nfq.open() as handle:
+        handle.create_queue(1, accept)
+        with socket.socket(fileno=handle.detach()) as kept:
+            yield kept
+
+
+def read(kept: socket.socket, count: int) -> None:
+    """Reads messages as the process did that ended before it could answer them."""
+    while count > 0:
+        with contextlib.suppress(OSError):  # messages were lost, which is told first
+            count -= struct.unpack_from("=H", kept.recv(65536), 4) == (PACKET,)
+
+
+def test_default(left: socket.socket, udp: UdpPair) -> None:
+    """What the other has read and not answered gets the default verdict, and the rest goes on."""
+    udp.send(b"1", b"2", b"3", b"4")
+    read(left, 2)
+    seen: list[bytes] = []
+    with nfq.open(fd=left) as handle:
+        handle.create_queue(1, accepting(seen))
+        assert handle.process() == 2
+        udp.send(b"5")
+        assert handle.process() == 1
+        assert udp.arrivals() == seen == [b"3", b"4", b"5"]
+        stats = handle.stats()
+    if visible():
+        assert (stats.packets, stats.verdicts, stats.defaulted) == (3, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "arrives"),
+    [(nfq.NF_ACCEPT, [b"1", b"2"]), (nfq.NF_DROP, []), (nfq.NF_STOLEN, [])],
+)
+@pytest.mark.parametrize("named", ["default_verdict", "unanswered"])
+def test_verdict(
+    left: socket.socket, udp: UdpPair, verdict: int, arrives: list[bytes], named: str
+) -> None:
+    """The verdict is the one that is named, else the queue's default."""
+    udp.send(b"1", b"2")
+    read(left, 2)
+    with nfq.open(fd=left) as handle:
+        handle.create_queue(1, accept, **{named: verdict})  # type: ignore[arg-type]
+        assert handle.process() == 0
+        assert udp.arrivals() == arrives
+
+
+def test_repeated(left: socket.socket, udp: UdpPair) -> None:
+    """With NF_REPEAT a plain rule queues each packet again, behind those that the socket held."""
+    udp.send(b"1", b"2", b"3", b"4")
+    read(left, 2)
+    seen: list[bytes] = []
+    with nfq.open(fd=left) as handle:
+        handle.create_queue(1, accepting(seen), unanswered=nfq.NF_REPEAT)
+        process_until(handle, lambda: len(seen) == 4)
+        assert udp.arrivals() == seen == [b"3", b"4", b"1", b"2"]
+        assert handle.stats().defaulted == 0
+
+
+def test_repeated_in_a_full_queue(left: socket.socket, udp: UdpPair) -> None:
+    """Repeated packets have room beside as many as maxlen, which then is what was asked for."""
+    udp.send(*[b"%d" % number for number in range(8)])
+    read(left, 4)
+    with nfq.open(fd=left) as handle:
+        packets: list[Packet] = []
+        handle.create_queue(1, packets.append, maxlen=4, unanswered=nfq.NF_REPEAT)
+        process_until(handle, lambda: len(packets) == 8)
+        for packet in packets[3:]:
+            packet.accept()
+        udp.send(b"fits", b"not")
+        process_until(handle, lambda: len(packets) == 9)
+        assert handle.process() == 0
+        assert sorted(udp.arrivals()) == [b"0", b"1", b"2", b"3", b"7"]
+
+
+def test_nothing_waits(left: socket.socket, udp: UdpPair) -> None:
+    """A queue in which nothing waits is taken over too, whether it ever had a packet or not."""
+    for round_ in range(2):
+        seen: list[bytes] = []
+        with nfq.open(fd=left) as handle:
+            handle.create_queue(1, accepting(seen))
+            udp.send(b"1")
+            assert handle.process() == 1
+            assert udp.arrivals() == [b"1"], round_
+            assert (handle.stats().defaulted, handle.stats().verdict_errors) == (0, 0)
+            os.close(handle.detach())
+
+
+def test_all_is_as_a_new_queue_has_it(left: socket.socket, udp: UdpPair) -> None:
+    """What the earlier process had configured is replaced, what is not named too."""
+    with nfq.open(fd=left) as handle:
+        handle.create_queue(
+            1, accept, mode=nfq.NFQNL_COPY_META, maxlen=2, flags=nfq.NFQA_CFG_F_FAIL_OPEN
+        )
+        os.close(handle.detach())
+    with nfq.open(fd=left) as handle:
+        packets = keeping(handle)
+        udp.send(*[b"data"] * 5)
+        process_until(handle, lambda: len(packets) == 5)
+        assert {data_of(packet) for packet in packets} == {b"data"}
+        assert udp.arrivals() == []
+
+
+def test_a_refused_flag_leaves_the_queue(left: socket.socket, udp: UdpPair) -> None:
+    """OSError; the queue stays bound and what waits in it waits on."""
+    udp.send(b"1")
+    with nfq.open(fd=left) as handle:
+        with pytest.raises(OSError, match="flag"):
+            handle.create_queue(1, accept, flags=1 << 31)
+        seen: list[bytes] = []
+        handle.create_queue(1, accepting(seen))
+        assert handle.process() == 1
+        assert udp.arrivals() == [b"1"]
+
+
+def test_no_batch_before(left: socket.socket, udp: UdpPair) -> None:
+    """Verdicts after a take-over release nothing but their packets, and travel together."""
+    udp.send(*[b"%d" % number for number in range(70)])
+    with nfq.open(fd=left) as handle:
+        packets: list[Packet] = []
+        handle.create_queue(1, packets.append)
+        process_until(handle, lambda: len(packets) == 70)
+        packets[1].accept()
+        packets[69].accept()
+        assert udp.arrivals() == [b"1", b"69"]
+        before = handle.stats().sends
+        with_one = [packet for packet in packets if packet.verdict is None]
+        handle.autoflush = False
+        for packet in with_one:
+            packet.accept()
+        handle.flush()
+        assert handle.stats().sends - before == 1
+        assert len(udp.arrivals()) == 68
+
+
+# Other numbers
+
+
+@contextlib.contextmanager
+def sender(port: int) -> Iterator[socket.socket]:
+    """Sends to where the datagrams of a UdpPair go, from another port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", port))
+        sock.connect(("127.0.0.1", PORT))
+        yield sock
+
+
+def test_numbers_that_are_still_to_be_created(left: socket.socket, udp: UdpPair) -> None:
+    """Their packets are set aside, in whichever way they are read, until the number is created."""
+    with nfq.open(fd=left) as handle:
+        for number in (2, 3):
+            iptables(
+                f"-t raw -A OUTPUT -p udp --sport {9000 + number} -j NFQUEUE --queue-num {number}"
+            )
+            handle.create_queue(number, accept)
+        os.close(handle.detach())
+    udp.send(b"1")
+    with sender(9002) as second, sender(9003) as third:
+        second.send(b"2")
+        third.send(b"3")
+        second.send(b"4")
+        with nfq.open(fd=left) as handle:
+            if visible():
+                assert handle.unclaimed() == [1, 2, 3]
+            seen: list[bytes] = []
+            handle.create_queue(1, accepting(seen))
+            handle.process()
+            handle.create_queue(2, accepting(seen))
+            assert handle.process() == 2
+            third.send(b"5")
+            handle.handle_packet(left.recv(65536))
+            if visible():
+                assert handle.unclaimed() == [3]
+            handle.create_queue(3, accepting(seen))
+            assert handle.process() == 2
+            assert seen == [b"1", b"2", b"4", b"3", b"5"]
+            assert udp.arrivals() == seen
+            assert (handle.stats().orphaned, handle.stats().defaulted) == (0, 0)
+            if visible():
+                assert handle.unclaimed() == []
+
+
+def test_a_number_that_others_have_unbound(left: socket.socket, udp: UdpPair) -> None:
+    """What is left of the earlier binding in the socket is not the new one's."""
+    udp.send(b"1", b"2")
+    with nfq.open(fd=left) as other:
+        other.create_queue(1, accept).destroy()  # which reads what waits, and knows it for old
+    with nfq.open(fd=left) as handle:
+        seen: list[bytes] = []
+        handle.create_queue(1, accepting(seen))
+        udp.send(b"3")
+        process_until(handle, lambda: seen)
+        assert udp.arrivals() == seen == [b"3"]
+
+
+# Where the table can't be read
+
+
+@pytest.fixture
+def elsewhere(left: socket.socket) -> Iterator[socket.socket]:
+    """The thread is in another namespace than the socket, and may not enter that."""
+    with closing(Namespace()) as namespace, namespace, without_capability(CAP_SYS_ADMIN):
+        yield left
+
+
+def test_another_namespace(left: socket.socket, udp: UdpPair, netns: Namespace) -> None:
+    """The table that counts is that of the socket's namespace."""
+    udp.send(b"1")
+    read(left, 1)
+    with closing(Namespace()) as namespace, namespace, nfq.open(fd=left) as handle:
+        handle.create_queue(1, accept, unanswered=nfq.NF_ACCEPT)
+        if visible():
+            assert udp.arrivals() == [b"1"]
+        assert handle.process() == 0
+
+
+def test_the_next_packet_tells(elsewhere: socket.socket, udp: UdpPair) -> None:
+    """Without the table the packets are settled once a packet was dispatched."""
+    udp.send(b"1", b"2")
+    read(elsewhere, 2)
+    with nfq.open(fd=elsewhere) as handle:
+        with pytest.raises(PermissionError, match=r"unclaimed\(\)"):
+            handle.unclaimed()
+        packets: list[Packet] = []
+        handle.create_queue(1, packets.append, unanswered=nfq.NF_ACCEPT)
+        assert handle.process() == 0
+        assert udp.arrivals() == []
+        udp.send(b"3")
+        assert handle.process() == 1
+        assert udp.arrivals() == [b"1", b"2"]
+        packets[0].accept()
+        assert udp.arrivals() == [b"3"]
+
+
+def test_a_packet_in_the_socket_tells(elsewhere: socket.socket, udp: UdpPair) -> None:
+    """Without the table a packet that was still to be read tells just as well, and at once."""
+    udp.send(b"1", b"2", b"3")
+    read(elsewhere, 2)
+    with nfq.open(fd=elsewhere) as handle:
+        handle.create_queue(1, accept, unanswered=nfq.NF_ACCEPT)
+        assert udp.arrivals() == [b"1", b"2"]
+        assert handle.process() == 1
+
+
+@pytest.mark.parametrize("first_id", [1, 0xFFFFFFFC, 0xFFFFFFFD, 0xFFFFFFFE, 0xFFFFFFFF])
+def test_ids_that_wrap(first_id: int) -> None:
+    """The same on the fake kernel, whose table can't be read here, wherever the ids wrap."""
+    with FakeKernel(first_id=first_id) as kernel:
+        before = kernel.open()
+        before.create_queue(1, accept)
+        with socket.socket(fileno=before.detach()) as kept:
+            sent = [kernel.enqueue(b"%d" % number) for number in range(6)]
+            read(kept, 3)
+            seen: list[bytes] = []
+
+            def take(packet: Packet) -> None:
+                seen.append(packet.get_payload())
+                packet.accept()
+
+            with nfq.open(fd=kept) as handle:
+                handle.create_queue(1, take)
+                assert handle.process() == 3
+                assert seen == [b"3", b"4", b"5"]
+                assert [packet.wait(TIMEOUT).passed for packet in sent] == [False] * 3 + [True] * 3
+
+
+def test_a_full_receive_buffer(left: socket.socket, udp: UdpPair) -> None:
+    """What found no room is lost as ever; the rest is settled or dispatched."""
+    left.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 14)
+    udp.send(*[b"%d" % number for number in range(100)])
+    read(left, 2)
+    seen: list[bytes] = []
+    with nfq.open(fd=left) as handle:
+        handle.create_queue(1, accepting(seen), rcvbuf=0, unanswered=nfq.NF_ACCEPT)
+        count = handle.process()
+        assert 0 < count < 98
+        assert udp.arrivals() == [b"0", b"1", *seen]
+
+
+# While others read
+
+
+def test_in_a_callback(left: socket.socket, udp: UdpPair) -> None:
+    """What this process has read and not dispatched yet is not taken for the other's."""
+    iptables("-t raw -A OUTPUT -p udp --sport 9002 -j NFQUEUE --queue-num 2")
+    with nfq.open(fd=left) as handle:
+        handle.create_queue(2, accept)
+        os.close(handle.detach())
+    seen: list[bytes] = []
+    with sender(9002) as second, nfq.open(fd=left) as handle:
+
+        def take_over(packet: Packet) -> None:
+            handle.create_queue(2, accepting(seen))
+            packet.accept()
+
+        second.send(b"lost")
+        read(left, 1)
+        handle.create_queue(1, take_over)
+        udp.send(b"1")
+        second.send(b"2")
+        second.send(b"3")
+        assert handle.process() == 3
+        assert seen == [b"2", b"3"]
+        assert udp.arrivals() == [b"1", b"2", b"3"]
+        assert handle.stats().defaulted == (1 if visible() else 0)
+
+
+def test_the_queue_of_another_handle_of_this_process(handle: Handle, udp: UdpPair) -> None:
+    """EBUSY, whichever handle asks; the queue stays its own."""
+    seen: list[bytes] = []
+    handle.create_queue(1, accepting(seen))
+    with nfq.open(fd=handle) as copy:
+        with pytest.raises(OSError, match="bound on this descriptor") as raised:
+            copy.create_queue(1, accept)
+        assert raised.value.errno == errno.EBUSY
+        copy.create_queue(2, accept)
+    udp.send(b"1")
+    process_until(handle, lambda: seen)
+
+
+def test_shared(left: socket.socket, udp: UdpPair) -> None:
+    """What another reader has in hand stays its own, also behind a batch verdict."""
+    with Reader(left) as other, nfq.open(fd=left) as handle:
+        udp.send(b"1", b"2")
+        other.read(2)
+        packets: list[Packet] = []
+        queue = handle.create_queue(1, packets.append, shared=True)
+        udp.send(b"3", b"4")
+        assert handle.process() == 2
+        queue.set_verdict_batch(nfq.NF_ACCEPT, packets[1].id)
+        assert udp.arrivals() == [b"3", b"4"]
+        udp.send(b"5")
+        other.read(1)
+        udp.send(b"6")
+        assert handle.process() == 1
+        packets[2].accept()
+        assert udp.arrivals() == [b"6"]
+        other.accept(3)
+        assert udp.arrivals() == [b"1", b"2", b"5"]
+        os.close(handle.detach())
+
+
+def test_killed(left: socket.socket, udp: UdpPair) -> None:
+    """A reader is killed with packets in hand; whoever comes next settles them."""
+    with Reader(left) as other:
+        udp.send(b"1", b"2", b"3", b"4")
+        other.read(3)
+        other.accept(1)
+        other.kill()
+    seen: list[bytes] = []
+    with nfq.open(fd=left) as handle:
+        handle.create_queue(1, accepting(seen), unanswered=nfq.NF_REPEAT)
+        process_until(handle, lambda: len(seen) == 3)
+    assert seen == [b"4", b"2", b"3"]
+    assert udp.arrivals() == [b"1", b"4", b"2", b"3"]
+
+
+class Stealing:
+    """Another reader that takes each message from the socket as soon as it comes."""
+
+    def __init__(self, kept: socket.socket) -> None:
+        self._kept = kept.dup()
+        self._kept.setblocking(True)
+        self._stop = threading.Event()
+        self._reading = background(self._steal)
+
+    def _steal(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(BlockingIOError):
+                self._kept.recv(65536, socket.MSG_DONTWAIT)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._reading.result(TIMEOUT)
+        self._kept.close()
+
+
+def test_answers_that_others_read(left: socket.socket) -> None:
+    """They are asked for again, while another reader takes what it can get."""
+    with short_turns(), Stealing(left):
+        for _ in range(ROUNDS):
+            with nfq.open(fd=left) as handle:
+                handle.create_queue(1, accept, shared=True)
+                os.close(handle.detach())
+
+
+# Handles that are detached
+
+
+def test_detach(handle: Handle, udp: UdpPair) -> None:
+    """The descriptor is returned, what is recorded is sent, and the queues stay bound."""
+    packets = keeping(handle)
+    closed: list[bool] = []
+    handle.on_close = lambda: closed.append(handle.closed)
+    udp.send(b"1", b"2", b"3")
+    process_until(handle, lambda: len(packets) == 3)
+    number = handle.fd()
+    handle.autoflush = False
+    packets[1].accept()
+    assert udp.arrivals() == []
+    with socket.socket(fileno=handle.detach()) as kept:
+        assert kept.fileno() == number
+        assert not kept.get_inheritable()
+        assert (handle.closed, closed) == (True, [False])
+        assert udp.arrivals() == [b"2"]
+        with pytest.raises(nfq.ClosedError, match="whoever takes it over"):
+            packets[0].accept()
+        with pytest.raises(nfq.ClosedError, match=r"detach\(\)"):
+            handle.detach()
+        del packets[:]
+        assert udp.arrivals() == []
+        with nfq.open(fd=kept) as successor:
+            successor.create_queue(1, accept, unanswered=nfq.NF_ACCEPT)
+            assert udp.arrivals() == [b"1", b"3"]
+
+
+def test_detach_in_a_callback(handle: Handle, udp: UdpPair) -> None:
+    """The verdict that the callback has recorded is sent; one that it gives later can't be."""
+    raised: list[str] = []
+
+    def callback(packet: Packet) -> None:
+        if data_of(packet) == b"1":
+            packet.accept()
+            return
+        fds.append(handle.detach())
+        with pytest.raises(nfq.ClosedError) as closed:
+            packet.accept()
+        raised.append(str(closed.value))
+
+    fds: list[int] = []
+    handle.create_queue(1, callback)
+    udp.send(b"1", b"2", b"3")
+    assert handle.process() == 2
+    assert len(raised) == 1
+    with socket.socket(fileno=fds[0]) as kept, nfq.open(fd=kept) as successor:
+        assert udp.arrivals() == [b"1"]
+        successor.create_queue(1, accept, unanswered=nfq.NF_ACCEPT)
+        assert udp.arrivals() == [b"2", b"3"]
+
+
+def test_detach_wakes(handle: Handle) -> None:
+    """A thread that waits in process() gets a ClosedError."""
+    handle.create_queue(1, accept)
+    waiting = background(handle.process, timeout=None)
+    os.close(handle.detach())
+    with pytest.raises(nfq.ClosedError):
+        waiting.result(TIMEOUT)
+
+
+def test_handed_on_under_traffic(left: socket.socket, udp: UdpPair) -> None:
+    """With NF_REPEAT each datagram arrives once, however often the queue changes hands."""
+    udp.receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 22)
+    sending = background(udp.send, *[b"%d" % number for number in range(2000)])
+    kept: list[Packet] = []
+
+    def callback(packet: Packet) -> None:
+        if packet.id % 7 == 0:
+            kept.append(packet)
+        else:
+            packet.accept()
+
+    while not sending.done():
+        with nfq.open(fd=left) as handle:
+            handle.create_queue(1, callback, unanswered=nfq.NF_REPEAT)
+            handle.process(timeout=0.001)
+            os.close(handle.detach())
+            kept.clear()
+    sending.result(TIMEOUT)
+    arrived: list[bytes] = []
+    with nfq.open(fd=left) as handle:
+        handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
+        while handle.process(timeout=0.1):
+            pass
+        arrived = udp.arrivals()
+    assert sorted(arrived, key=int) == [b"%d" % number for number in range(2000)]
