@@ -155,6 +155,12 @@ class NetfilterQueueHandle:
     @property
     def closed(self) -> bool:
         """Whether the handle is closed, a bool."""
+    @property
+    def kept(self) -> bool | None:
+        """Whether the socket outlives the process, a bool; ``None`` if that is not known.
+
+        ``libnetfilterqueue.keeping.open()`` finds it out. It is ``False`` for other handles.
+        """
     def bind_pf(self, family: SupportsIndex, /) -> None:
         """Bind the handle to a protocol family, 0 to 255, such as ``AF_INET`` or ``AF_INET6``.
 
@@ -294,8 +300,12 @@ class NetfilterQueueHandle:
 
         Raises ``RuntimeError`` after fork.
         """
-    def close(self) -> None:
+    def close(self, *, unbind: bool = False) -> None:
         """Destroy the queues and close the descriptor.
+
+        The queues of a handle whose ``kept`` is not ``False`` are not destroyed: they stay bound,
+        and packets without a verdict wait for the next process, as with ``detach()``. With
+        ``unbind=True`` they are destroyed, and whoever keeps the socket forgets it.
 
         Does nothing if the handle is closed already. A thread that waits in ``process()`` is woken
         and gets a ``ClosedError``. In a child of fork the handles of its parent are closed already.
@@ -856,6 +866,20 @@ def open(
     Never waits. Raises ``OSError`` if the socket can't be opened, ``netns`` is not a network
     namespace, or ``fd`` is not a socket; ``ValueError`` for an ``fd`` of another kind, and if both
     are given; ``TypeError``. See nfq_open(3), setns(2).
+    """
+
+def _keep(
+    handle: NetfilterQueueHandle,
+    kept: bool | None,
+    tired: bool,
+    answered: WriteableBuffer,
+    on_unbind: Callable[[], object],
+    /,
+) -> None:
+    """Note that somebody keeps the handle's socket.
+
+    ``answered`` is a byte that becomes 1 when verdicts are sent. If ``tired`` is true, packets are
+    not repeated.
     """
 
 def queue_status() -> list[QueueStatus]:

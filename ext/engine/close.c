@@ -80,44 +80,6 @@ leave_stranger(lnfq_handle *handle)
     lnfq_lock_release(handle);
 }
 
-static void
-let_listeners_go(lnfq_handle *handle)
-{
-    Py_XDECREF(lnfq_listener_take(handle, &handle->on_held));
-    Py_XDECREF(lnfq_listener_take(handle, &handle->on_verdict_error));
-}
-
-int
-lnfq_close_handle(lnfq_handle *handle)
-{
-    PyObject *error = NULL;
-    lnfq_queue *queue;
-
-    if (lnfq_handle_forked(handle)) {
-        close_forked(handle);
-    }
-    else {
-        if (lnfq_listener_call(lnfq_listener_take(handle, &handle->on_close)) < 0) {
-            (void)lnfq_error_collect(&error, (PyObject *)handle);
-        }
-        leave_stranger(handle);
-        while ((queue = next_queue_or_closed(handle)) != NULL) {
-            /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
-            (void)lnfq_binding_destroy(queue);
-            Py_DECREF(queue);
-        }
-        if (lnfq_report_refusals(handle) < 0) {
-            (void)lnfq_error_collect(&error, (PyObject *)handle);
-        }
-    }
-    let_listeners_go(handle);
-    if (error != NULL) {
-        lnfq_error_restore(error);
-        return -1;
-    }
-    return 0;
-}
-
 /* Lets one queue go as it is; false once there is none. */
 static bool
 leave_queue(lnfq_handle *handle)
@@ -138,6 +100,65 @@ leave_queue(lnfq_handle *handle)
     Py_DECREF(queue); /* the list's */
     Py_DECREF(queue); /* ours */
     return true;
+}
+
+static void
+let_listeners_go(lnfq_handle *handle)
+{
+    Py_XDECREF(lnfq_listener_take(handle, &handle->on_held));
+    Py_XDECREF(lnfq_listener_take(handle, &handle->on_verdict_error));
+    Py_XDECREF(lnfq_listener_take(handle, &handle->keeper.on_unbind));
+}
+
+/* Calls a listener; an exception that leaves is kept. */
+static void
+call_listener(lnfq_handle *handle, PyObject **listener, PyObject **error)
+{
+    if (lnfq_listener_call(lnfq_listener_take(handle, listener)) < 0) {
+        (void)lnfq_error_collect(error, (PyObject *)handle);
+    }
+}
+
+/* Destroys the queues, and marks the handle closed. */
+static void
+destroy_queues(lnfq_handle *handle)
+{
+    lnfq_queue *queue;
+
+    while ((queue = next_queue_or_closed(handle)) != NULL) {
+        /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
+        (void)lnfq_binding_destroy(queue);
+        Py_DECREF(queue);
+    }
+}
+
+int
+lnfq_close_handle(lnfq_handle *handle, bool unbind)
+{
+    PyObject *error = NULL;
+
+    if (lnfq_handle_forked(handle)) {
+        close_forked(handle);
+    }
+    else {
+        call_listener(handle, &handle->on_close, &error);
+        leave_stranger(handle);
+        while (!unbind && handle->keeper.state != LNFQ_KEPT_NO && leave_queue(handle)) {
+        }
+        destroy_queues(handle);
+        if (lnfq_report_refusals(handle) < 0) {
+            (void)lnfq_error_collect(&error, (PyObject *)handle);
+        }
+        if (unbind) {
+            call_listener(handle, &handle->keeper.on_unbind, &error);
+        }
+    }
+    let_listeners_go(handle);
+    if (error != NULL) {
+        lnfq_error_restore(error);
+        return -1;
+    }
+    return 0;
 }
 
 /* Marks a handle without queues closed, once what they have recorded is sent, and returns the

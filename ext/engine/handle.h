@@ -51,6 +51,22 @@ struct lnfq_file {
     ino_t inode;
 };
 
+/* Whether the queues outlive the handle. */
+enum lnfq_kept_state {
+    LNFQ_KEPT_NO,
+    LNFQ_KEPT_YES,
+    LNFQ_KEPT_UNKNOWN,
+};
+
+/* Who keeps the socket. */
+struct lnfq_keeper {
+    enum lnfq_kept_state state;
+    bool tired;              /* readers ended again and again: packets are not repeated any more */
+    Py_buffer view;          /* the keeper's byte that says whether a verdict was sent */
+    unsigned char *answered; /* that byte; NULL for none */
+    PyObject *on_unbind;     /* strong: called once all queues are unbound for good */
+};
+
 struct lnfq_handle {
     PyObject_HEAD
     lnfq_state *state;
@@ -83,6 +99,7 @@ struct lnfq_handle {
     PyObject *on_held; /* strong, NULL for None */
     PyObject *on_close;
     PyObject *on_verdict_error;
+    struct lnfq_keeper keeper;
     struct lnfq_name names[LNFQ_NAMES]; /* a device's place is its index modulo their number */
     struct lnfq_backlog backlog;        /* messages that were set aside */
     struct lnfq_backlog unclaimed;      /* those of numbers that nobody has created yet */

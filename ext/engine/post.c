@@ -159,6 +159,9 @@ lnfq_post_send(lnfq_handle *handle)
     } while ((error == EMSGSIZE && replace_first(handle))
              || (error == EAGAIN && lnfq_peer_await_room(handle)));
     note_unsent(handle, error != 0);
+    if (handle->keeper.answered != NULL) {
+        *handle->keeper.answered = 1;
+    }
     if (outbox->withdrawn > 0) {
         handle->stats.verdict_errors += outbox->withdrawn;
         outbox->withdrawn = 0;

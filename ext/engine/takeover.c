@@ -289,11 +289,18 @@ complete(const struct lnfq_config *config, uint32_t maxlen)
     };
 }
 
+/* Whether what the others have left goes through its rules again. */
+static bool
+repeats(const lnfq_queue *queue)
+{
+    return queue->unanswered.there && (queue->unanswered.value & NF_VERDICT_MASK) == NF_REPEAT;
+}
+
 /* Packets that are repeated come again among those that wait. How many they are at most. */
 static uint32_t
 count_repeated(const lnfq_queue *queue, const struct lnfq_status *status)
 {
-    if (!queue->unanswered.there || (queue->unanswered.value & NF_VERDICT_MASK) != NF_REPEAT) {
+    if (!repeats(queue)) {
         return 0;
     }
     return queue->counted ? status->waiting : queue->maxlen;
@@ -321,6 +328,9 @@ lnfq_takeover_queue(lnfq_queue *queue, const struct lnfq_config *config)
 
     if (has_rival(queue)) {
         return EBUSY;
+    }
+    if (handle->keeper.tired && repeats(queue)) {
+        queue->unanswered.there = false;
     }
     inherit(queue);
     queue->counted = find_status(queue, &status);

@@ -31,6 +31,7 @@
 #include "fork.h"
 #include "handle.h"
 #include "inlets.h"
+#include "keeper.h"
 #include "listener.h"
 #include "lock.h"
 #include "name.h"
@@ -63,7 +64,7 @@ handle_finalize(PyObject *self)
     if (!handle->closed && PyErr_ResourceWarning(self, 1, "unclosed %R", self) < 0) {
         PyErr_WriteUnraisable(self);
     }
-    if (lnfq_close_handle(handle) < 0) {
+    if (lnfq_close_handle(handle, false) < 0) {
         PyErr_WriteUnraisable(self);
     }
     if (raised != NULL) {
@@ -90,6 +91,7 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
         Py_VISIT(Py_TYPE(blank));
     }
     stop = lnfq_slot_visit(atomic_load(&handle->spare_slot), visit, arg);
+    stop = stop != 0 ? stop : lnfq_keeper_visit(handle, visit, arg);
     return stop != 0 ? stop : lnfq_batch_visit(handle->spare, visit, arg);
 }
 
@@ -113,6 +115,7 @@ handle_dealloc(PyObject *self)
     Py_CLEAR(handle->on_verdict_error);
     (void)lnfq_report_refusals(handle);
     lnfq_name_forget(handle);
+    lnfq_keeper_release(handle);
     lnfq_outbox_clear(&handle->outbox);
     lnfq_post_free_enclosures(lnfq_outbox_take_done(&handle->outbox));
     lnfq_backlog_clear(&handle->backlog);
@@ -355,12 +358,26 @@ handle_stats(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-handle_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+close_handle(lnfq_handle *handle, bool unbind)
 {
-    if (lnfq_close_handle(handle_cast(self)) < 0) {
+    if (lnfq_close_handle(handle, unbind) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
+}
+
+static PyObject *
+handle_close(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"unbind", NULL};
+    PyObject *values[1] = {NULL};
+    int unbind;
+
+    if (lnfq_arguments_parse("close", names, 0, 0, args, nargs, kwnames, values) < 0) {
+        return NULL;
+    }
+    unbind = values[0] != NULL ? PyObject_IsTrue(values[0]) : 0;
+    return unbind < 0 ? NULL : close_handle(handle_cast(self), unbind != 0);
 }
 
 static PyObject *
@@ -425,7 +442,7 @@ handle_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 handle_exit(PyObject *self, PyObject *Py_UNUSED(exception))
 {
-    return handle_close(self, NULL);
+    return close_handle(handle_cast(self), false);
 }
 
 /* ---- type ---- */
@@ -445,6 +462,19 @@ handle_get_autoflush(PyObject *self, void *Py_UNUSED(closure))
     autoflush = handle_cast(self)->autoflush;
     lnfq_lock_release(handle_cast(self));
     return PyBool_FromLong(autoflush);
+}
+
+static PyObject *
+handle_get_kept(PyObject *self, void *Py_UNUSED(closure))
+{
+    switch (handle_cast(self)->keeper.state) {
+    case LNFQ_KEPT_NO:
+        Py_RETURN_FALSE;
+    case LNFQ_KEPT_YES:
+        Py_RETURN_TRUE;
+    default:
+        Py_RETURN_NONE;
+    }
 }
 
 static int
@@ -499,7 +529,8 @@ static PyMethodDef handle_methods[] = {
     {"fileno", handle_fileno, METH_NOARGS, DOC_NetfilterQueueHandle_fileno},
     {"flush", handle_flush, METH_NOARGS, DOC_NetfilterQueueHandle_flush},
     {"stats", handle_stats, METH_NOARGS, DOC_NetfilterQueueHandle_stats},
-    {"close", handle_close, METH_NOARGS, DOC_NetfilterQueueHandle_close},
+    {"close", (PyCFunction)(void (*)(void))handle_close, METH_FASTCALL | METH_KEYWORDS,
+     DOC_NetfilterQueueHandle_close},
     {"detach", handle_detach, METH_NOARGS, DOC_NetfilterQueueHandle_detach},
     {"unclaimed", handle_unclaimed, METH_NOARGS, DOC_NetfilterQueueHandle_unclaimed},
     {"__enter__", handle_enter, METH_NOARGS, DOC_NetfilterQueueHandle___enter__},
@@ -509,6 +540,7 @@ static PyMethodDef handle_methods[] = {
 
 static PyGetSetDef handle_attributes[] = {
     {"closed", handle_get_closed, NULL, DOC_NetfilterQueueHandle_closed, NULL},
+    {"kept", handle_get_kept, NULL, DOC_NetfilterQueueHandle_kept, NULL},
     {"autoflush", handle_get_autoflush, handle_set_autoflush, DOC_NetfilterQueueHandle_autoflush,
      NULL},
     {"on_held", lnfq_listener_get, lnfq_listener_set, DOC_NetfilterQueueHandle_on_held,

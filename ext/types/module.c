@@ -20,6 +20,7 @@
 #include "docstrings.h"
 #include "fork.h"
 #include "handle_type.h"
+#include "keeper.h"
 #include "netns.h"
 #include "open.h"
 #include "packet_type.h"
@@ -79,6 +80,32 @@ module_open(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject 
         return open_elsewhere(module, values[0]);
     }
     return fd ? open_adopted(module, values[1]) : lnfq_open_socket(module_state(module), -1);
+}
+
+/* What `kept` says in Python. */
+static enum lnfq_kept_state
+kept_state(PyObject *kept)
+{
+    if (kept == Py_None) {
+        return LNFQ_KEPT_UNKNOWN;
+    }
+    return kept == Py_True ? LNFQ_KEPT_YES : LNFQ_KEPT_NO;
+}
+
+/* For libnetfilterqueue.keeping, which knows what it passes. */
+static PyObject *
+module_keep(PyObject *module, PyObject *args)
+{
+    PyObject *handle, *kept, *on_unbind;
+    int tired;
+    Py_buffer answered;
+
+    if (!PyArg_ParseTuple(args, "O!Opw*O:_keep", module_state(module)->handle_type, &handle, &kept,
+                          &tired, &answered, &on_unbind)) {
+        return NULL;
+    }
+    lnfq_keeper_note((lnfq_handle *)handle, kept_state(kept), tired != 0, &answered, on_unbind);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -150,6 +177,7 @@ static PyMethodDef module_methods[] = {
      DOC_NF_QUEUE_NR},
     {"update_checksums", (PyCFunction)(void (*)(void))module_update_checksums,
      METH_FASTCALL | METH_KEYWORDS, DOC_update_checksums},
+    {"_keep", module_keep, METH_VARARGS, DOC__keep},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A handle whose socket outlives the process; see keeper.h.
+ */
+#include "keeper.h"
+
+void
+lnfq_keeper_note(lnfq_handle *handle, enum lnfq_kept_state state, bool tired, Py_buffer *answered,
+                 PyObject *on_unbind)
+{
+    handle->keeper = (struct lnfq_keeper){
+        .state = state,
+        .tired = tired,
+        .view = *answered,
+        .answered = answered->buf,
+        .on_unbind = Py_NewRef(on_unbind),
+    };
+}
+
+int
+lnfq_keeper_visit(const lnfq_handle *handle, visitproc visit, void *arg)
+{
+    Py_VISIT(handle->keeper.view.obj);
+    Py_VISIT(handle->keeper.on_unbind);
+    return 0;
+}
+
+void
+lnfq_keeper_release(lnfq_handle *handle)
+{
+    handle->keeper.answered = NULL;
+    PyBuffer_Release(&handle->keeper.view);
+    Py_CLEAR(handle->keeper.on_unbind);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A handle whose socket outlives the process, because somebody keeps a copy of its descriptor:
+ * libnetfilterqueue.keeping. The caller holds the GIL.
+ */
+#ifndef LNFQ_KEEPER_H
+#define LNFQ_KEEPER_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+
+#include "handle.h"
+
+/* Notes that somebody keeps the socket. Takes over `answered`, and takes a reference to `on_unbind`;
+ * see handle.h. Before others know the handle. */
+void lnfq_keeper_note(lnfq_handle *handle, enum lnfq_kept_state state, bool tired,
+                      Py_buffer *answered, PyObject *on_unbind);
+
+/* For the garbage collector, and when the handle goes. */
+int lnfq_keeper_visit(const lnfq_handle *handle, visitproc visit, void *arg);
+void lnfq_keeper_release(lnfq_handle *handle);
+
+#endif
