@@ -77,7 +77,7 @@ def test_verdict(
     udp.send(b"1", b"2")
     read(left, 2)
     with nfq.open(fd=left) as handle:
-        handle.create_queue(1, accept, **{named: verdict})  # type: ignore[arg-type]
+        handle.create_queue(1, accept, **{named: verdict})
         assert handle.process() == 0
         assert udp.arrivals() == arrives
 

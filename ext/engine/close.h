@@ -10,9 +10,9 @@
 
 #include "forward.h"
 
-/* With the GIL and without the lock. A handle that is closed already stays closed. The queues of one
- * that is kept stay bound, unless `unbind` is set. Returns 0, or -1 with an exception of a listener
- * that is not an Exception, once everything else is done. */
+/* With the GIL and without the lock. A handle that is closed already stays closed. The queues of
+ * one that is kept stay bound, unless `unbind` is set. Returns 0, or -1 with an exception of a
+ * listener that is not an Exception, once everything else is done. */
 int lnfq_close_handle(lnfq_handle *handle, bool unbind);
 
 /* Closes the handle and leaves its queues bound. Returns the netlink socket's descriptor, which is

@@ -24,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     It is 0 when the command has done its work or nobody reads its output any more, 1 when it failed
     and has printed a line on stderr, 130 when it was interrupted. Raises SystemExit with 2 for a
-    wrong command line, and with 0 after --help and --version. Call it in the main thread: it
+    wrong command line, with 0 after --help and --version, and with the program's status after keep.
+    Call it in the main thread: it
     handles signals.
     """
     prepare_streams()

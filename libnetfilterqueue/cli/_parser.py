@@ -86,6 +86,27 @@ examples:
 
 {STATUSES}"""
 
+KEEP = """\
+It starts the program and holds the descriptors that the program hands over by
+the protocol of sd_notify(3), as libnetfilterqueue.keeping.open() does. When the
+program ends, whether it was killed, has crashed, or is replaced, its queues stay
+bound, and packets wait. The next start gets the descriptors, and takes the
+queues over. It is meant for containers, and for other places without systemd.
+
+signals:
+  SIGTERM, SIGINT, SIGQUIT  go to the program, which is not started again
+  SIGHUP                    ends the program by SIGTERM, and starts it at once
+  SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH  go to the program
+
+It ends with the program's exit status, or 128 and the signal's number. A program
+that ends within 10 seconds is started again after the time of --backoff, and
+after twice the time each further time in a row, up to 60 seconds.
+
+examples:
+  libnetfilterqueue keep -- python filter.py
+  libnetfilterqueue keep --restart always --backoff 0.5 -- python filter.py
+"""
+
 
 def checked(parse: Callable[[str], T]) -> Callable[[str], T]:
     """Has argparse print what the ValueError says."""
@@ -106,6 +127,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _backoff(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= 86400:
+        raise ValueError(f"{text} is not in the range 0-86400 (seconds)")
+    return seconds
+
+
 COUNT = checked(number_in(1, 2**63 - 1))
 
 
@@ -113,7 +141,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options, with the subcommand's name as `command`."""
     parser = argparse.ArgumentParser(
         prog="libnetfilterqueue",
-        description="Try and watch Linux's NFQUEUE.",
+        description="Try and watch Linux's NFQUEUE, and keep queues over restarts.",
         epilog=MAIN,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -124,6 +152,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_watch_options(watch)
     status = _add(commands, "status", "print what the kernel reports about its queues", STATUS)
     _add_status_options(status)
+    keep = _add(commands, "keep", "keep a program's queues when it ends, and restart it", KEEP)
+    _add_keep_options(keep)
     options = parser.parse_args(arguments)
     if options.command == "watch" and options.verdict.name == f"queue:{options.queue}":
         watch.error("argument --verdict: the packets would come back to this queue for ever")
@@ -195,4 +225,23 @@ def _add_status_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", metavar="N", type=COUNT, help="end after N samples")
     parser.add_argument(
         "--json", action="store_true", help="print JSON, one object per queue and line"
+    )
+
+
+def _add_keep_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--restart",
+        choices=("always", "on-failure", "no"),
+        default="on-failure",
+        help="when to start the program again: always, when it fails (the default), or never",
+    )
+    parser.add_argument(
+        "--backoff",
+        metavar="SECONDS",
+        type=checked(_backoff),
+        default=1.0,
+        help="how long to wait before a program that ends soon is started again (1)",
+    )
+    parser.add_argument(
+        "program", metavar="PROGRAM", nargs="+", help="the program and its arguments, behind --"
     )

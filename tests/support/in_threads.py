@@ -34,8 +34,10 @@ ALONE = frozenset(
         "test_examples",
         "test_exit",
         "test_fork",
+        "test_forked_descriptors",
         "test_importing",
         "test_kept",
+        "test_keeping",
         "test_kept_cost",
         "test_leaks",
         "test_loops",
@@ -58,6 +60,7 @@ ALONE = frozenset(
         # Warnings, signal handlers, hooks and what is patched are the process's.
         "test_fuzz_calls",
         "test_fuzz_messages",
+        "test_leaving",
         "test_patched_open",
         "test_dropped_open_handle",
         "test_cycles_are_collected",

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Opens handles whose sockets outlive the process."""
+
+import os
+import socket
+import stat
+import threading
+from typing import TYPE_CHECKING, Self
+from weakref import WeakValueDictionary
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue._arguments import check_type
+from libnetfilterqueue._ext import _keep
+from libnetfilterqueue.keeping import _store
+from libnetfilterqueue.keeping._ledger import Ledger
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike, StrOrBytesPath
+
+
+class Kept:
+    """A name's socket and ledger. This process has copies of its own of both."""
+
+    def __init__(self, sock: int, ledger: int) -> None:
+        self.sock = sock
+        self.ledger = ledger
+
+    @classmethod
+    def sort(cls, descriptors: list[int]) -> Self:
+        """Tells which is which. The ledger may be missing."""
+        sockets = [fd for fd in descriptors if stat.S_ISSOCK(os.fstat(fd).st_mode)]
+        ledgers = [fd for fd in descriptors if fd not in sockets]
+        if not sockets:
+            raise OSError("keeping.open(): none of the descriptors that were passed is a socket")
+        return cls(sockets[0], ledgers[0] if ledgers else Ledger.create())
+
+    def close(self) -> None:
+        """Closes the copies."""
+        os.close(self.sock)
+        os.close(self.ledger)
+
+
+_kept: dict[str, Kept] = {}
+_handles: WeakValueDictionary[str, nfq.NetfilterQueueHandle] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def _leave_to_parent() -> None:
+    """In a child of fork: it is to keep nothing alive, and its parent's threads are not there."""
+    global _lock  # noqa: PLW0603 (a thread of the parent may have it)
+    for kept in _kept.values():
+        kept.close()
+    _kept.clear()
+    _handles.clear()
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+
+def open(
+    name: str = "nfqueue",
+    *,
+    netns: "StrOrBytesPath | FileDescriptorLike | None" = None,
+) -> nfq.NetfilterQueueHandle:
+    """Open a handle as ``libnetfilterqueue.open()`` does, on a socket that outlives the process.
+
+    If the process was passed a descriptor under that name (``LISTEN_FDS``, ``LISTEN_FDNAMES``), it
+    is adopted, and its queues are there to be taken over by ``create_queue``. Otherwise a new
+    socket is opened, in the network namespace ``netns`` if that is given, and a copy of its
+    descriptor is handed over (``FDSTORE=1``). ``name`` is the descriptor's name: 1 to 255 printable
+    ASCII characters without ``:``.
+
+    ``kept`` of the handle says whether somebody keeps the copy. It is ``None`` if that can't be
+    found out: systemd before 246 does not say so. Then ``no_enobufs`` is set, since such a systemd
+    drops the copy after an overrun. Closing the handle leaves the queues bound, and packets without
+    a verdict wait for the next process. ``close(unbind=True)`` unbinds them, and the copy is
+    dropped.
+
+    After three take-overs without a verdict in between, packets that readers have left unanswered
+    are not repeated any more (``NF_REPEAT``). They get the queue's default verdict: one of them may
+    be what ends the readers.
+
+    Any thread may call it. It waits for an answer of whoever started the process, usually for less
+    than a millisecond and for 5 seconds at most. Raises ``ValueError`` for a bad name and for one
+    that is open in this process, ``TypeError``, and ``OSError`` for descriptors that were passed to
+    another process, and as ``libnetfilterqueue.open()`` does. See sd_listen_fds(3) and
+    sd_pid_notify_with_fds(3).
+    """
+    check_type(isinstance(name, str), "keeping.open(): name must be a str", name)
+    if not (0 < len(name) <= 255 and name.isascii() and name.isprintable() and ":" not in name):
+        raise ValueError(
+            f"keeping.open(): name must be 1 to 255 printable ASCII characters without ':', "
+            f"not {name!r:.100}"
+        )
+    with _lock:
+        before = _handles.get(name)
+        if before is not None and not before.closed:
+            raise ValueError(f"keeping.open(): {name!r} is open in this process")
+        if name not in _kept and (passed := _store.inherited(name)):
+            _kept[name] = Kept.sort(passed)
+        handle = _adopt(name) if name in _kept else _open_new(name, netns)
+        _handles[name] = handle
+    return handle
+
+
+def _open_new(
+    name: str, netns: "StrOrBytesPath | FileDescriptorLike | None"
+) -> nfq.NetfilterQueueHandle:
+    """Opens a handle on a new socket, which is handed over."""
+    handle = nfq.open(netns=netns)
+    state = _store.probe()
+    if state is not False:
+        kept = _kept[name] = Kept(os.dup(handle.fd()), Ledger.create())
+        _store.store(name, kept.sock)
+        _store.store(name, kept.ledger)
+        _note(name, handle, state, tired=False)
+    return handle
+
+
+def _adopt(name: str) -> nfq.NetfilterQueueHandle:
+    """Opens a handle on the socket that is kept."""
+    handle = nfq.open(fd=_kept[name].sock)
+    tired = Ledger(_kept[name].ledger).note_takeover()
+    _note(name, handle, _store.probe() or None, tired=tired)
+    return handle
+
+
+def _note(name: str, handle: nfq.NetfilterQueueHandle, state: bool | None, *, tired: bool) -> None:
+    """Tells the handle that its socket is kept, perhaps."""
+
+    def forget() -> None:
+        with _lock:
+            _kept.pop(name).close()
+            _store.forget(name)
+
+    if state is None and _is_netlink(handle):
+        handle.no_enobufs = True
+    _keep(handle, state, tired, Ledger(_kept[name].ledger).answered, forget)
+
+
+def _is_netlink(handle: nfq.NetfilterQueueHandle) -> bool:
+    with socket.socket(fileno=os.dup(handle.fd())) as sock:
+        return sock.family == socket.AF_NETLINK

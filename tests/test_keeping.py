@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""keeping.open(): a socket that outlives the process, because somebody keeps its descriptor."""
+
+import contextlib
+import gc
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from netns import TIMEOUT, Namespace, UdpPair, background
+from queues import Handle, Packet, accept, accepting, keeping, process_until
+from test_fork import in_child
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue.keeping import _notify, _open, _store
+from libnetfilterqueue.keeping import open as open_kept
+from libnetfilterqueue.keeping._keeper import Keeper
+from libnetfilterqueue.testing import FakeKernel
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody has started this process who keeps anything, and no test leaves anything open."""
+    for name in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    for kept in _open._kept.values():
+        kept.close()
+    _open._kept.clear()
+
+
+class Service:
+    """A process as its keeper starts it again and again: it has a new environment each time."""
+
+    def __init__(self, keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.keeper = keeper
+        self._monkeypatch = monkeypatch
+        monkeypatch.setenv("NOTIFY_SOCKET", keeper.address)
+        self._stop = os.eventfd(0)
+        self._listening = background(self._listen)
+
+    def _listen(self) -> None:
+        while True:
+            ready, _, _ = select.select([self.keeper.fileno(), self._stop], [], [])
+            if self._stop in ready:
+                return
+            self.keeper.listen()
+
+    def restart(self, *, pid: int | None = None) -> None:
+        """The process has ended, and the next one is passed what the keeper has."""
+        for kept in _open._kept.values():
+            kept.close()
+        _open._kept.clear()
+        _open._handles.clear()
+        names = [stored.name for stored in self.keeper.stored]
+        self._monkeypatch.setattr(_store, "FIRST", self._pass_on())
+        self._monkeypatch.setenv("LISTEN_PID", str(pid or os.getpid()))
+        self._monkeypatch.setenv("LISTEN_FDS", str(len(names)))
+        self._monkeypatch.setenv("LISTEN_FDNAMES", ":".join(names))
+
+    def _pass_on(self) -> int:
+        """Copies of the descriptors, one behind the other; the first one's number."""
+        first = 200
+        for at, stored in enumerate(self.keeper.stored):
+            os.dup2(stored.descriptor, first + at)
+        return first
+
+    def close(self) -> None:
+        os.eventfd_write(self._stop, 1)
+        self._listening.result(TIMEOUT)
+        os.close(self._stop)
+        self.keeper.close()
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """This process, with a keeper."""
+    with closing(Service(Keeper(), monkeypatch)) as service:
+        yield service
+
+
+def test_nobody_keeps() -> None:
+    """Without a keeper it is a handle as any other, and the name may be opened again."""
+    for _ in range(2):
+        with open_kept() as handle:
+            assert handle.kept is False
+            handle.create_queue(1, accept)
+    assert _open._kept == {}
+
+
+def test_other_handles() -> None:
+    """No other handle is kept."""
+    with nfq.open() as handle:
+        assert handle.kept is False
+        handle.create_queue(1, accept)
+        handle.close(unbind=True)
+        with nfq.open() as other:
+            other.create_queue(1, accept)
+
+
+def test_restart(service: Service, udp: UdpPair) -> None:
+    """What waits when the process ends is the next one's, read or not, whatever the stream has."""
+    handle = open_kept()
+    assert handle.kept is True
+    packets = keeping(handle)
+    udp.send(b"1", b"2")
+    process_until(handle, lambda: len(packets) == 2)
+    udp.send(b"3")
+    packets[1].accept()
+    handle.close()
+    packets.clear()
+    assert udp.arrivals() == [b"2"]
+    udp.send(b"4")
+    service.restart()
+    seen: list[bytes] = []
+    with open_kept() as handle:
+        assert handle.kept is True
+        handle.create_queue(1, accepting(seen), unanswered=nfq.NF_REPEAT)
+        process_until(handle, lambda: len(seen) == 3)
+        assert udp.arrivals() == seen == [b"3", b"4", b"1"]
+
+
+def test_within_the_process(service: Service, udp: UdpPair) -> None:
+    """A name that was closed can be opened again in the same process, and its queues taken over."""
+    with open_kept() as handle:
+        handle.create_queue(1, accept)
+    udp.send(b"1")
+    with open_kept() as handle:
+        seen: list[bytes] = []
+        handle.create_queue(1, accepting(seen))
+        process_until(handle, lambda: seen)
+        with pytest.raises(ValueError, match="'nfqueue' is open in this process"):
+            open_kept()
+        with open_kept("other") as other:
+            other.create_queue(2, accept)
+    assert len(service.keeper.stored) == 4
+
+
+def test_unbind(service: Service, udp: UdpPair) -> None:
+    """close(unbind=True) frees the numbers, and the keeper forgets the socket."""
+    with open_kept() as handle:
+        keeping(handle)
+        handle.create_queue(2, accept).destroy()
+        handle.close(unbind=True)
+    assert _notify.await_taken()
+    assert service.keeper.stored == []
+    with nfq.open() as other:
+        other.create_queue(1, accept)
+        other.create_queue(2, accept)
+    with open_kept() as again:
+        assert again.kept is True
+
+
+def test_dropped(service: Service, udp: UdpPair) -> None:
+    """A handle that is dropped open leaves its queues too."""
+    handle = open_kept()
+    handle.create_queue(1, accept)
+    del handle
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        gc.collect()
+    with nfq.open() as other, pytest.raises(PermissionError, match="bound by another"):
+        other.create_queue(1, accept)
+
+
+def test_not_stored(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keeper that stores nothing (FileDescriptorStoreMax=0) is found out."""
+    monkeypatch.setattr(Keeper, "_store", lambda *_: None)
+    with open_kept() as handle:
+        assert handle.kept is False
+
+
+def test_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A keeper that does not answer: nobody knows, and overruns must not end the socket there."""
+    monkeypatch.setattr(_notify, "PATIENCE", 0.01)
+    with closing(Keeper()) as keeper:
+        monkeypatch.setenv("NOTIFY_SOCKET", keeper.address)
+        with open_kept() as handle:
+            assert handle.kept is None
+            assert handle.no_enobufs is True
+
+
+@pytest.mark.parametrize("address", ["/nowhere", "vsock:2:1", ""])
+def test_nobody_to_speak_to(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """NOTIFY_SOCKET may be of no use."""
+    monkeypatch.setenv("NOTIFY_SOCKET", address)
+    with open_kept() as handle:
+        assert handle.kept is False
+
+
+def test_passed_to_another_process(service: Service) -> None:
+    """OSError that names both processes: a child of the service can't have its queues."""
+    open_kept().close()
+    service.restart(pid=1)
+    with pytest.raises(OSError, match=rf"passed to process 1 .*this is process {os.getpid()}"):
+        open_kept()
+    with open_kept("another") as handle:
+        assert handle.kept is True
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "ä", "a\nb", "x" * 256])
+def test_bad_names(name: str) -> None:
+    """ValueError with the rule."""
+    with pytest.raises(ValueError, match="1 to 255 printable ASCII characters"):
+        open_kept(name)
+
+
+def test_wrong_type() -> None:
+    """A name is a str."""
+    with pytest.raises(TypeError, match="name must be a str"):
+        open_kept(1)  # type: ignore[arg-type]
+
+
+def test_netns(service: Service) -> None:
+    """A new socket is opened in the namespace that is named."""
+    with closing(Namespace()) as namespace, open_kept(netns=namespace.path) as handle:
+        handle.create_queue(1, accept)
+        with nfq.open() as here:
+            here.create_queue(1, accept)
+
+
+def receive_one(handle: Handle, packets: list[Packet]) -> None:
+    process_until(handle, lambda: packets)
+
+
+def test_a_packet_that_ends_its_readers(service: Service, udp: UdpPair) -> None:
+    """Three take-overs repeat it; then it gets the default verdict, unless one was answered."""
+    with open_kept() as handle:
+        handle.create_queue(1, accept)
+    udp.send(b"deadly")
+    seen: list[int] = []
+    for _ in range(3):
+        service.restart()
+        packets: list[Packet] = []
+        with open_kept() as handle:
+            handle.create_queue(1, packets.append, unanswered=nfq.NF_REPEAT)
+            receive_one(handle, packets)
+            seen.append(packets[0].id)
+    assert len(set(seen)) == 3
+    service.restart()
+    with open_kept() as handle:
+        handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
+        assert handle.process() == 0
+        udp.send(b"harmless")
+        process_until(handle, lambda: handle.stats().packets)
+    service.restart()
+    packets = []
+    with open_kept() as handle:
+        handle.create_queue(1, packets.append, unanswered=nfq.NF_REPEAT)
+        udp.send(b"next")
+        process_until(handle, lambda: packets)
+    service.restart()
+    with open_kept() as handle:
+        handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
+        process_until(handle, lambda: handle.stats().packets)
+    assert udp.arrivals() == [b"harmless", b"next"]
+
+
+def test_fork(service: Service) -> None:
+    """A child keeps no copy, and may open the name on its own account."""
+    with open_kept() as handle:
+        handle.create_queue(1, accept)
+        held = [fd for kept in _open._kept.values() for fd in (kept.sock, kept.ledger)]
+
+        def child() -> None:
+            for fd in held:
+                with contextlib.suppress(OSError):
+                    os.fstat(fd)
+                    os._exit(3)
+            os._exit(0)
+
+        assert in_child(child) == 0
+        assert not handle.closed
+
+
+def test_fake_kernel(service: Service) -> None:
+    """Restarts can be tested without root: the fake kernel's sockets are handed on too."""
+    with FakeKernel() as kernel, kernel.patched():
+        with open_kept() as handle:
+            packets: list[Packet] = []
+            handle.create_queue(1, packets.append)
+            packet = kernel.enqueue(b"data")
+            assert handle.process() == 1
+        service.restart()
+        with open_kept() as handle:
+            assert handle.kept is True
+            handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
+            kernel.enqueue(b"next")
+            process_until(handle, lambda: handle.stats().packets == 2)
+            assert packet.wait(TIMEOUT).passed
+
+
+def test_program_without_it() -> None:
+    """Importing the package does not import it."""
+    code = "import libnetfilterqueue, sys; print('libnetfilterqueue.keeping' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=True,
+    )
+    assert done.stdout == "False\n"
