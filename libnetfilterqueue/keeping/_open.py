@@ -13,6 +13,7 @@ from libnetfilterqueue._arguments import check_type
 from libnetfilterqueue._ext import _keep
 from libnetfilterqueue.keeping import _store
 from libnetfilterqueue.keeping._ledger import Ledger
+from libnetfilterqueue.keeping._notify import await_taken
 
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, StrOrBytesPath
@@ -114,6 +115,8 @@ def _open_new(
         kept = _kept[name] = Kept(os.dup(handle.fd()), Ledger.create())
         _store.store(name, kept.sock)
         _store.store(name, kept.ledger)
+        if state and not await_taken():  # what a process sends that ends at once may be thrown away
+            state = None
         _note(name, handle, state, tired=False)
     return handle
 
