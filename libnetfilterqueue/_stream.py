@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Generic, Self, TypeVar
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue._arguments import check_count
+from libnetfilterqueue._arguments import check_count, check_type
 from libnetfilterqueue._backlog import Backlog
 from libnetfilterqueue._feed import Feed
 
@@ -20,7 +20,7 @@ FeedT = TypeVar("FeedT", bound=Feed)
 
 
 class Stream(Backlog, Generic[FeedT]):
-    """A queue, on a handle of its own, whose packets wait here until they are fetched."""
+    """A queue, on a handle that is the stream's, whose packets wait here until they are fetched."""
 
     def __init__(
         self,
@@ -33,9 +33,18 @@ class Stream(Backlog, Generic[FeedT]):
         rcvbuf: int | None = None,
         limit: int = 1024,
         default_verdict: int = nfq.NF_DROP,
+        unanswered: int | None = None,
         netns: Netns = None,
+        handle: nfq.NetfilterQueueHandle | None = None,
     ) -> None:
         super().__init__(check_count("open_queue(): limit", limit))
+        if netns is not None and handle is not None:
+            raise ValueError("open_queue(): netns and handle exclude each other")
+        check_type(
+            handle is None or isinstance(handle, nfq.NetfilterQueueHandle),
+            "open_queue(): handle must be a NetfilterQueueHandle",
+            handle,
+        )
 
         def bind(handle: nfq.NetfilterQueueHandle) -> nfq.NetfilterQueueQueueHandle:
             return handle.create_queue(
@@ -47,10 +56,12 @@ class Stream(Backlog, Generic[FeedT]):
                 flags=flags,
                 rcvbuf=rcvbuf,
                 default_verdict=default_verdict,
+                unanswered=unanswered,
             )
 
         self._bind = bind
         self._netns = netns
+        self._given = handle
         self._paused = False
         self._stopped = False
         self._closed = False
@@ -68,7 +79,7 @@ class Stream(Backlog, Generic[FeedT]):
             raise nfq.ClosedError("the stream is closed; a stream can be opened once")
         if self._handle is not None:
             raise ValueError("a stream can be opened once")
-        self._handle = nfq.open(netns=self._netns)
+        self._handle = self._given or nfq.open(netns=self._netns)
         try:
             self._feed = self._attach(self._handle, self._fed)
             self._queue = self._bind(self._handle)

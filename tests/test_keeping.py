@@ -16,6 +16,7 @@ from queues import Handle, Packet, accept, accepting, keeping, process_until
 from test_fork import in_child
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue import aio
 from libnetfilterqueue.keeping import _notify, _open, _store
 from libnetfilterqueue.keeping import open as open_kept
 from libnetfilterqueue.keeping._keeper import Keeper
@@ -257,6 +258,23 @@ def test_a_packet_that_ends_its_readers(service: Service, udp: UdpPair) -> None:
         handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
         process_until(handle, lambda: handle.stats().packets)
     assert udp.arrivals() == [b"harmless", b"next"]
+
+
+@pytest.mark.parametrize("by", ["stream", "handle"])
+async def test_stream(service: Service, udp: UdpPair, by: str) -> None:
+    """What a stream has read and nobody has fetched is the next process's too."""
+    async with aio.open_queue(1, handle=open_kept()) as stream:
+        udp.send(b"1", b"2", b"3")
+        packet = await stream.get()
+        packet.accept()
+        (stream if by == "stream" else stream.handle).close()
+    assert udp.arrivals() == [b"1"]
+    service.restart()
+    seen: list[bytes] = []
+    with open_kept() as handle:
+        handle.create_queue(1, accepting(seen), unanswered=nfq.NF_REPEAT)
+        process_until(handle, lambda: len(seen) == 2)
+    assert seen == [b"2", b"3"]
 
 
 def test_fork(service: Service) -> None:

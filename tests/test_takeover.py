@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import pytest
@@ -19,11 +19,13 @@ from netns import (
     UdpPair,
     background,
     iptables,
+    queue_rule,
     short_turns,
     without_capability,
 )
 from queues import ROUNDS, Handle, Packet, accept, accepting, data_of, keeping, process_until
 from readers import Reader
+from segments import Route, router
 from statuses import visible
 
 import libnetfilterqueue as nfq
@@ -47,6 +49,20 @@ def read(kept: socket.socket, count: int) -> None:
     while count > 0:
         with contextlib.suppress(OSError):  # messages were lost, which is told first
             count -= struct.unpack_from("=H", kept.recv(65536), 4) == (PACKET,)
+
+
+@contextlib.contextmanager
+def udp_ends(way: Route) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A sender on the left of the way and a receiver on the right."""
+    with contextlib.ExitStack() as stack:
+        with way.right:
+            receiving = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            receiving.bind((way.ends[1], PORT))
+            receiving.settimeout(TIMEOUT)
+        with way.left:
+            sending = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            sending.connect((way.ends[1], PORT))
+        yield sending, receiving
 
 
 def test_default(left: socket.socket, udp: UdpPair) -> None:
@@ -148,6 +164,53 @@ def test_a_refused_flag_leaves_the_queue(left: socket.socket, udp: UdpPair) -> N
         handle.create_queue(1, accepting(seen))
         assert handle.process() == 1
         assert udp.arrivals() == [b"1"]
+
+
+HOOKS = [
+    ("raw", "PREROUTING"),
+    ("mangle", "PREROUTING"),
+    ("mangle", "INPUT"),
+    ("filter", "INPUT"),
+    ("raw", "OUTPUT"),
+    ("mangle", "OUTPUT"),
+    ("filter", "OUTPUT"),
+    ("mangle", "POSTROUTING"),
+    ("mangle", "FORWARD"),
+    ("filter", "FORWARD"),
+]
+
+
+def leave_three(table: str, chain: str, send: Callable[[bytes], object]) -> socket.socket:
+    """Queues three datagrams, and ends a process that has read one, with a verdict for none."""
+    queue_rule(1, "-p udp --dport 9999", table=table, chain=chain)
+    with nfq.open() as handle:
+        packets = keeping(handle)
+        for data in (b"1", b"2", b"3"):
+            send(data)
+        process_until(handle, lambda: handle.process(1) or packets)
+        return socket.socket(fileno=handle.detach())
+
+
+def repeat_three(kept: socket.socket) -> list[bytes]:
+    """What the next process sees."""
+    seen: list[bytes] = []
+    with kept, nfq.open(fd=kept) as handle:
+        handle.create_queue(1, accepting(seen), unanswered=nfq.NF_REPEAT)
+        process_until(handle, lambda: len(seen) == 3)
+    return sorted(seen)
+
+
+@pytest.mark.parametrize(("table", "chain"), HOOKS, ids="-".join)
+def test_repeated_at_each_hook(table: str, chain: str, netns: Namespace) -> None:
+    """Wherever the rule is, a repeated packet comes to it again, and passes once."""
+    if chain == "FORWARD":
+        with router(netns) as way, udp_ends(way) as (sending, receiving):
+            assert repeat_three(leave_three(table, chain, sending.send)) == [b"1", b"2", b"3"]
+            assert sorted(receiving.recv(10) for _ in range(3)) == [b"1", b"2", b"3"]
+    else:
+        with UdpPair() as pair:
+            assert repeat_three(leave_three(table, chain, pair.send)) == [b"1", b"2", b"3"]
+            assert sorted(pair.recv() for _ in range(3)) == [b"1", b"2", b"3"]
 
 
 def test_no_batch_before(left: socket.socket, udp: UdpPair) -> None:
@@ -430,8 +493,8 @@ def test_answers_that_others_read(left: socket.socket) -> None:
 def test_detach(handle: Handle, udp: UdpPair) -> None:
     """The descriptor is returned, what is recorded is sent, and the queues stay bound."""
     packets = keeping(handle)
-    closed: list[bool] = []
-    handle.on_close = lambda: closed.append(handle.closed)
+    told: list[os.stat_result] = []
+    handle.on_close = lambda: told.append(os.fstat(number))  # the descriptor is open as yet
     udp.send(b"1", b"2", b"3")
     process_until(handle, lambda: len(packets) == 3)
     number = handle.fd()
@@ -441,7 +504,8 @@ def test_detach(handle: Handle, udp: UdpPair) -> None:
     with socket.socket(fileno=handle.detach()) as kept:
         assert kept.fileno() == number
         assert not kept.get_inheritable()
-        assert (handle.closed, closed) == (True, [False])
+        assert handle.closed
+        assert told == [os.fstat(number)]
         assert udp.arrivals() == [b"2"]
         with pytest.raises(nfq.ClosedError, match="whoever takes it over"):
             packets[0].accept()

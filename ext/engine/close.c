@@ -186,16 +186,19 @@ lnfq_close_detach(lnfq_handle *handle)
     int fd;
 
     if (lnfq_handle_check(handle, "detach()") < 0 || lnfq_flush_now(handle, "detach()") < 0
-        || lnfq_report_refusals(handle) < 0
-        || lnfq_listener_call(lnfq_listener_take(handle, &handle->on_close)) < 0) {
+        || lnfq_report_refusals(handle) < 0) {
         return -1;
     }
     while (leave_queue(handle)) {
     }
     fd = give_descriptor(handle);
+    /* Only now: streams let go of their packets, which are the next process's. */
+    if (lnfq_listener_call(lnfq_listener_take(handle, &handle->on_close)) < 0) {
+        PyErr_WriteUnraisable((PyObject *)handle); /* nobody else closes the descriptor */
+    }
+    let_listeners_go(handle);
     if (fd < 0) {
         lnfq_error_raise(EBADF, lnfq_remedy_descriptor(EBADF), "detach()");
     }
-    let_listeners_go(handle);
     return fd;
 }
