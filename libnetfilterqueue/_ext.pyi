@@ -878,7 +878,7 @@ def _keep(
 ) -> None:
     """Note that somebody keeps the handle's socket.
 
-    ``answered`` is a byte that becomes 1 when verdicts are sent. If ``tired`` is true, packets are
+    The first byte of ``answered`` becomes 1 when verdicts are sent. It must not be a memoryview. If ``tired`` is true, packets are
     not repeated.
     """
 

@@ -62,8 +62,8 @@ enum lnfq_kept_state {
 struct lnfq_keeper {
     enum lnfq_kept_state state;
     bool tired;              /* readers ended again and again: packets are not repeated any more */
-    Py_buffer view;          /* the keeper's byte that says whether a verdict was sent */
-    unsigned char *answered; /* that byte; NULL for none */
+    Py_buffer view;          /* memory that is kept too */
+    unsigned char *answered; /* its first byte, which says that a verdict was sent; NULL for none */
     PyObject *on_unbind;     /* strong: called once all queues are unbound for good */
 };
 

@@ -5,8 +5,7 @@ import mmap
 import os
 import struct
 
-RECORD = struct.Struct("=IB3x")  # take-overs since the last verdict; whether there was one since
-ANSWERED = 4  # where the latter is
+RECORD = struct.Struct("=B3xI")  # whether a verdict was sent; take-overs in vain before that
 TAKEOVERS = 3  # with so many in vain, a packet is not repeated any more
 
 
@@ -14,7 +13,8 @@ class Ledger:
     """A record in memory that is kept, and passed on, beside the socket."""
 
     def __init__(self, descriptor: int) -> None:
-        self._memory = mmap.mmap(descriptor, RECORD.size)
+        self.memory = mmap.mmap(descriptor, RECORD.size)
+        """Its first byte becomes 1 with the first verdict."""
 
     @staticmethod
     def create() -> int:
@@ -23,14 +23,9 @@ class Ledger:
         os.ftruncate(descriptor, RECORD.size)
         return descriptor
 
-    @property
-    def answered(self) -> memoryview:
-        """The byte that becomes 1 with the first verdict."""
-        return memoryview(self._memory)[ANSWERED : ANSWERED + 1]
-
     def note_takeover(self) -> bool:
         """Notes a take-over; returns whether there were too many without a verdict in between."""
-        takeovers, answered = RECORD.unpack_from(self._memory)
+        answered, takeovers = RECORD.unpack_from(self.memory)
         takeovers = 1 if answered else min(takeovers + 1, TAKEOVERS + 1)
-        RECORD.pack_into(self._memory, 0, takeovers, 0)
+        RECORD.pack_into(self.memory, 0, 0, takeovers)
         return takeovers > TAKEOVERS

@@ -139,7 +139,7 @@ def _note(name: str, handle: nfq.NetfilterQueueHandle, state: bool | None, *, ti
 
     if state is None and _is_netlink(handle):
         handle.no_enobufs = True
-    _keep(handle, state, tired, Ledger(_kept[name].ledger).answered, forget)
+    _keep(handle, state, tired, Ledger(_kept[name].ledger).memory, forget)
 
 
 def _is_netlink(handle: nfq.NetfilterQueueHandle) -> bool:
