@@ -494,10 +494,10 @@ def test_detach(handle: Handle, udp: UdpPair) -> None:
     """The descriptor is returned, what is recorded is sent, and the queues stay bound."""
     packets = keeping(handle)
     told: list[os.stat_result] = []
+    number = handle.fd()
     handle.on_close = lambda: told.append(os.fstat(number))  # the descriptor is open as yet
     udp.send(b"1", b"2", b"3")
     process_until(handle, lambda: len(packets) == 3)
-    number = handle.fd()
     handle.autoflush = False
     packets[1].accept()
     assert udp.arrivals() == []

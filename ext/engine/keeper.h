@@ -13,9 +13,9 @@
 
 #include "handle.h"
 
-/* Notes that somebody keeps the socket. Takes over `answered`, which is no memoryview's: the
- * collector clears those while others hold them; and takes a reference to `on_unbind`; see
- * handle.h. Before others know the handle. */
+/* Notes that somebody keeps the socket; see handle.h. Takes over `answered`, which is not a
+ * memoryview's: the collector clears those while others hold them. Takes a reference to
+ * `on_unbind`. Nobody else knows the handle yet. */
 void lnfq_keeper_note(lnfq_handle *handle, enum lnfq_kept_state state, bool tired,
                       Py_buffer *answered, PyObject *on_unbind);
 

@@ -70,11 +70,6 @@ ALONE = frozenset(
         "test_signal_handler_returns",
         # pydoc walks a class's dictionary, to which another thread may add what it caches there.
         "test_help",
-        # A parameter of theirs is a fixture's.
-        "test_both_kernels",
-        "test_rewritten_tcp",
-        "test_rewritten_segments",
-        "test_unchanged_copy",
     }
 )
 
@@ -94,12 +89,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--threads", type=int, default=4, help="how many threads run each test")
 
 
+def is_fixture(item: pytest.Function, name: str) -> bool:
+    """Whether a fixture gives what a parameter of that name is."""
+    return bool(item.session._fixturemanager.getfixturedefs(name, item))
+
+
 def arguments_of(item: pytest.Function) -> dict[str, object] | None:
     """The arguments of a test that are not made for each thread; None if it has to be left out."""
     parameters = item.callspec.params if hasattr(item, "callspec") else {}
     names = inspect.signature(item.obj).parameters
-    fit = all(name in parameters or name in FIXTURES or name == "netns" for name in names)
+    fit = all(
+        (name in parameters and not is_fixture(item, name)) or name in FIXTURES or name == "netns"
+        for name in names
+    )
     if ALONE & {item.path.stem, item.originalname} or not fit:
+        return None
+    if item.get_closest_marker("usefixtures"):
         return None
     if inspect.iscoroutinefunction(item.obj):
         return None
