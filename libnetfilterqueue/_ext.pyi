@@ -190,7 +190,7 @@ class NetfilterQueueHandle:
         rcvbuf: SupportsIndex | None = None,
         default_verdict: SupportsIndex = 0,
         unanswered: SupportsIndex | None = None,
-        shared: int = False,
+        shared: bool = False,
     ) -> NetfilterQueueQueueHandle:
         """Bind a queue number, 0 to 65535, and return its ``NetfilterQueueQueueHandle``.
 

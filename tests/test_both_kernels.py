@@ -4,6 +4,7 @@
 import errno
 import struct
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from kernels import DROPPED, KERNELS, LOOPBACK_INDEX, Network, Outcome, readable, udp_packet
@@ -41,7 +42,7 @@ def handle(network: Network) -> Handle:
     return network.open()
 
 
-def keeping(handle: Handle, number: int = 1, flags: int = 0, **settings: int) -> list[Packet]:
+def keeping(handle: Handle, number: int = 1, flags: int = 0, **settings: Any) -> list[Packet]:
     """The packets of a queue, once they are processed."""
     packets: list[Packet] = []
     handle.create_queue(number, packets.append, mode=COPY, flags=flags, **settings)

@@ -65,7 +65,7 @@ def handle(nfqueue: FakeKernel) -> Iterator[Handle]:
         yield handle
 
 
-def keeping(handle: Handle, number: int = 1, **settings: int) -> list[Packet]:
+def keeping(handle: Handle, number: int = 1, **settings: Any) -> list[Packet]:
     """The packets of a queue, once they are processed."""
     packets: list[Packet] = []
     handle.create_queue(number, packets.append, **{"mode": COPY, **settings})

@@ -56,7 +56,7 @@ class Service:
         for kept in _open._kept.values():
             kept.close()
         _open._kept.clear()
-        _open._handles.clear()
+        _open._open.clear()
         names = [stored.name for stored in self.keeper.stored]
         self._monkeypatch.setattr(_store, "FIRST", self._pass_on())
         self._monkeypatch.setenv("LISTEN_PID", str(pid or os.getpid()))

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from netns import (
@@ -160,7 +161,7 @@ class Recorder:
     def create(self, handle: Handle) -> Queue:
         """Creates queue 1 for this callback, one which never loses anything."""
         queues: list[Queue] = []
-        options = {"mode": COPY, "maxlen": 1024, "flags": nfq.NFQA_CFG_F_FAIL_OPEN}
+        options: dict[str, Any] = {"mode": COPY, "maxlen": 1024, "flags": nfq.NFQA_CFG_F_FAIL_OPEN}
         self.configure(
             lambda: queues.append(
                 handle.create_queue(1, self, default_verdict=nfq.NF_ACCEPT, **options)

@@ -196,13 +196,13 @@ def test_socket_options_while_closing() -> None:
 Create = Callable[..., Queue]
 
 
-def create_with(handle: Handle, callback: Callable[[Packet], None], **options: int) -> Queue:
+def create_with(handle: Handle, callback: Callable[[Packet], None], **options: Any) -> Queue:
     """Queue 1 with these options from the beginning."""
     return handle.create_queue(1, callback, mode=COPY, **options)
 
 
 def create_then_set(
-    handle: Handle, callback: Callable[[Packet], None], flags: int, **options: int
+    handle: Handle, callback: Callable[[Packet], None], flags: int, **options: Any
 ) -> Queue:
     """Queue 1 with flags that it gets later."""
     queue = handle.create_queue(1, callback, mode=COPY, **options)

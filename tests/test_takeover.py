@@ -9,6 +9,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from netns import (
@@ -93,7 +94,8 @@ def test_verdict(
     udp.send(b"1", b"2")
     read(left, 2)
     with nfq.open(fd=left) as handle:
-        handle.create_queue(1, accept, **{named: verdict})
+        options: dict[str, Any] = {named: verdict}
+        handle.create_queue(1, accept, **options)
         assert handle.process() == 0
         assert udp.arrivals() == arrives
 

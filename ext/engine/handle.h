@@ -70,7 +70,6 @@ struct lnfq_keeper {
 struct lnfq_handle {
     PyObject_HEAD
     lnfq_state *state;
-    PyObject *weakrefs; /* Python's own */
     int fd;
     int wake_fd;           /* an eventfd: readable while `unsent`, and once the handle is closed */
     struct lnfq_file file; /* what they were on when they were opened */

@@ -11,7 +11,6 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <stdlib.h>
-#include <structmember.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -106,7 +105,6 @@ handle_dealloc(PyObject *self)
         return;
     }
     PyObject_GC_UnTrack(self);
-    PyObject_ClearWeakRefs(self);
     lnfq_fork_close(handle);
     lnfq_fork_remove(handle);
     lnfq_batch_free(handle->spare);
@@ -558,16 +556,10 @@ static PyGetSetDef handle_attributes[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-static PyMemberDef handle_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(lnfq_handle, weakrefs), READONLY, NULL},
-    {NULL, 0, 0, 0, NULL},
-};
-
 static PyType_Slot handle_slots[] = {
     {Py_tp_doc, (void *)(uintptr_t)DOC_NetfilterQueueHandle},
     {Py_tp_methods, handle_methods},
     {Py_tp_getset, handle_attributes},
-    {Py_tp_members, handle_members},
     {Py_tp_repr, handle_repr},
     {Py_tp_finalize, handle_finalize},
     {Py_tp_traverse, handle_traverse},

@@ -41,8 +41,22 @@ class Kept:
         os.close(self.ledger)
 
 
+class Name:
+    """A name that is open. Only its handle holds this, until it is closed."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self) -> None:
+        """The queues are unbound for good."""
+        with _lock:
+            if self._name in _kept:
+                _kept.pop(self._name).close()
+                _store.forget(self._name)
+
+
 _kept: dict[str, Kept] = {}
-_handles: WeakValueDictionary[str, nfq.NetfilterQueueHandle] = WeakValueDictionary()
+_open: WeakValueDictionary[str, Name] = WeakValueDictionary()  # while their handles are
 _lock = threading.Lock()
 
 
@@ -52,7 +66,7 @@ def _leave_to_parent() -> None:
     for kept in _kept.values():
         kept.close()
     _kept.clear()
-    _handles.clear()
+    _open.clear()
     _lock = threading.Lock()
 
 
@@ -95,14 +109,11 @@ def open(
             f"not {name!r:.100}"
         )
     with _lock:
-        before = _handles.get(name)
-        if before is not None and not before.closed:
+        if name in _open:
             raise ValueError(f"keeping.open(): {name!r} is open in this process")
         if name not in _kept and (passed := _store.inherited(name)):
             _kept[name] = Kept.sort(passed)
-        handle = _adopt(name) if name in _kept else _open_new(name, netns)
-        _handles[name] = handle
-    return handle
+        return _adopt(name) if name in _kept else _open_new(name, netns)
 
 
 def _open_new(
@@ -110,36 +121,42 @@ def _open_new(
 ) -> nfq.NetfilterQueueHandle:
     """Opens a handle on a new socket, which is handed over."""
     handle = nfq.open(netns=netns)
+    kept = Kept(os.dup(handle.fd()), Ledger.create())
     state = _store.probe()
     if state is not False:
-        kept = _kept[name] = Kept(os.dup(handle.fd()), Ledger.create())
         _store.store(name, kept.sock)
         _store.store(name, kept.ledger)
         if state and not await_taken():  # what a process sends that ends at once may be thrown away
             state = None
-        _note(name, handle, state, tired=False)
+        _kept[name] = kept
+    _note(name, handle, kept, state, tired=False)
+    if state is False:
+        kept.close()
     return handle
 
 
 def _adopt(name: str) -> nfq.NetfilterQueueHandle:
     """Opens a handle on the socket that is kept."""
-    handle = nfq.open(fd=_kept[name].sock)
-    tired = Ledger(_kept[name].ledger).note_takeover()
-    _note(name, handle, _store.probe() or None, tired=tired)
+    kept = _kept[name]
+    handle = nfq.open(fd=kept.sock)
+    tired = Ledger(kept.ledger).note_takeover()
+    _note(name, handle, kept, _store.probe() or None, tired=tired)
     return handle
 
 
-def _note(name: str, handle: nfq.NetfilterQueueHandle, state: bool | None, *, tired: bool) -> None:
-    """Tells the handle that its socket is kept, perhaps."""
-
-    def forget() -> None:
-        with _lock:
-            _kept.pop(name).close()
-            _store.forget(name)
-
+def _note(
+    name: str,
+    handle: nfq.NetfilterQueueHandle,
+    kept: Kept,
+    state: bool | None,
+    *,
+    tired: bool,
+) -> None:
+    """Tells the handle whether its socket is kept."""
     if state is None and _is_netlink(handle):
         handle.no_enobufs = True
-    _keep(handle, state, tired, Ledger(_kept[name].ledger).memory, forget)
+    _open[name] = held = Name(name)
+    _keep(handle, state, tired, Ledger(kept.ledger).memory, held)
 
 
 def _is_netlink(handle: nfq.NetfilterQueueHandle) -> bool:

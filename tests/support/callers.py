@@ -64,7 +64,10 @@ class Member(NamedTuple):
         if self.kind == "write":
             setattr(subject, self.name, *args)
             return None
-        return getattr(subject, self.name)(*args, **kwargs)
+        result = getattr(subject, self.name)(*args, **kwargs)
+        if self.name == "detach" and isinstance(result, int):  # a descriptor, and the caller's
+            os.close(result)
+        return result
 
     def right(self) -> dict[str, object]:
         """Arguments that it takes, all of them."""
@@ -302,6 +305,7 @@ NUMBERS = {
     "rcvbuf": number(0, INT_MAX, 1 << 16),
     "verdict": VERDICT,
     "default_verdict": VERDICT,
+    "unanswered": VERDICT,
     # The adapters'
     "limit": number(1, 1 << 300),
     "max": number(1, 1 << 300),
