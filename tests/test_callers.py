@@ -254,8 +254,8 @@ def refusal(call: Callable[[], object]) -> str | None:
     return None
 
 
-# What a buffer's methods could do they can't do before Python 3.12. close() sends a verdict more, for
-# whatever else waits.
+# What a buffer's methods could do they can't do before Python 3.12. close() sends one verdict more,
+# for whatever else waits.
 ACTORS = [
     (member, name)
     for member, name in ARGUMENTS
