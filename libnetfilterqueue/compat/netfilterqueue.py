@@ -1,18 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The names and the behaviour of NetfilterQueue 1.1.
-
-``from libnetfilterqueue.compat.netfilterqueue import NetfilterQueue`` stands in the place of
-``from netfilterqueue import NetfilterQueue``. These are the differences:
+"""The names and the behaviour of NetfilterQueue 1.1. These are the differences:
 
 - A packet that nobody can answer any more is dropped. There, it waits for ever.
 - Packets are copied whole. There, at most 4016 bytes are. If ``range`` has cut a packet, a new
   payload for it is a ``ValueError``. There, the packet loses what was cut.
-- A number out of range is a ``ValueError``, and a verdict that can't be sent an ``OSError``. There,
-  another queue is bound, and the packet waits for ever.
-- A packet can't be answered after ``unbind()``, also if the queue is bound again, nor in a child
-  of ``fork``, where the queue has to be bound anew.
+- A number out of range is a ``ValueError``, and a verdict that can't be sent an ``OSError``.
+- A packet of a queue that was unbound can't be answered, also if the number is bound again. In a
+  child of ``fork`` the queue can't be used.
 
-``run()`` and ``run_socket()`` wait, nothing else does. Any thread may call everything.
+Only ``run()`` and ``run_socket()`` wait. Any thread may call everything.
 """
 
 import os
@@ -21,30 +17,39 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from errno import EBADF, ENOBUFS
-from operator import index
 from typing import Self
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue.compat.protocols import PROTOCOLS
 
-__all__ = ["COPY_META", "COPY_NONE", "COPY_PACKET", "PROTOCOLS", "VERSION", "NetfilterQueue", "Packet"]
+__all__ = ["COPY_META", "COPY_NONE", "COPY_PACKET", "PROTOCOLS", "NetfilterQueue", "Packet"]
 
 COPY_NONE, COPY_META, COPY_PACKET = 0, 1, 2
 VERSION = (1, 1, 0)  # of what has these names
 __version__ = "1.1.0"
 
 
+class _Number:
+    """An attribute of packets, an int, as the kernel has sent it."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, packet: "Packet", owner: type) -> int:
+        return int(getattr(packet._data, self._name))
+
+
 class Packet:
-    """A packet that waits for its verdict. The numbers among its attributes are the kernel's."""
+    """A packet that waits for its verdict. The callback gets it, and may keep it."""
+
+    __slots__ = ("_contents", "_data", "_mark", "_payload", "_queue", "_retained")
+    id, hook, hw_protocol, mark = _Number(), _Number(), _Number(), _Number()
+    indev, outdev, physindev, physoutdev = _Number(), _Number(), _Number(), _Number()
 
     def __init__(self, queue: "NetfilterQueue", data: nfq.Packet) -> None:
-        self.id, self.hook, self.hw_protocol = data.id, int(data.hook), data.hw_protocol
-        self.indev, self.outdev, self.mark = data.indev, data.outdev, data.mark
-        self.physindev, self.physoutdev = data.physindev, data.physoutdev
-        self._queue, self._data = queue, data  # a queue is not closed before its packets
-        self._contents, self._retained, self._new_payload = data.get_payload(), b"", b""
-        self._new_mark: int | None = None
-        self._answered = False
+        self._queue, self._data = queue, data  # the queue stays open as long as its packets
+        self._contents, self._retained, self._payload = data.get_payload(), b"", b""
+        self._mark: int | None = None
 
     def get_hw(self) -> bytes | None:
         """The sender's hardware address, padded with zeros to 8 bytes, or ``None``."""
@@ -56,23 +61,19 @@ class Packet:
 
     def get_mark(self) -> int:
         """The mark that was set, or else the one that the packet came with."""
-        return self.mark if self._new_mark is None else self._new_mark
+        return self.mark if self._mark is None else self._mark
 
     def set_mark(self, mark: int) -> None:
         """Sets the mark that the packet gets with its verdict. ``OverflowError`` past 32 bits."""
-        self._new_mark = int.from_bytes(index(mark).to_bytes(4))
+        self._mark = int.from_bytes(int(mark).to_bytes(4))
 
     def get_payload_len(self) -> int:
         """How many bytes the kernel has copied; 0 with ``COPY_META``."""
         return len(self._data.payload)
 
     def get_payload(self) -> bytes:
-        """The payload that was set, or else the kernel's, from the IP header on.
-
-        Raises ``RuntimeError`` if the kernel has copied none, and after the callback, unless
-        ``retain()`` was called in it.
-        """
-        if payload := self._new_payload or self._contents:
+        """What was set, or else the packet; ``RuntimeError`` if there is none, or none any more."""
+        if payload := self._payload or self._contents:
             return payload
         if self.get_payload_len():
             raise RuntimeError("Payload data is no longer available: the callback has to retain()")
@@ -80,7 +81,7 @@ class Packet:
 
     def set_payload(self, payload: bytes) -> None:
         """Sets the payload that the packet gets with its verdict. Checksums are not corrected."""
-        self._new_payload = bytes(memoryview(payload))
+        self._payload = bytes(memoryview(payload))
 
     def retain(self) -> None:
         """Keeps what ``get_payload()`` returns for after the callback. Raises what that raises."""
@@ -88,40 +89,34 @@ class Packet:
 
     def accept(self) -> None:
         """Lets the packet pass at once. ``RuntimeError`` after a verdict, or after ``unbind()``."""
-        self._answer(nfq.NF_ACCEPT)
+        self._answer(nfq.NF_ACCEPT, self._payload)
 
     def drop(self) -> None:
         """Throws the packet away. Raises what ``accept()`` raises."""
-        self._new_payload = b""
         self._answer(nfq.NF_DROP)
 
     def repeat(self) -> None:
         """Has the packet go through its chain again. Raises what ``accept()`` raises."""
-        self._answer(nfq.NF_REPEAT)
+        self._answer(nfq.NF_REPEAT, self._payload)
 
-    def _answer(self, verdict: nfq.Verdict) -> None:
-        if self._answered:
-            raise RuntimeError("Verdict already given for this packet")
+    def _answer(self, verdict: nfq.Verdict, payload: bytes = b"") -> None:
         try:
-            self._data.set_verdict(verdict, self._new_mark, payload=self._new_payload or None)
+            self._data.set_verdict(verdict, self._mark, payload=payload or None)
+        except nfq.VerdictError as error:
+            raise RuntimeError("Verdict already given for this packet") from error
         except nfq.ClosedError as error:
             raise RuntimeError("Parent queue has already been unbound") from error
-        self._answered = True
 
     def __str__(self) -> str:
         if not self._contents:
             return f"{self.get_payload_len()} byte packet, contents unretained"
         place = 6 if self._contents[0] >> 4 == 6 else 9  # in the header of IPv6, or of IPv4
         number = int.from_bytes(self._contents[place : place + 1])
-        name = PROTOCOLS.get(number, "Unknown protocol")
-        return f"{name} packet, {self.get_payload_len()} bytes"
+        return f"{PROTOCOLS.get(number, 'Unknown protocol')} packet, {self.get_payload_len()} bytes"
 
 
 class NetfilterQueue:
-    """A queue on a netlink socket of its own, or on a copy of ``sockfd``, another namespace's.
-
-    Raises ``OSError`` without ``CAP_NET_ADMIN``, and for a descriptor of another kind.
-    """
+    """A queue on a socket of its own, or on a copy of the descriptor ``sockfd``."""
 
     def __new__(cls, *, af: int = socket.AF_INET, sockfd: int = -1) -> Self:
         try:
@@ -129,9 +124,9 @@ class NetfilterQueue:
             self = super().__new__(cls)
             self._handle = handle
             handle.bind_pf(af)
-        except OSError as error:
-            what = "dup2 failed" if error.errno == EBADF else "Failed to open NFQueue"
-            raise OSError(error.errno, f"{what}: {error.strerror}") from error
+        except OSError as e:
+            what = "dup2 failed" if e.errno == EBADF else "Failed to open NFQueue"
+            raise OSError(e.errno, f"{what}: {e.strerror}") from e
         self._queue: nfq.Queue | None = None
         self._arrived: deque[nfq.Packet] = deque()
         return self
@@ -148,10 +143,7 @@ class NetfilterQueue:
         range: int = 65535,
         sock_len: int = 2455552,
     ) -> None:
-        """Binds a number. A receive buffer smaller than ``sock_len`` bytes is a warning.
-
-        Raises ``RuntimeError`` if a number is bound already, ``OSError`` if the kernel refuses.
-        """
+        """Binds a number; ``RuntimeError`` if one is bound, ``OSError`` if the kernel refuses."""
         if self._queue is not None:
             raise RuntimeError("A queue is already bound: unbind() it first")
         self._handle.rcvbuf = sock_len
@@ -176,36 +168,30 @@ class NetfilterQueue:
         return self._handle.fd()
 
     def run(self, block: bool = True) -> None:
-        """Calls the callback with each packet, until it or a signal handler raises an exception.
-
-        Returns after the last packet if ``block`` is false or the descriptor is not blocking.
-        """
+        """Calls the callback with each packet, until it raises or, without blocking, none waits."""
         timeout = None if block and os.get_blocking(self.get_fd()) else 0
         self._deliver()
-        while self._handle.process(1, timeout) or timeout is None:
+        while self._handle.process(1 if timeout == 0 else 64, timeout) or timeout is None:
             self._deliver()
 
     def run_socket(self, s: socket.socket) -> None:
         """The same by ``s.recv()``. If ``s`` has a timeout, that is raised as ``TimeoutError``."""
-        self._deliver()
         while True:
+            self._deliver()
             try:
-                message = s.recv(66000)
+                self._handle.handle_packet(s.recv(66000))
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno != ENOBUFS:  # the kernel has lost packets
                     raise
-            else:
-                self._handle.handle_packet(message)
-                self._deliver()
 
     def _deliver(self) -> None:
         """Calls the callback, outside of the engine's, at whose end a verdict would be executed."""
-        while True:
+        while self._arrived:
             try:
                 packet = Packet(self, self._arrived.popleft())
-            except IndexError:  # nothing is left, or another thread has it
+            except IndexError:  # another thread has it
                 return
             try:
                 self._callback(packet)
