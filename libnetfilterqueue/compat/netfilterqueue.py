@@ -111,7 +111,7 @@ class Packet:
         if not self._contents:
             return f"{self.get_payload_len()} byte packet, contents unretained"
         place = 6 if self._contents[0] >> 4 == 6 else 9  # in the header of IPv6, or of IPv4
-        number = int.from_bytes(self._contents[place : place + 1])
+        number = next(iter(self._contents[place:]), -1)
         return f"{PROTOCOLS.get(number, 'Unknown protocol')} packet, {self.get_payload_len()} bytes"
 
 
@@ -119,11 +119,10 @@ class NetfilterQueue:
     """A queue on a socket of its own, or on a copy of the descriptor ``sockfd``."""
 
     def __new__(cls, *, af: int = socket.AF_INET, sockfd: int = -1) -> Self:
+        self = super().__new__(cls)  # before the handle: garbage is finalized in this order
         try:
-            handle = nfq.open(fd=sockfd if sockfd >= 0 else None)
-            self = super().__new__(cls)
-            self._handle = handle
-            handle.bind_pf(af)
+            self._handle = nfq.open(fd=sockfd if sockfd >= 0 else None)
+            self._handle.bind_pf(af)
         except OSError as e:
             what = "dup2 failed" if e.errno == EBADF else "Failed to open NFQueue"
             raise OSError(e.errno, f"{what}: {e.strerror}") from e
@@ -132,7 +131,8 @@ class NetfilterQueue:
         return self
 
     def __del__(self) -> None:
-        self._handle.close()
+        if hasattr(self, "_handle"):
+            self._handle.close()
 
     def bind(
         self,
@@ -160,6 +160,7 @@ class NetfilterQueue:
     def unbind(self) -> None:
         """Unbinds the number, if one is bound. Packets without a verdict are dropped."""
         queue, self._queue, self._arrived = self._queue, None, deque()
+        self._callback = Packet.drop
         if queue is not None:
             queue.destroy()
 
