@@ -759,7 +759,7 @@ def test_none_copied(udp: UdpPair) -> None:
     assert seen == []
 
 
-def test_receive_buffer() -> None:
+def test_size_of_the_receive_buffer() -> None:
     """The receive buffer has the size that was asked for, or else there is a warning."""
     with bound(Packet.accept) as queue, socket_of(queue) as sock:
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * SOCK_LEN

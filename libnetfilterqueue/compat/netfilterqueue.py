@@ -40,7 +40,7 @@ class _Number:
 
 
 class Packet:
-    """A packet that waits for its verdict. The callback gets it, and may keep it."""
+    """A packet that waits for its verdict. Its attributes are ints, as the kernel has sent them."""
 
     __slots__ = ("_contents", "_data", "_mark", "_payload", "_queue", "_retained")
     id, hook, hw_protocol, mark = _Number(), _Number(), _Number(), _Number()
