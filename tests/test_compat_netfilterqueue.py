@@ -358,7 +358,7 @@ def test_no_payload(udp: UdpPair) -> None:
 
 
 def test_attributes(udp: UdpPair) -> None:
-    """The numbers are plain ints, which can't be set; an outgoing packet has no sender's address."""
+    """The numbers are ints, which can't be set; an outgoing packet has no sender's address."""
     iptables("-t raw -I OUTPUT -p udp --sport 9998 -j MARK --set-mark 7")
 
     def callback(packet: Packet) -> None:
@@ -368,7 +368,7 @@ def test_attributes(udp: UdpPair) -> None:
         assert (packet.physindev, packet.physoutdev) == (0, 0)
         assert (packet.get_hw(), packet.get_timestamp()) == (None, 0.0)
         with pytest.raises(AttributeError):
-            packet.mark = 5  # type: ignore[misc, assignment]
+            packet.mark = 5  # type: ignore[misc]
         packet.accept()
 
     seen: list[tuple[int, int, int, int]] = []
@@ -456,7 +456,7 @@ def test_text_of_a_short_packet(udp: UdpPair) -> None:
 
 @DRAINS
 def test_whole_packets(udp: UdpPair, drain: Drain) -> None:
-    """Packets of loopback, which are larger than any of Ethernet's, come whole and can be changed."""
+    """Loopback's packets, which are larger than Ethernet's, come whole and can be changed."""
 
     def callback(packet: Packet) -> None:
         replace(packet, data_of(packet).upper())
@@ -815,10 +815,12 @@ def test_subclass(udp: UdpPair) -> None:
 
 def test_socket_of_another_namespace(udp: UdpPair) -> None:
     """A socket that was opened in another namespace has that one's packets."""
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as sock:
-        with private_namespace():
-            queue = NetfilterQueue(sockfd=sock.fileno())
-            queue.bind(1, Packet.accept, sock_len=SOCK_LEN)
+    with (
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as sock,
+        private_namespace(),
+    ):
+        queue = NetfilterQueue(sockfd=sock.fileno())
+        queue.bind(1, Packet.accept, sock_len=SOCK_LEN)
     udp.send(b"data")
     queue.run(False)
     assert udp.arrivals() == [b"data"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The names and the behaviour of NetfilterQueue 1.1. These are the differences:
+"""The names and the behaviour of NetfilterQueue 1.1, with these differences.
 
 - A packet that nobody can answer any more is dropped. There, it waits for ever.
 - Packets are copied whole. There, at most 4016 bytes are. If ``range`` has cut a packet, a new
@@ -20,31 +20,27 @@ from errno import EBADF, ENOBUFS
 from typing import Self
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue.compat.number import Number
 from libnetfilterqueue.compat.protocols import PROTOCOLS
 
 __all__ = ["COPY_META", "COPY_NONE", "COPY_PACKET", "PROTOCOLS", "NetfilterQueue", "Packet"]
 
 COPY_NONE, COPY_META, COPY_PACKET = 0, 1, 2
-VERSION = (1, 1, 0)  # of what has these names
-__version__ = "1.1.0"
-
-
-class _Number:
-    """An attribute of packets, an int, as the kernel has sent it."""
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, packet: "Packet", owner: type) -> int:
-        return int(getattr(packet._data, self._name))
+VERSION, __version__ = (1, 1, 0), "1.1.0"  # of what has these names
 
 
 class Packet:
     """A packet that waits for its verdict. Its attributes are ints, as the kernel has sent them."""
 
     __slots__ = ("_contents", "_data", "_mark", "_payload", "_queue", "_retained")
-    id, hook, hw_protocol, mark = _Number(), _Number(), _Number(), _Number()
-    indev, outdev, physindev, physoutdev = _Number(), _Number(), _Number(), _Number()
+    id: Number = Number()
+    hook: Number = Number()
+    hw_protocol: Number = Number()
+    mark: Number = Number()
+    indev: Number = Number()
+    outdev: Number = Number()
+    physindev: Number = Number()
+    physoutdev: Number = Number()
 
     def __init__(self, queue: "NetfilterQueue", data: nfq.Packet) -> None:
         self._queue, self._data = queue, data  # the queue stays open as long as its packets
@@ -116,9 +112,14 @@ class Packet:
 
 
 class NetfilterQueue:
-    """A queue on a socket of its own, or on a copy of the descriptor ``sockfd``."""
+    """A queue on a netlink socket."""
+
+    _handle: nfq.Handle
+    _queue: nfq.Queue | None = None
+    _arrived: deque[nfq.Packet]
 
     def __new__(cls, *, af: int = socket.AF_INET, sockfd: int = -1) -> Self:
+        """Opens a socket, or takes a copy of ``sockfd``; ``OSError`` if it can't be used."""
         self = super().__new__(cls)  # before the handle: garbage is finalized in this order
         try:
             self._handle = nfq.open(fd=sockfd if sockfd >= 0 else None)
@@ -126,15 +127,14 @@ class NetfilterQueue:
         except OSError as e:
             what = "dup2 failed" if e.errno == EBADF else "Failed to open NFQueue"
             raise OSError(e.errno, f"{what}: {e.strerror}") from e
-        self._queue: nfq.Queue | None = None
-        self._arrived: deque[nfq.Packet] = deque()
+        self._arrived = deque()
         return self
 
     def __del__(self) -> None:
         if hasattr(self, "_handle"):
             self._handle.close()
 
-    def bind(
+    def bind(  # noqa: PLR0917 (those of NetfilterQueue)
         self,
         queue_num: int,
         user_callback: Callable[[Packet], object],
