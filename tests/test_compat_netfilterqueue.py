@@ -44,6 +44,7 @@ from libnetfilterqueue.compat.netfilterqueue import (
     NetfilterQueue,
     Packet,
 )
+from libnetfilterqueue.testing import FakeKernel
 
 SOCK_LEN = 100_000  # every system allows it
 NETLINK_NETFILTER = 12
@@ -808,6 +809,21 @@ def test_subclass(udp: UdpPair) -> None:
     queue.unbind()
     assert queue.seen == [1, 2]
     assert udp.arrivals() == [b"1", b"2"]
+
+
+def test_on_the_fake_kernel(nfqueue: FakeKernel) -> None:
+    """Programs can be tested without root, too."""
+    texts: list[str] = []
+
+    def callback(packet: Packet) -> None:
+        texts.append(str(packet))
+        packet.set_mark(4)
+        packet.accept()
+
+    with bound(callback) as queue:
+        packet = nfqueue.enqueue(bytes.fromhex("450000140000000040110000") + bytes(8))
+        queue.run(False)
+    assert (packet.passed, packet.mark, texts) == (True, 4, ["UDP packet, 20 bytes"])
 
 
 # Opening

@@ -172,7 +172,7 @@ class NetfilterQueue:
         """Calls the callback with each packet, until it raises or, without blocking, none waits."""
         timeout = None if block and os.get_blocking(self.get_fd()) else 0
         self._deliver()
-        while self._handle.process(1 if timeout == 0 else 64, timeout) or timeout is None:
+        while self._handle.process(1, timeout) or timeout is None:
             self._deliver()
 
     def run_socket(self, s: socket.socket) -> None:
