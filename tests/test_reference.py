@@ -16,6 +16,7 @@ from available import GEVENT
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import aio, pytest_plugin, testing
+from libnetfilterqueue.compat import netfilterqueue
 from libnetfilterqueue.testing import FakeKernel
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -30,7 +31,7 @@ EXTENSION = (
 
 def modules() -> Iterator[ModuleType]:
     """Those with public names."""
-    yield from (nfq, aio, testing)
+    yield from (nfq, aio, netfilterqueue, testing)
     if GEVENT:
         from libnetfilterqueue import green  # noqa: PLC0415 (not all Pythons have gevent)
 

@@ -13,6 +13,7 @@ import pytest
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import aio
+from libnetfilterqueue.compat.netfilterqueue import NetfilterQueue, Packet
 from libnetfilterqueue.testing import FakeKernel, KernelPacket
 
 
@@ -235,6 +236,24 @@ def test_green(nfqueue: FakeKernel) -> None:
         gevent.spawn(feed)
         green.serve(stream, handler)
     assert passed == [True]
+
+
+def test_compat(nfqueue: FakeKernel) -> None:
+    """A program for NetfilterQueue has types, too."""
+
+    def callback(packet: Packet) -> None:
+        assert_type(packet.id, int)
+        assert_type(packet.get_hw(), bytes | None)
+        packet.set_payload(packet.get_payload().upper())
+        packet.accept()
+
+    queue = NetfilterQueue()
+    assert_type(queue, NetfilterQueue)
+    queue.bind(1, callback, sock_len=100_000)
+    packet = nfqueue.enqueue(b"data")
+    queue.run(block=False)
+    queue.unbind()
+    assert packet.payload == b"DATA"
 
 
 def open_netns(path: str | None) -> AbstractContextManager[nfq.NetfilterQueueHandle]:

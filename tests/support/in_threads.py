@@ -67,6 +67,7 @@ ALONE = frozenset(
         "test_packet_outlives",
         "test_reference_cycle",
         "test_signal_handler_raises",
+        "test_size_of_the_receive_buffer",
         "test_signal_handler_returns",
         # pydoc walks a class's dictionary, to which another thread may add what it caches there.
         "test_help",
