@@ -29,7 +29,7 @@ position(const lnfq_handle *handle, uint16_t number)
     return low;
 }
 
-lnfq_queue *
+inline lnfq_queue *
 lnfq_bound_find(lnfq_handle *handle, uint16_t number)
 {
     size_t at;

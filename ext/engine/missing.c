@@ -53,7 +53,7 @@ lnfq_missing_look(lnfq_queue *queue, uint64_t epoch)
     }
 }
 
-void
+inline void
 lnfq_missing_receive(lnfq_queue *queue, uint32_t id, bool alone)
 {
     lnfq_handle *handle = queue->handle;

@@ -195,7 +195,7 @@ leave_unclaimed(lnfq_handle *handle, const struct lnfq_index *index, const struc
  * there is no such queue, or the dispatch has stopped. Without memory for a packet object (`packet`
  * is NULL) it gets the default. `only` says that there is no other callback.
  */
-static inline PyObject *
+LNFQ_ALWAYS static PyObject *
 claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *index,
       const struct source *source, const struct piece *piece, bool only)
 {

@@ -56,6 +56,20 @@ raise_settled(const lnfq_packet *packet, const char *call)
     return NULL;
 }
 
+/* The queue is not bound any more; None, or NULL with an exception. */
+LNFQ_SELDOM static PyObject *
+end_unbound(const lnfq_packet *packet, enum lnfq_packet_state state, bool in_callback,
+            const char *call)
+{
+    if (packet->queue->detached && state != LNFQ_PACKET_EXECUTED) {
+        return raise_left(packet, call);
+    }
+    if (in_callback) {
+        Py_RETURN_NONE; /* the callback destroyed its own queue, and so settled this packet */
+    }
+    return state == LNFQ_PACKET_EXECUTED ? raise_given(packet, call) : raise_settled(packet, call);
+}
+
 /* Records the verdict inside the callback, executes it after; None, or NULL with an exception.
  * Takes the owner of the payload, and the options. */
 static inline PyObject *
@@ -65,7 +79,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     PyObject *payload = verdict->owner; /* whichever is surplus */
     struct lnfq_attributes *options = verdict->options;
     enum lnfq_packet_state state;
-    bool bound, detached, in_callback, held;
+    bool bound, in_callback, held;
     int error = 0;
 
     if (lnfq_handle_check_forked(handle, call) < 0) {
@@ -76,7 +90,6 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     lnfq_fate_learn(packet);
     state = packet->state;
     bound = packet->queue->bound;
-    detached = packet->queue->detached;
     in_callback = packet->in_callback;
     held = handle->held; /* and so this one is too */
     if (bound && state != LNFQ_PACKET_EXECUTED) {
@@ -88,17 +101,11 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     }
     lnfq_lock_release(handle);
     lnfq_packet_let_go(payload, options);
-    if (detached && state != LNFQ_PACKET_EXECUTED) {
-        return raise_left(packet, call);
-    }
-    if (in_callback && !bound) {
-        Py_RETURN_NONE; /* the callback destroyed its own queue, and so settled this packet */
+    if (!bound) {
+        return end_unbound(packet, state, in_callback, call);
     }
     if (state == LNFQ_PACKET_EXECUTED) {
         return raise_given(packet, call);
-    }
-    if (!bound) {
-        return raise_settled(packet, call);
     }
     if (error != 0) {
         return PyErr_NoMemory();

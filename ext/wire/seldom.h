@@ -9,4 +9,8 @@
  * to call it. */
 #define LNFQ_SELDOM __attribute__((cold, noinline))
 
+/* Of a function that all packets need: it is compiled into its callers, though one of them is
+ * seldom. */
+#define LNFQ_ALWAYS __attribute__((always_inline)) inline
+
 #endif
