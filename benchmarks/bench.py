@@ -129,6 +129,7 @@ def simple_consumers() -> Iterator[tuple[str, list[str], tuple[str, ...]]]:
         yield label, command, ()
     yield "process", python("process"), ()
     yield "manual loop", python("manual"), ()
+    yield "stream", python("stream"), ()
     for label, (loop, *needs) in ADAPTERS.items():
         yield label, python(loop), tuple(needs)
     for peer in PEERS:

@@ -215,6 +215,15 @@ def manual(callback: Callback, flags: int) -> None:
         handle.handle_packet(view[: sock.recv_into(view)])
 
 
+def stream(callback: Callback, flags: int) -> None:
+    """`for` over a stream, without a loop."""
+    with nfq.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as packets:
+        enlarge(packets.handle.fd())
+        say_ready()
+        for packet in packets:
+            callback(packet)
+
+
 def asyncio_attached(callback: Callback, flags: int) -> None:
     """The handle attached to asyncio's loop."""
     asyncio.run(_attached(callback, flags))
@@ -393,6 +402,7 @@ LOOPS = {
         process,
         two_threads,
         manual,
+        stream,
         asyncio_attached,
         asyncio_stream,
         asyncio_batches,

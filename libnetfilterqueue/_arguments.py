@@ -3,7 +3,9 @@
 
 import functools
 import inspect
+import math
 import operator
+from numbers import Real
 from typing import Any, SupportsIndex
 
 
@@ -44,3 +46,13 @@ def is_coroutine_function(function: Any) -> bool:
         return False
     call = type(function).__call__
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def check_timeout(what: str, value: float | None) -> float:
+    """The value in seconds, infinity for None, or TypeError or ValueError."""
+    if value is None:
+        return math.inf
+    check_type(isinstance(value, Real), f"{what} must be a number of seconds or None", value)
+    if not value >= 0:
+        raise ValueError(f"{what} must be at least 0 or None, not {_show(value)}")
+    return float(value)

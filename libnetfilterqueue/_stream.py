@@ -102,6 +102,10 @@ class Stream(Backlog, Generic[FeedT]):
         if self._feed is not None:
             self._feed._check_here(call)
 
+    def _check_open(self) -> None:
+        if self._feed is None and not self._closed:
+            raise ValueError("the stream is not open")
+
     def _flush(self) -> None:
         if self._feed is not None:
             self._feed._flush()

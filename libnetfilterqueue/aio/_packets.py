@@ -33,8 +33,7 @@ class PacketStream(Stream[Attachment]):
         return Attachment(handle, asyncio.get_running_loop(), fed)
 
     def _check_loop(self) -> None:
-        if self._feed is None and not self._closed:
-            raise ValueError("the stream is not open")
+        self._check_open()
         if self._feed is not None and running_loop() not in (None, self._feed._loop):
             raise RuntimeError("the stream was opened in another event loop")
 

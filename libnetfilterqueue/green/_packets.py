@@ -30,8 +30,7 @@ class PacketStream(Stream[Attachment]):
         return Attachment(handle, fed)
 
     def _check_hub(self, call: str) -> None:
-        if self._feed is None and not self._closed:
-            raise ValueError("the stream is not open")
+        self._check_open()
         self._check_here(call)
 
     def _wait(self) -> bool:
