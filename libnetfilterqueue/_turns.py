@@ -41,10 +41,9 @@ class Turns(Feed):
         bell.hush()
         return bool(ready - {bell.fileno()})
 
-    def detach(self) -> None:
-        """The same for whoever waits: the bell rings for the last time."""
-        super().detach()
-        self._nudge()
+    def _release(self) -> None:
+        super()._release()
+        self._nudge()  # for the last time
         self._bell = None
 
     def _watch(self) -> None:
@@ -63,9 +62,3 @@ class Turns(Feed):
         bell = self._bell
         if bell is not None:
             bell.ring()
-
-    def _later(self, function: Callable[[], object]) -> None:
-        pass  # the next batch sends what is left
-
-    def _report(self, error: BaseException) -> None:
-        raise error
