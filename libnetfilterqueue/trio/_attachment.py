@@ -26,21 +26,25 @@ class Attachment(Feed):
 
     async def _read(self) -> None:
         """Dispatches a batch, once there is one. Returns earlier if something changes."""
-        if self._paused:
-            await self._changes.park()
-        elif await self._is_readable() and not self._paused:
+        if self._failure is None and await self._is_readable() and not self._paused:
             self._process()
-        if self._failure is not None:
-            error, self._failure = self._failure, None
-            raise error
+        self._raise_failure()
 
     async def _is_readable(self) -> bool:
         """Waits for packets; False if something has changed."""
         try:
-            await trio.lowlevel.wait_readable(self._epoll)
+            if self._paused:
+                await self._changes.park()
+            else:
+                await trio.lowlevel.wait_readable(self._epoll)
         except trio.ClosedResourceError:
             return False
         return True
+
+    def _raise_failure(self) -> None:
+        error, self._failure = self._failure, None
+        if error is not None:
+            raise error
 
     async def _run(self) -> None:
         """The task of an attachment."""
@@ -49,6 +53,7 @@ class Attachment(Feed):
                 await self._read()
         finally:
             self.detach()
+        self._raise_failure()
 
     def _release(self) -> None:
         self._notify()  # which needs the descriptor
@@ -84,16 +89,14 @@ class Attachment(Feed):
     def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
         # Never now: this may be a signal handler, and trio may be anywhere.
         try:
-            self._token.run_sync_soon(self._make_call, function)
+            self._token.run_sync_soon(function)
         except trio.RunFinishedError:
             function()
 
-    def _make_call(self, function: Callable[[], object]) -> None:
-        try:
-            function()
-        except BaseException as error:  # noqa: BLE001 (which would be the end of trio)
-            self._failure = error
-            self._notify()
+    def _report(self, error: BaseException) -> None:
+        """To whoever reads."""
+        self._failure = error
+        self._nudge()
 
 
 def attach(handle: nfq.NetfilterQueueHandle, nursery: trio.Nursery) -> Attachment:
