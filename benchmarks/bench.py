@@ -38,7 +38,7 @@ HERE = Path(__file__).resolve().parent
 BUILT = HERE.parent / "build" / "bench"
 COMPILER = os.environ.get("CC", "cc")
 LIBRARIES = ("libnetfilter_queue", "libnfnetlink", "libmnl")
-PACKAGES = ("NetfilterQueue", "fnfqueue", "gevent", "uvloop")
+PACKAGES = ("NetfilterQueue", "fnfqueue", "gevent", "trio", "uvloop")
 
 # A Python without the GIL, into whose packages this one is installed.
 FREE_THREADED = os.environ.get("FREE_THREADED", "python3.13t")
@@ -114,6 +114,10 @@ ADAPTERS = {
     "gevent, stream": ("gevent_stream", "libnetfilterqueue.green", "gevent"),
     "gevent, get_batch": ("gevent_batches", "libnetfilterqueue.green", "gevent"),
     "gevent, serve": ("gevent_serve", "libnetfilterqueue.green", "gevent"),
+    "trio, attached": ("trio_attached", "libnetfilterqueue.trio", "trio"),
+    "trio, stream": ("trio_stream", "libnetfilterqueue.trio", "trio"),
+    "trio, get_batch": ("trio_batches", "libnetfilterqueue.trio", "trio"),
+    "trio, serve": ("trio_serve", "libnetfilterqueue.trio", "trio"),
 }
 PEERS = ("NetfilterQueue", "fnfqueue")
 

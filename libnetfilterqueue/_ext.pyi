@@ -67,12 +67,12 @@ class NetfilterQueueHandle:
     def autoflush(self, autoflush: bool) -> None: ...
     @property
     def hold_limit(self) -> float | None:
-        """How long verdicts that are held back may wait for others: seconds, a float, or ``None``.
+        """How long verdicts are held back for others: seconds, a float, or ``None``.
 
-        It matters while ``autoflush`` is ``False``. A verdict that is given when the oldest one has
-        been held back for longer sends them all. 0 sends each verdict as soon as it is given, with
-        those that are held back. ``None``, which it is unless set, lets them wait for ``flush()``
-        or the next dispatch. Setting it sends nothing.
+        It matters while ``autoflush`` is ``False``. A verdict that is given later than this, after
+        verdicts were last sent or after this was set, is sent at once, with all that are held back.
+        So is every verdict if it is 0. ``None``, which it is unless set, has them wait for
+        ``flush()`` or the next dispatch. Setting it sends nothing.
 
         Setting it raises ``ValueError`` for a number below 0, ``TypeError``, ``ClosedError`` for a
         closed handle, ``RuntimeError`` after fork.

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A queue as a stream of packets, for programs without a loop."""
 
-import contextlib
 from collections.abc import Callable
 from math import inf
 from queue import Empty
@@ -51,17 +50,11 @@ class PacketStream(Stream[Turns]):
         if not self._packets:
             self._hold(0)
 
-    def _hold(self, seconds: float) -> None:
-        """Verdicts that are given from now on wait for others, for so long at most."""
-        with contextlib.suppress(nfq.ClosedError):
-            self.handle.hold_limit = seconds
-
     def _wait(self, end: float) -> bool:
         """Waits for a packet, and reads it if nobody else does; False if no more will come.
 
         Raises TimeoutError at `end`.
         """
-        self._look()
         while not self._packets:
             feed = self._feed
             if feed is None or feed.closed or self._is_ended():
@@ -136,8 +129,6 @@ class PacketStream(Stream[Turns]):
     def __next__(self) -> Packet:
         packets = self._packets
         while True:
-            if monotonic() > self._until:
-                self._look()
             try:
                 packet = packets.popleft()
             except IndexError:

@@ -4,6 +4,7 @@
 This module knows no loop: the adapters implement the methods that depend on one.
 """
 
+import contextlib
 import os
 from abc import abstractmethod
 from collections.abc import Callable
@@ -109,6 +110,11 @@ class Stream(Backlog, Generic[FeedT]):
     def _flush(self) -> None:
         if self._feed is not None:
             self._feed._flush()
+
+    def _hold(self, seconds: float | None) -> None:
+        """Verdicts that are given from now on wait for others, for so long at most."""
+        with contextlib.suppress(nfq.ClosedError):
+            self.handle.hold_limit = seconds
 
     def _error(self, call: str) -> nfq.ClosedError:
         """For a reader that gets no packet any more."""

@@ -81,6 +81,27 @@ async def test_verdicts_travel_together(udp: UdpPair) -> None:
 
 
 @in_trio
+async def test_order(udp: UdpPair) -> None:
+    """Handlers begin in the order of their packets, though trio starts tasks in any order."""
+    begun: list[int] = []
+
+    async def handler(packet: Packet) -> None:
+        begun.append(packet.id)
+        packet.accept()
+        if len(begun) % 10 == 0:
+            served.set()
+
+    async with open_queue(1) as stream, trio.open_nursery() as nursery:
+        nursery.start_soon(serve, stream, handler)
+        for _ in range(10):
+            served = trio.Event()
+            udp.send(*[b"data"] * 10)
+            await served.wait()
+        stream.close()
+    assert begun == list(range(1, 101))
+
+
+@in_trio
 async def test_handler_without_a_verdict(udp: UdpPair) -> None:
     """When a handler ends without a verdict, its packet gets the default at once."""
     kept: list[Packet] = []

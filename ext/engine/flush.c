@@ -4,7 +4,6 @@
  */
 #include "flush.h"
 
-#include "clock.h"
 #include "error.h"
 #include "exchange.h"
 #include "handle.h"
@@ -54,7 +53,6 @@ lnfq_flush_or_hold(lnfq_handle *handle, const char *call)
     hold = !handle->autoflush && !lnfq_post_overdue(handle);
     if (hold && !handle->held && handle->outbox.used > 0) { /* another may have sent it already */
         handle->held = true;
-        handle->held_since = lnfq_clock_now();
         listener = Py_XNewRef(handle->on_held);
     }
     lnfq_lock_release(handle);

@@ -77,8 +77,8 @@ struct lnfq_handle {
     struct lnfq_outbox outbox;
     bool autoflush;    /* verdicts given outside of callbacks are sent at once */
     bool held;         /* such a verdict waits */
-    int64_t hold_limit; /* for how many nanoseconds it may, once another is given; -1: for ever */
-    int64_t held_since;
+    int64_t hold_limit; /* nanoseconds after `hold_start` in which it may; -1: for ever */
+    int64_t hold_start; /* when verdicts were last sent, or the limit was set */
     bool unsent;       /* what should have been sent could not be */
     bool replaced;     /* a verdict was too large to be sent, and nobody was told yet */
     PyObject *on_held; /* strong, NULL for None */

@@ -45,8 +45,8 @@ static inline bool
 lnfq_post_overdue(const lnfq_handle *handle)
 {
     return handle->hold_limit == 0
-           || (handle->held && handle->hold_limit > 0
-               && lnfq_clock_now() - handle->held_since > handle->hold_limit);
+           || (handle->hold_limit > 0
+               && lnfq_clock_now() - handle->hold_start > handle->hold_limit);
 }
 
 /* What was to be sent and could not be is tried again. */

@@ -428,6 +428,7 @@ handle_set_hold_limit(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     }
     lnfq_lock_acquire(handle);
     handle->hold_limit = limit < 0 ? -1 : (int64_t)(limit * LNFQ_CLOCK_SECOND);
+    handle->hold_start = lnfq_clock_now();
     lnfq_lock_release(handle);
     return 0;
 }

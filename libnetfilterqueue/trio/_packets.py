@@ -70,6 +70,7 @@ class PacketStream(Stream[Attachment]):
         """
         most = check_count("get_batch(): max", max)
         packets = self._take_batch(most) if await self._wait() else None
+        self._hold(None)
         if not packets:
             raise self._error("get_batch()")
         return packets
@@ -96,6 +97,7 @@ class PacketStream(Stream[Attachment]):
         packet = self._take(looked=True) if await self._wait() else None
         if packet is None:
             raise StopAsyncIteration
+        self._hold(0)  # the next step is in another turn
         return packet
 
     async def aclose(self) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A task for each packet of a stream."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -22,6 +23,7 @@ class Handlers:
         self._stream = stream
         self._handler = handler
         self._room = most  # how many may still begin
+        self._due: deque[Packet] = deque()  # whose tasks have not begun
         self._ended = trio.lowlevel.ParkingLot()
         self._scope = trio.CancelScope()
 
@@ -46,12 +48,17 @@ class Handlers:
 
     def _start(self, nursery: trio.Nursery) -> None:
         """Starts as many as there are packets and room."""
-        for packet in self._stream._take_batch(self._room):
-            self._room -= 1
-            nursery.start_soon(self._run, packet, name=self._handler)
+        packets = self._stream._take_batch(self._room)
+        self._stream._hold(None)
+        self._due.extend(packets)
+        self._room -= len(packets)
+        for _ in packets:
+            nursery.start_soon(self._run, name=self._handler)
 
-    async def _run(self, packet: Packet) -> None:
+    async def _run(self) -> None:
+        """Handles the next packet: trio starts tasks in any order."""
         stream = self._stream
+        packet = self._due.popleft()
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
             stream._look()
