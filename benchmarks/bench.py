@@ -286,6 +286,7 @@ def dispatch() -> Table:
         row("one message a call", "set_verdict", 1),
         row("64 messages a call", "set_verdict", 64),
         row("64 messages, accept()", "accept", 64),
+        row("64 messages, a stream", "stream", 64),
         row("64 messages, payload as bytes", "read", 64),
         row("64 messages, payload as a view", "view", 64),
         row("64 messages, payload as a buffer", "unpack", 64),

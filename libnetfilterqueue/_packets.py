@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A queue as a stream of packets, for programs without a loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import inf
 from queue import Empty
 from time import monotonic
@@ -122,22 +122,20 @@ class PacketStream(Stream[Turns]):
         except TimeoutError:
             raise Empty from None
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> Iterator[Packet]:
         self._check_open()
-        return self
+        packets = self._packets
+        while packets or self._wait(inf):
+            try:
+                # It has no name here: whoever gets it is the only one that holds it.
+                yield (packets.popleft(), packets or self._note_taken())[0]
+            except IndexError:
+                pass  # another thread was faster
 
     def __next__(self) -> Packet:
-        packets = self._packets
-        while True:
-            try:
-                packet = packets.popleft()
-            except IndexError:
-                if not self._wait(inf):
-                    raise StopIteration from None
-                continue
-            if not packets:
-                self._note_taken()
+        for packet in self:
             return packet
+        raise StopIteration
 
     def __enter__(self) -> Self:
         return self._open()
