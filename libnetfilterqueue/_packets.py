@@ -68,7 +68,8 @@ class PacketStream(Stream[Turns]):
     def _take_turn(self, feed: Turns, end: float) -> None:
         """Reads a batch, or waits while another thread does so."""
         try:
-            if feed.turn.acquire(timeout=_left(end)) and not self._packets:
+            taken = feed.turn.acquire(timeout=_left(end))
+            if taken and not self._packets and not self._is_ended():
                 self._read(feed, end)
         finally:
             try:  # noqa: SIM105 (in which Ctrl-C could come first)
