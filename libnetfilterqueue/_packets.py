@@ -45,6 +45,10 @@ class PacketStream(Stream[Turns]):
         if self._feed is not None and self._feed.closed:
             self.close()
 
+    def _is_ended(self) -> bool:
+        # Another thread may be closing the handle, and have got no further than that.
+        return super()._is_ended() or (self._feed is not None and self._feed.closed)
+
     def _note_taken(self) -> None:
         """Once no packet waits any more, verdicts wait for none either."""
         if not self._packets:
@@ -57,7 +61,7 @@ class PacketStream(Stream[Turns]):
         """
         while not self._packets:
             feed = self._feed
-            if feed is None or feed.closed or self._is_ended():
+            if feed is None or self._is_ended():
                 return False
             self._flush()
             self._take_turn(feed, end)

@@ -118,7 +118,8 @@ class Stream(Backlog, Generic[FeedT]):
 
     def _error(self, call: str) -> nfq.ClosedError:
         """For a reader that gets no packet any more."""
-        return nfq.ClosedError(f"{call}: the stream is {'closed' if self.closed else 'stopped'}")
+        stopped = self._stopped and not self.closed
+        return nfq.ClosedError(f"{call}: the stream is {'stopped' if stopped else 'closed'}")
 
     def pause(self) -> None:
         """Stop reading from the kernel. Packets in the stream can still be fetched.
