@@ -5,8 +5,7 @@ import functools
 import inspect
 import math
 import operator
-from numbers import Real
-from typing import Any, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex
 
 
 def _show(value: object) -> str:
@@ -48,11 +47,16 @@ def is_coroutine_function(function: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
-def check_timeout(what: str, value: float | None) -> float:
+def check_timeout(what: str, value: SupportsFloat | SupportsIndex | None) -> float:
     """The value in seconds, infinity for None, or TypeError or ValueError."""
     if value is None:
         return math.inf
-    check_type(isinstance(value, Real), f"{what} must be a number of seconds or None", value)
-    if not value >= 0:
+    right = hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
+    check_type(right, f"{what} must be a number of seconds or None", value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise ValueError(f"{what} must be a number that a float holds, not {_show(value)}") from None
+    if not seconds >= 0:
         raise ValueError(f"{what} must be at least 0 or None, not {_show(value)}")
-    return float(value)
+    return seconds

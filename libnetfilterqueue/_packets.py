@@ -14,6 +14,8 @@ from libnetfilterqueue._feed import BATCH
 from libnetfilterqueue._stream import Stream
 from libnetfilterqueue._turns import Turns
 
+__all__ = ["PacketStream", "open_queue"]
+
 Packet = nfq.NetfilterQueueData
 LONGEST = 1e6  # seconds of one wait: the system counts milliseconds in an int
 

@@ -15,6 +15,7 @@ import pytest
 from available import GEVENT
 
 import libnetfilterqueue as nfq
+import libnetfilterqueue.trio
 from libnetfilterqueue import aio, pytest_plugin, testing
 from libnetfilterqueue.testing import FakeKernel
 
@@ -30,7 +31,7 @@ EXTENSION = (
 
 def modules() -> Iterator[ModuleType]:
     """Those with public names."""
-    yield from (nfq, aio, testing)
+    yield from (nfq, aio, libnetfilterqueue.trio, testing)
     if GEVENT:
         from libnetfilterqueue import green  # noqa: PLC0415 (not all Pythons have gevent)
 
