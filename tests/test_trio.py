@@ -3,6 +3,8 @@
 
 import contextlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -51,6 +53,18 @@ def test_attached_outside_of_trio(handle: Handle) -> None:
     with pytest.raises(RuntimeError):
         attach(handle, nurseries[0])
     assert (handle.on_held, handle.on_close, handle.autoflush) == (None, None, True)
+
+
+def test_without_trio() -> None:
+    """Without trio the import says how to install it."""
+    program = (
+        "import sys; sys.modules['trio'] = None\n"
+        "try: import libnetfilterqueue.trio\n"
+        "except ImportError as error: print(error)"
+    )
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=TIMEOUT)
+    assert "pip install trio" in done.stdout
 
 
 @in_trio
