@@ -117,9 +117,7 @@ def read_stream(handle: nfq.NetfilterQueueHandle, buffers: list[bytes], packets:
         stream = nfq.open_queue(1).__enter__()
     feed = stream._feed
     assert feed is not None
-    feed.__dict__.update(
-        wait=lambda _: True, _process=lambda: handle.handle_packet(next(waiting))
-    )
+    feed.__dict__.update(wait=lambda _: True, _process=lambda: handle.handle_packet(next(waiting)))
     for packet in islice(stream, packets):
         packet.accept()
 

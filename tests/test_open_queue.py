@@ -124,7 +124,9 @@ def test_long_timeout(stream: PacketStream, udp: UdpPair) -> None:
         stream.get(timeout=timeout).accept()
 
 
-@pytest.mark.parametrize(("timeout", "error"), [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError)])
+@pytest.mark.parametrize(
+    ("timeout", "error"), [(-1, ValueError), (float("nan"), ValueError), ("1", TypeError)]
+)
 def test_bad_timeout(stream: PacketStream, timeout: float, error: type[Exception]) -> None:
     """A timeout is None or a number that is not below 0."""
     for call in (stream.get, stream.get_batch):

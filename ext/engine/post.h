@@ -40,7 +40,8 @@ int lnfq_post_send(lnfq_handle *handle);
 /* Throws away what the outbox has for a queue, whose packets the kernel has forgotten. */
 void lnfq_post_forget(lnfq_handle *handle, const lnfq_queue *queue);
 
-/* Whether a verdict that is given now, outside of a callback, may not wait for others any longer. */
+/* Whether a verdict that is given now, outside of a callback, may not wait for others any longer.
+ */
 static inline bool
 lnfq_post_overdue(const lnfq_handle *handle)
 {
