@@ -132,12 +132,15 @@ class PacketStream(Stream[Turns]):
     def __iter__(self) -> Iterator[Packet]:
         self._check_open()
         packets = self._packets
+        taken: list[Packet] = []  # and empty again: whoever gets the packet is its only owner
         while packets or self._wait(inf):
             try:
-                # It has no name here: whoever gets it is the only one that holds it.
-                yield (packets.popleft(), packets or self._note_taken())[0]
+                taken.append(packets.popleft())
             except IndexError:
-                pass  # another thread was faster
+                continue  # another thread was faster
+            if not packets:
+                self._note_taken()
+            yield taken.pop()
 
     def __next__(self) -> Packet:
         for packet in self:

@@ -476,12 +476,12 @@ def in_trio(member: Member, changed: dict[str, object]) -> None:
                             await result.__aenter__()
                         else:
                             await result
-                    except BaseException as error:
+                    except Exception as error:  # noqa: BLE001 (the nursery would put it in a group)
                         raised.append(error)
                     finally:
                         check_free(handle, stream)
 
-    raised: list[BaseException] = []
+    raised: list[Exception] = []
     trio.run(body)
     for error in raised:
         raise error

@@ -2,6 +2,7 @@
 """libnetfilterqueue.open_queue: streams for programs without a loop, at their edges."""
 
 import contextlib
+import itertools
 import os
 import queue
 import signal
@@ -307,18 +308,25 @@ def test_signal_handler_while_others_read(stream: PacketStream, udp: UdpPair) ->
 @pytest.mark.parametrize("others", [0, 2])
 def test_interrupted(udp: UdpPair, nothing_left: None, others: int) -> None:
     """Ctrl-C raises KeyboardInterrupt at once; the packets that were read are settled."""
+    kept: list[Packet] = []
     threads: list[Future[list[Packet]]] = []
+
+    def read(stream: PacketStream) -> None:
+        with stream:
+            udp.send(b"1", b"2", b"3")
+            kept.append(stream.get())
+            stream.get_batch()
+            threads.extend(background(list[Packet], stream) for _ in range(others))
+            with handling(lambda: signal.raise_signal(signal.SIGINT)):
+                list(stream)
+
     began = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
-        udp.send(b"1", b"2", b"3")
-        kept = stream.get()
-        stream.get_batch()
-        threads += [background(list[Packet], stream) for _ in range(others)]
-        with handling(lambda: signal.raise_signal(signal.SIGINT)):
-            list(stream)
+    stream = open_queue(1, default_verdict=nfq.NF_ACCEPT)
+    with pytest.raises(KeyboardInterrupt):
+        read(stream)
     assert time.monotonic() - began < TIMEOUT / 2
     assert stream.closed
-    assert kept.verdict is nfq.NF_ACCEPT
+    assert kept[0].verdict is nfq.NF_ACCEPT
     assert sorted(udp.arrivals()) == [b"1", b"2", b"3"]
     for thread in threads:
         assert thread.result(TIMEOUT) == []
@@ -450,7 +458,7 @@ def test_several_threads(stream: PacketStream, udp: UdpPair) -> None:
         stream.stop()
         for thread in threads:
             thread.result(TIMEOUT)
-    assert sorted(sum(seen, [])) == list(range(1, 801))
+    assert sorted(itertools.chain(*seen)) == list(range(1, 801))
 
 
 def test_threads_in_batches(stream: PacketStream, udp: UdpPair) -> None:
@@ -503,8 +511,12 @@ def test_pause_and_resume_by_threads(stream: PacketStream, udp: UdpPair) -> None
             stream.pause()
             stream.resume()
 
+    def read() -> None:
+        for _ in range(40):
+            stream.get().accept()
+
     with short_turns():
-        reading = background(lambda: [stream.get().accept() for _ in range(40)])
+        reading = background(read)
         switching = [background(switch) for _ in range(3)]
         udp.send(*[b"data"] * 40)
         for thread in switching:

@@ -3,6 +3,7 @@
 
 import functools
 import signal
+from collections.abc import Callable
 from contextvars import ContextVar
 
 import pytest
@@ -121,7 +122,7 @@ async def test_handler_without_a_verdict(udp: UdpPair) -> None:
 
 @in_trio
 async def test_handler_raises(udp: UdpPair) -> None:
-    """What a handler raises cancels the others and leaves serve(), in a group; packets are settled."""
+    """What a handler raises cancels the others and leaves serve(); the packets are settled."""
     begun: list[bytes] = []
     ended: list[bytes] = []
 
@@ -191,7 +192,7 @@ async def test_serve_ends_with_the_stream(udp: UdpPair, act: str) -> None:
             ended.append(packet.id)
 
     async with open_queue(1) as stream:
-        acts = {
+        acts: dict[str, Callable[[], object]] = {
             "close": stream.close,
             "close-handle": stream.handle.close,
             "signal": lambda: signal.raise_signal(signal.SIGUSR1),
@@ -229,7 +230,7 @@ async def test_closed_by_a_handler(udp: UdpPair) -> None:
 
 @in_mock_time
 async def test_stop(udp: UdpPair) -> None:
-    """When the stream is stopped, what was read is handled, and serve returns after the handlers."""
+    """When the stream is stopped, what was read is handled, and serve returns after that."""
     begun: list[int] = []
 
     async def handler(packet: Packet) -> None:
@@ -290,8 +291,8 @@ async def test_arguments(udp: UdpPair) -> None:
     """What is wrong is refused at the call."""
     async with open_queue(1) as stream:
         with pytest.raises(TypeError, match="handler must be a coroutine function"):
-            serve(stream, accept)  # type: ignore[arg-type]
+            await serve(stream, accept)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="concurrency must be at least 1, not 0"):
-            serve(stream, accept_soon, concurrency=0)
+            await serve(stream, accept_soon, concurrency=0)
         stream.close()
         await serve(stream, accept_soon)

@@ -262,11 +262,11 @@ def test_trio(nfqueue: FakeKernel) -> None:
     async def handler(packet: nfq.NetfilterQueueData) -> None:
         await trio.lowlevel.checkpoint()
         packet.accept(payload=b"answer")
-        stream.stop()
+        streams[0].stop()
 
     async def main() -> None:
-        nonlocal stream
         async with libnetfilterqueue.trio.open_queue(1) as stream:
+            streams.append(stream)
             assert_type(stream, libnetfilterqueue.trio.PacketStream)
             sent.extend(nfqueue.enqueue_all([b"1", b"2"]))
             async for packet in stream:
@@ -279,7 +279,7 @@ def test_trio(nfqueue: FakeKernel) -> None:
                 with libnetfilterqueue.trio.attach(handle, nursery) as attachment:
                     assert_type(attachment, libnetfilterqueue.trio.Attachment)
 
-    stream: libnetfilterqueue.trio.PacketStream
+    streams: list[libnetfilterqueue.trio.PacketStream] = []
     sent: list[KernelPacket] = []
     trio.run(main)
     assert [packet.wait().passed for packet in sent] == [False, True]

@@ -2,7 +2,8 @@
 """Which event loops, web frameworks and other bindings this Python has.
 
 gevent, uvloop and FastAPI can't be had for every Python without the GIL; elsewhere it is an error
-that they are missing. The other bindings have to be compiled, which a place for testing wheels can't do.
+that they are missing. The other bindings have to be compiled, which a place for testing wheels
+can't do.
 """
 
 import asyncio
