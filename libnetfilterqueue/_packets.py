@@ -52,9 +52,13 @@ class PacketStream(Stream[Turns]):
         return super()._is_ended() or (self._feed is not None and self._feed.closed)
 
     def _note_taken(self) -> None:
-        """Once no packet waits any more, verdicts wait for none either."""
         if not self._packets:
-            self._hold(0)
+            self._end_hold()
+
+    def _end_hold(self) -> bool:
+        """No packet waits any more, and so verdicts wait for none either."""
+        self._hold(0)
+        return False
 
     def _wait(self, end: float) -> bool:
         """Waits for a packet, and reads it if nobody else does; False if no more will come.
@@ -132,15 +136,12 @@ class PacketStream(Stream[Turns]):
     def __iter__(self) -> Iterator[Packet]:
         self._check_open()
         packets = self._packets
-        taken: list[Packet] = []  # and empty again: whoever gets the packet is its only owner
         while packets or self._wait(inf):
-            try:
-                taken.append(packets.popleft())
+            try:  # noqa: SIM105 (which costs more than all of this)
+                # At once, and without a name: whoever gets the packet is the only one that has it.
+                yield (packets.popleft(), packets or self._end_hold())[0]
             except IndexError:
-                continue  # another thread was faster
-            if not packets:
-                self._note_taken()
-            yield taken.pop()
+                pass  # another thread was faster
 
     def __next__(self) -> Packet:
         for packet in self:
