@@ -29,12 +29,19 @@ class PacketStream(Stream[Turns]):
     """The packets of a queue: ``with open_queue(1) as packets`` binds the queue and closes it.
 
     ``for packet in packets`` yields packets until the stream is closed or stopped. Waiting releases
-    the GIL. Several threads may read it: each packet goes to one of them.
+    the GIL. Several threads may read it: each packet goes to one of them. All other calls may be
+    made in any thread too. A reader that finds no packet in the stream reads up to 64 of them.
 
-    A verdict is sent at once if no other packet waits in the stream, or if the oldest verdict that
-    waits is more than 1 ms old. Otherwise verdicts travel together.
+    A verdict is sent at once if no other packet waits in the stream, or if verdicts were last sent
+    more than 1 ms ago. Otherwise verdicts travel together.
 
-    The arguments are those of ``libnetfilterqueue.aio.open_queue``.
+    ``number``, ``mode``, ``range``, ``maxlen``, ``flags`` and ``default_verdict`` are those of
+    ``create_queue``; ``netns`` is that of ``open``. ``rcvbuf`` is the size of the socket's receive
+    buffer in bytes. ``None`` makes it large enough for ``maxlen`` packets of 1500 bytes, as far as
+    the system allows. When ``limit`` packets wait in the stream, or up to a batch more, it leaves
+    the others in the kernel. It reads again when fewer than half of that are left. A limit below 1
+    raises ``ValueError``. Errors of ``open`` and ``create_queue`` are raised when the stream is
+    opened.
     """
 
     _drained = True  # the last batch was not a full one

@@ -20,13 +20,7 @@ class PacketStream(Stream[Attachment]):
     ``async for packet in stream`` yields packets until the stream is closed. Several tasks may read
     it: each packet goes to one of them. Use it in the loop's thread.
 
-    ``number``, ``mode``, ``range``, ``maxlen``, ``flags`` and ``default_verdict`` are those of
-    ``create_queue``; ``netns`` is that of ``open``. ``rcvbuf`` is the size of the socket's receive
-    buffer in bytes. ``None`` makes it large enough for ``maxlen`` packets of 1500 bytes, as far as
-    the system allows. When ``limit`` packets wait in the stream, or up to a batch more, it leaves
-    the others in the kernel. It reads again when fewer than half of that are left. A limit below 1
-    raises ``ValueError``. Errors of ``open`` and ``create_queue`` are raised when the stream is
-    opened.
+    The arguments are those of ``libnetfilterqueue.open_queue``.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:

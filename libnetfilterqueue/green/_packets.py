@@ -23,7 +23,7 @@ class PacketStream(Stream[Attachment]):
     ``for packet in stream`` yields packets until the stream is closed; waiting blocks the greenlet.
     Several greenlets may read it: each packet goes to one of them. Use it in the hub's thread.
 
-    The arguments are those of ``libnetfilterqueue.aio.open_queue``.
+    The arguments are those of ``libnetfilterqueue.open_queue``.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:

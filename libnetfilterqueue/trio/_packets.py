@@ -22,7 +22,7 @@ class PacketStream(Stream[Attachment]):
     is a checkpoint. Several tasks may read it: each packet goes to one of them, the one that has
     waited longest. The task that waits reads from the kernel. Use it in trio's thread.
 
-    The arguments are those of ``libnetfilterqueue.aio.open_queue``.
+    The arguments are those of ``libnetfilterqueue.open_queue``.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
