@@ -38,7 +38,7 @@ HERE = Path(__file__).resolve().parent
 BUILT = HERE.parent / "build" / "bench"
 COMPILER = os.environ.get("CC", "cc")
 LIBRARIES = ("libnetfilter_queue", "libnfnetlink", "libmnl")
-PACKAGES = ("NetfilterQueue", "fnfqueue", "gevent", "uvloop")
+PACKAGES = ("NetfilterQueue", "fnfqueue", "gevent", "trio", "uvloop")
 
 # A Python without the GIL, into whose packages this one is installed.
 FREE_THREADED = os.environ.get("FREE_THREADED", "python3.13t")
@@ -114,6 +114,10 @@ ADAPTERS = {
     "gevent, stream": ("gevent_stream", "libnetfilterqueue.green", "gevent"),
     "gevent, get_batch": ("gevent_batches", "libnetfilterqueue.green", "gevent"),
     "gevent, serve": ("gevent_serve", "libnetfilterqueue.green", "gevent"),
+    "trio, attached": ("trio_attached", "libnetfilterqueue.trio", "trio"),
+    "trio, stream": ("trio_stream", "libnetfilterqueue.trio", "trio"),
+    "trio, get_batch": ("trio_batches", "libnetfilterqueue.trio", "trio"),
+    "trio, serve": ("trio_serve", "libnetfilterqueue.trio", "trio"),
 }
 PEERS = ("NetfilterQueue", "fnfqueue")
 
@@ -129,6 +133,7 @@ def simple_consumers() -> Iterator[tuple[str, list[str], tuple[str, ...]]]:
         yield label, command, ()
     yield "process", python("process"), ()
     yield "manual loop", python("manual"), ()
+    yield "stream", python("stream"), ()
     for label, (loop, *needs) in ADAPTERS.items():
         yield label, python(loop), tuple(needs)
     for peer in PEERS:
@@ -281,6 +286,7 @@ def dispatch() -> Table:
         row("one message a call", "set_verdict", 1),
         row("64 messages a call", "set_verdict", 64),
         row("64 messages, accept()", "accept", 64),
+        row("64 messages, a stream", "stream", 64),
         row("64 messages, payload as bytes", "read", 64),
         row("64 messages, payload as a view", "view", 64),
         row("64 messages, payload as a buffer", "unpack", 64),

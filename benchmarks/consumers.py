@@ -16,7 +16,7 @@ import struct
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import libnetfilterqueue as nfq
@@ -215,6 +215,15 @@ def manual(callback: Callback, flags: int) -> None:
         handle.handle_packet(view[: sock.recv_into(view)])
 
 
+def stream(callback: Callback, flags: int) -> None:
+    """`for` over a stream, without a loop."""
+    with nfq.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as packets:
+        enlarge(packets.handle.fd())
+        say_ready()
+        for packet in packets:
+            callback(packet)
+
+
 def asyncio_attached(callback: Callback, flags: int) -> None:
     """The handle attached to asyncio's loop."""
     asyncio.run(_attached(callback, flags))
@@ -347,6 +356,65 @@ def gevent_serve(callback: Callback, flags: int) -> None:
         green.serve(stream, callback)
 
 
+def trio_attached(callback: Callback, flags: int) -> None:
+    """The handle attached to a nursery of trio's."""
+
+    async def main() -> None:
+        with bound(callback, flags) as handle:
+            async with trio.open_nursery() as nursery:
+                importlib.import_module("libnetfilterqueue.trio").attach(handle, nursery)
+                say_ready()
+
+    trio = importlib.import_module("trio")
+    trio.run(main)
+
+
+def _in_trio(use: Callable[[Any, Any], Awaitable[None]], flags: int) -> None:
+    """Runs trio, and in it what uses the adapter and a stream."""
+    adapter = importlib.import_module("libnetfilterqueue.trio")
+
+    async def main() -> None:
+        async with adapter.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
+            enlarge(stream.handle.fd())
+            say_ready()
+            await use(adapter, stream)
+
+    importlib.import_module("trio").run(main)
+
+
+def trio_stream(callback: Callback, flags: int) -> None:
+    """`async for` over a stream, in trio."""
+
+    async def use(_adapter: Any, stream: Any) -> None:
+        async for packet in stream:
+            callback(packet)
+
+    _in_trio(use, flags)
+
+
+def trio_batches(callback: Callback, flags: int) -> None:
+    """Batches of a stream's packets, in trio."""
+
+    async def use(_adapter: Any, stream: Any) -> None:
+        while True:
+            for packet in await stream.get_batch():
+                callback(packet)
+
+    _in_trio(use, flags)
+
+
+def trio_serve(callback: Callback, flags: int) -> None:
+    """A task a packet, in trio."""
+
+    async def handler(packet: nfq.NetfilterQueueData) -> None:
+        callback(packet)
+
+    async def use(adapter: Any, stream: Any) -> None:
+        await adapter.serve(stream, handler)
+
+    _in_trio(use, flags)
+
+
 def netfilterqueue(callback: Callback, _flags: int) -> None:
     """NetfilterQueue's own loop. It knows no flags, and copies no more than 4016 bytes."""
     queue = importlib.import_module("netfilterqueue").NetfilterQueue()
@@ -393,6 +461,7 @@ LOOPS = {
         process,
         two_threads,
         manual,
+        stream,
         asyncio_attached,
         asyncio_stream,
         asyncio_batches,
@@ -407,6 +476,10 @@ LOOPS = {
         gevent_stream,
         gevent_batches,
         gevent_serve,
+        trio_attached,
+        trio_stream,
+        trio_batches,
+        trio_serve,
         netfilterqueue,
         fnfqueue,
     )

@@ -20,6 +20,7 @@ import sys
 import threading
 from itertools import islice
 from pathlib import Path
+from unittest import mock
 
 import consumers
 import played_kernel as kernel
@@ -99,18 +100,38 @@ def message(packet_id: int) -> bytes:
     return kernel.aligned(kernel.packet_message(packet_id, bytes(64), *attributes))
 
 
-def main(descriptor: int, action: str, batch: int, calls: int, total: int) -> None:
-    """Dispatches so many buffers."""
-    handle = nfq.open(fd=descriptor)
+def dispatch(handle: nfq.NetfilterQueueHandle, action: str, buffers: list[bytes]) -> None:
+    """Hands in the buffers, to a queue with a callback."""
     handle.create_queue(1, consumers.ACTIONS[action](0))
-    buffers = [
-        b"".join(message(1 + call * batch + i) for i in range(batch)) for call in range(total)
-    ]
-    for buffer in islice(buffers, calls):
+    for buffer in buffers:
         try:  # noqa: SIM105 (a context manager would be counted)
             handle.handle_packet(buffer)
         except BlockingIOError:
             pass  # the other end is slow; the verdicts leave with the next ones
+
+
+def read_stream(handle: nfq.NetfilterQueueHandle, buffers: list[bytes], packets: int) -> None:
+    """The same with a stream, which reads the buffers in the place of its descriptor."""
+    waiting = iter(buffers)
+    with mock.patch.object(nfq, "open", return_value=handle):
+        stream = nfq.open_queue(1).__enter__()
+    feed = stream._feed
+    assert feed is not None
+    feed.__dict__.update(wait=lambda _: True, _process=lambda: handle.handle_packet(next(waiting)))
+    for packet in islice(stream, packets):
+        packet.accept()
+
+
+def main(descriptor: int, action: str, batch: int, calls: int, total: int) -> None:
+    """Dispatches so many buffers."""
+    handle = nfq.open(fd=descriptor)
+    buffers = [
+        b"".join(message(1 + call * batch + i) for i in range(batch)) for call in range(total)
+    ]
+    if action == "stream":
+        read_stream(handle, buffers, calls * batch)
+    else:
+        dispatch(handle, action, buffers[:calls])
     packets = handle.stats().packets
     if packets != calls * batch:
         sys.exit(f"{packets} of {calls * batch} packets were dispatched")

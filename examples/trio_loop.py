@@ -1,30 +1,27 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Packets in trio, a task for each, by nothing but the handle's descriptor.
+"""Packets in trio, a task for each.
 
     iptables -A OUTPUT -p udp -j NFQUEUE --queue-num 1
-    pip install trio
+    pip install 'libnetfilterqueue[trio]'
     python trio_loop.py [QUEUE [SECONDS]]
 
 Each packet is kept for so many seconds (0.1), in which its task could ask a database, and then
 passes. Ends with Ctrl-C or SIGTERM: the tasks are cancelled, and their packets are dropped.
 """
 
+import functools
 import signal
 import sys
 
 import trio
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue.trio import open_queue, serve
+
+MAXLEN = 1024  # packets that may wait, each in its task: the kernel drops more of them
 
 
-async def serve(handle: nfq.NetfilterQueueHandle) -> None:
-    """Feed the handle until cancelled."""
-    while True:
-        await trio.lowlevel.wait_readable(handle)
-        handle.process()  # one batch, without waiting; trio looks at other tasks between two
-
-
-async def decide(packet: nfq.NetfilterQueueData, seconds: float) -> None:
+async def decide(packet: nfq.Packet, seconds: float) -> None:
     """Decide on a packet; cancelled, it leaves the packet to its queue's default verdict."""
     print(f"Packet {packet.id}, {packet.original_length} bytes: kept", flush=True)
     await trio.sleep(seconds)
@@ -34,20 +31,16 @@ async def decide(packet: nfq.NetfilterQueueData, seconds: float) -> None:
 
 async def main(number: int, seconds: float) -> None:
     """Decide on packets until interrupted."""
-    with nfq.open() as handle, trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-
-            def callback(packet: nfq.NetfilterQueueData) -> None:
-                nursery.start_soon(decide, packet, seconds)
-
-            # As many tasks as packets may wait: the kernel drops more than maxlen of them.
-            handle.create_queue(number, callback, range=1, maxlen=1024)
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with open_queue(number, range=1, maxlen=MAXLEN) as stream:
             print(f"Queue {number} is bound", flush=True)
-            nursery.start_soon(serve, handle)
-            async for _ in signals:
-                nursery.cancel_scope.cancel()
-    stats = handle.stats()
-    print(f"{stats.packets} packets, {stats.defaulted} of them by default")
+            async with trio.open_nursery() as nursery:
+                handler = functools.partial(decide, seconds=seconds)
+                nursery.start_soon(functools.partial(serve, stream, handler, concurrency=MAXLEN))
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+            stats = stream.handle.stats()
+    print(f"{stats.packets} packets, {stats.verdicts} verdicts")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Linux's NFQUEUE: receive packets from the kernel and give each its verdict.
 
-The loop is yours. open() a handle and call create_queue() with a callback. Then receive on the
-handle's descriptor and pass the bytes to handle_packet(), or call process(). See README.md.
+open_queue() is a queue as a stream of packets. In a loop of your own, open() a handle and call
+create_queue() with a callback. Then receive on the handle's descriptor and pass the bytes to
+handle_packet(), or call process(). See README.md.
 """
 
 from libnetfilterqueue._ext import (
@@ -55,6 +56,7 @@ Packet = NetfilterQueueData
 
 TYPE_CHECKING = False  # typing's own is in what is not to be imported
 if TYPE_CHECKING:
+    from libnetfilterqueue._packets import PacketStream, open_queue
     from libnetfilterqueue.tuples import Conntrack, HandleStats, QueueStatus, Vlan
 
 __all__ = [
@@ -92,6 +94,7 @@ __all__ = [
     "NetfilterQueueHandle",
     "NetfilterQueueQueueHandle",
     "Packet",
+    "PacketStream",
     "Queue",
     "QueueFlag",
     "QueueStatus",
@@ -101,6 +104,7 @@ __all__ = [
     "Vlan",
     "__version__",
     "open",
+    "open_queue",
     "queue_status",
     "update_checksums",
 ]
@@ -108,12 +112,14 @@ __all__ = [
 if not TYPE_CHECKING:  # checkers would take any name for one that is there
 
     def __getattr__(name):
-        """The named tuples, once somebody asks: typing takes longer to import than the rest."""
+        """What somebody asks for: all that these need takes longer to import than the rest."""
         if name not in __all__:  # of which all else is there
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from libnetfilterqueue import tuples  # noqa: PLC0415
-
-        return getattr(tuples, name)
+        if name in ("PacketStream", "open_queue"):
+            from libnetfilterqueue import _packets as module  # noqa: PLC0415
+        else:
+            from libnetfilterqueue import tuples as module  # noqa: PLC0415
+        return getattr(module, name)
 
     def __dir__():
         return sorted({*globals(), *__all__})

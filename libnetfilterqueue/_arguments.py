@@ -3,8 +3,9 @@
 
 import functools
 import inspect
+import math
 import operator
-from typing import Any, SupportsIndex
+from typing import Any, SupportsFloat, SupportsIndex
 
 
 def _show(value: object) -> str:
@@ -44,3 +45,20 @@ def is_coroutine_function(function: Any) -> bool:
         return False
     call = type(function).__call__
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def check_timeout(what: str, value: SupportsFloat | SupportsIndex | None) -> float:
+    """The value in seconds, infinity for None, or TypeError or ValueError."""
+    if value is None:
+        return math.inf
+    right = hasattr(type(value), "__float__") or hasattr(type(value), "__index__")
+    check_type(right, f"{what} must be a number of seconds or None", value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        raise ValueError(
+            f"{what} must be a number that a float holds, not {_show(value)}"
+        ) from None
+    if not seconds >= 0:
+        raise ValueError(f"{what} must be at least 0 or None, not {_show(value)}")
+    return seconds

@@ -89,12 +89,11 @@ class Backlog(ABC):
         return packet
 
     def _take_batch(self, most: int) -> list[nfq.NetfilterQueueData]:
-        """As many as there are; none if a signal handler has closed the stream this moment."""
-        packets = self._packets
-        try:
-            taken = [packets.popleft() for _ in range(min(most, len(packets)))]
-        except IndexError:
-            return []
+        """As many as there are: other threads, or a signal handler, may take some meanwhile."""
+        taken: list[nfq.NetfilterQueueData] = []
+        with contextlib.suppress(IndexError):
+            while len(taken) < most:
+                taken.append(self._packets.popleft())
         self._note_taken()
         return taken
 

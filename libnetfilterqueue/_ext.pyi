@@ -66,6 +66,20 @@ class NetfilterQueueHandle:
     @autoflush.setter
     def autoflush(self, autoflush: bool) -> None: ...
     @property
+    def hold_limit(self) -> float | None:
+        """How long verdicts are held back for others: seconds, a float, or ``None``.
+
+        It matters while ``autoflush`` is ``False``. A verdict that is given later than this, after
+        verdicts were last sent or after this was set, is sent at once, with all that are held back.
+        So is every verdict if it is 0. ``None``, which it is unless set, has them wait for
+        ``flush()`` or the next dispatch. Setting it sends nothing.
+
+        Setting it raises ``ValueError`` for a number below 0, ``TypeError``, ``ClosedError`` for a
+        closed handle, ``RuntimeError`` after fork.
+        """
+    @hold_limit.setter
+    def hold_limit(self, seconds: _Float | SupportsIndex | None) -> None: ...
+    @property
     def on_held(self) -> Callable[[], object] | None:
         """What is called when a verdict is held back: a callable without arguments, or ``None``.
 

@@ -66,6 +66,10 @@ class Feed(ABC):
     def _unwatch(self) -> None:
         """Make the loop stop calling `_process`."""
 
+    def _release(self) -> None:
+        """Closes what was watched."""
+        self._epoll.close()
+
     @abstractmethod
     def _is_here(self) -> bool:
         """Whether this is the loop's thread, or no loop runs."""
@@ -81,13 +85,12 @@ class Feed(ABC):
     def _nudge(self) -> None:
         """Make the loop turn, also if this is a signal handler that has interrupted its wait."""
 
-    @abstractmethod
-    def _later(self, function: Callable[[], object]) -> None:
-        """Has the loop call a function in RETRY seconds; does nothing if there is none any more."""
+    def _later(self, function: Callable[[], object]) -> None:  # noqa: B027
+        """Has the loop call a function in RETRY seconds; does nothing if no loop can."""
 
-    @abstractmethod
     def _report(self, error: BaseException) -> None:
-        """Gives an exception to the loop's handler; may raise one that ends programs."""
+        """Gives an exception to the loop's handler. Where there is none, it is the caller's."""
+        raise error
 
     def _process(self) -> None:
         """One batch."""
@@ -180,7 +183,7 @@ class Feed(ABC):
         self._closed = True
         if not self._paused:
             self._unwatch()
-        self._epoll.close()
+        self._release()
         try:
             self._handle.on_held = None
             self._handle.on_close = None

@@ -113,13 +113,25 @@ class Stream(Backlog, Generic[FeedT]):
         if self._feed is not None:
             self._feed._check_here(call)
 
+    def _check_open(self) -> None:
+        if self._feed is None and not self._closed:
+            raise ValueError("the stream is not open")
+
     def _flush(self) -> None:
         if self._feed is not None:
             self._feed._flush()
 
+    def _hold(self, seconds: float | None) -> None:
+        """Verdicts that are given from now on wait for others, for so long at most."""
+        try:  # noqa: SIM105 (which costs more than the rest)
+            self.handle.hold_limit = seconds
+        except nfq.ClosedError:
+            pass
+
     def _error(self, call: str) -> nfq.ClosedError:
         """For a reader that gets no packet any more."""
-        return nfq.ClosedError(f"{call}: the stream is {'closed' if self.closed else 'stopped'}")
+        stopped = self._stopped and not self.closed
+        return nfq.ClosedError(f"{call}: the stream is {'stopped' if stopped else 'closed'}")
 
     def pause(self) -> None:
         """Stop reading from the kernel. Packets in the stream can still be fetched.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from asynchronous import contexts, nothing_left, stream  # noqa: F401 (fixtures)
-from available import GEVENT, NEW_LOOPS
+from available import FASTAPI, GEVENT, NEW_LOOPS
 from clocks import clock  # noqa: F401 (a fixture)
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
@@ -24,6 +24,8 @@ import libnetfilterqueue as nfq
 # What imports gevent; single tests that need it are marked.
 NEED_GEVENT = ["test_green.py", "test_patched.py", "test_pending_greenlets.py", "test_switching.py"]
 collect_ignore = [] if GEVENT else [*NEED_GEVENT]
+if not FASTAPI:
+    collect_ignore += ["test_example_fastapi.py"]
 if "libasan" in os.environ.get("LD_PRELOAD", ""):  # it replaces malloc itself
     collect_ignore += ["test_without_memory.py"]
 if sys.version_info < (3, 12):  # all interpreters of a process share one GIL

@@ -64,7 +64,8 @@ def imported(path: Path, modules: Container[str]) -> Iterator[str]:
 def test_no_circle() -> None:
     """No module of the package imports one that imports it, directly or by others.
 
-    What the extension imports does not count: the enums and tuples, when it first makes one.
+    What is imported on demand does not count: by the extension the enums and tuples, when it first
+    makes one, and by the package `open_queue`, which stands above the package.
     """
     package = ROOT / "libnetfilterqueue"
     modules = {
@@ -76,6 +77,7 @@ def test_no_circle() -> None:
         for name, path in modules.items()
         if path.suffix == ".py"
     }
+    graph["libnetfilterqueue"].remove("libnetfilterqueue._packets")
     assert len(graph) >= 40
     assert sum(map(len, graph.values())) >= 80
     graphlib.TopologicalSorter(graph).prepare()  # its error names the circle

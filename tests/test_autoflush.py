@@ -3,6 +3,7 @@
 
 import contextlib
 import errno
+import time
 
 import pytest
 from loops import LOOPS
@@ -47,6 +48,42 @@ def test_next_dispatch(handle: Handle, udp: UdpPair) -> None:
     udp.send(b"3")
     assert handle.process() == 1
     assert udp.arrivals() == [b"1"]
+
+
+def test_hold_limit(handle: Handle, udp: UdpPair) -> None:
+    """A verdict that is given later than the limit allows takes with it what is held."""
+    packets = keep(handle, udp, b"1", b"2", b"3", b"4")
+    assert handle.hold_limit is None
+    handle.autoflush = False
+    handle.hold_limit = TIMEOUT
+    packets[0].accept()
+    assert udp.arrivals() == []
+    handle.hold_limit = 0
+    assert udp.arrivals() == []
+    packets[1].accept()
+    assert udp.arrivals() == [b"1", b"2"]
+    handle.hold_limit = 0.001
+    time.sleep(0.0011)
+    packets[2].accept()
+    assert udp.arrivals() == [b"3"]
+    handle.hold_limit = None
+    packets[3].accept()
+    assert udp.arrivals() == []
+    handle.flush()
+    assert udp.arrivals() == [b"4"]
+
+
+def test_hold_limits(handle: Handle) -> None:
+    """The limit is None or a number of seconds."""
+    for seconds in (0, 0.25, 3, None):
+        handle.hold_limit = seconds
+        assert handle.hold_limit == seconds
+    with pytest.raises(ValueError, match="hold_limit must be at least 0 or None"):
+        handle.hold_limit = -1
+    with pytest.raises(TypeError, match="hold_limit must be a number of seconds or None"):
+        handle.hold_limit = "1"  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="hold_limit can't be deleted"):
+        del handle.hold_limit
 
 
 def test_autoflush_set_again(handle: Handle, udp: UdpPair) -> None:
@@ -171,6 +208,8 @@ def test_closed_handle(handle: Handle) -> None:
         handle.flush()
     with pytest.raises(nfq.ClosedError, match="autoflush: the handle is closed"):
         handle.autoflush = False
+    with pytest.raises(nfq.ClosedError, match="hold_limit: the handle is closed"):
+        handle.hold_limit = 1
 
 
 @pytest.mark.parametrize("loop_name", [name for name in LOOPS if name not in ("manual", "trio")])

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, SupportsIndex
 
 import pytest
+import trio
 from available import GEVENT
 from callers import (
     ADAPTERS,
@@ -52,6 +53,7 @@ from test_fork import in_child
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import _ext, aio, constants
+from libnetfilterqueue.trio import open_queue as open_trio_queue
 
 if GEVENT:
     from libnetfilterqueue import green
@@ -418,17 +420,17 @@ ADAPTER_PARAMETERS = [
 
 
 async def ignore_later(*_: object) -> None:
-    """A handler for asyncio that does nothing."""
+    """A handler for asyncio and trio that does nothing."""
 
 
-HANDLERS = {"aio": ignore_later, "green": ignore}
+HANDLERS = {"aio": ignore_later, "green": ignore, "trio": ignore_later}
 
 
 def call_adapter(member: Member, handle: Handle, stream: Any, changed: dict[str, object]) -> Any:
     """Calls it on the stream, or the stream's module, with one argument changed."""
     adapter = type(stream).__module__.split(".")[1]
     subject = stream if member.owner else ADAPTERS[adapter]
-    right = {"handle": handle, "stream": stream, "limit": 1024, "handler": HANDLERS[adapter]}
+    right = {"handle": handle, "stream": stream, "limit": 1024, "handler": HANDLERS.get(adapter)}
     if member.name == "open_queue":
         right["handle"] = None  # the stream would close it
     arguments = {name: right.get(name, value) for name, value in member.right().items()}
@@ -469,7 +471,37 @@ def in_gevent(member: Member, changed: dict[str, object]) -> None:
             check_free(handle, stream)
 
 
-CALLS = {"aio": in_asyncio, "green": in_gevent}
+def in_trio(member: Member, changed: dict[str, object]) -> None:
+    async def body() -> None:
+        async with trio.open_nursery() as nursery:
+            nurseries = {"nursery": nursery} if member.name == "attach" else {}
+            with nfq.open() as handle:
+                async with open_trio_queue(1) as stream:
+                    try:
+                        result = call_adapter(member, handle, stream, nurseries | changed)
+                        if isinstance(result, type(stream)):
+                            await result.__aenter__()
+                        else:
+                            await result
+                    except Exception as error:  # noqa: BLE001 (the nursery would put it in a group)
+                        raised.append(error)
+                    finally:
+                        check_free(handle, stream)
+
+    raised: list[Exception] = []
+    trio.run(body)
+    for error in raised:
+        raise error
+
+
+def without_a_loop(member: Member, changed: dict[str, object]) -> None:
+    with nfq.open() as handle, nfq.open_queue(1) as stream:
+        result = call_adapter(member, handle, stream, changed)
+        if isinstance(result, nfq.PacketStream):
+            result.__enter__()
+
+
+CALLS = {"_packets": without_a_loop, "aio": in_asyncio, "green": in_gevent, "trio": in_trio}
 
 
 @pytest.mark.parametrize(("adapter", "member", "name"), ADAPTER_PARAMETERS)
@@ -495,7 +527,7 @@ def test_bad_argument_of_adapter(adapter: str, member: Member, name: str) -> Non
         handle.create_queue(9, ignore)
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("adapter", [name for name in ADAPTERS if name != "_packets"])
 def test_attach_closed_handle(adapter: str) -> None:
     """A closed handle can't be attached, says the call itself."""
     handle = nfq.open()

@@ -440,6 +440,31 @@ def test_import_changes_nothing() -> None:
     subprocess.run(command, check=True, timeout=TIMEOUT)
 
 
+PATCHED = """
+from gevent import monkey
+monkey.patch_all()
+import gevent
+import libnetfilterqueue as nfq
+with nfq.open_queue(1) as packets:
+    others = [gevent.spawn(list, packets) for _ in range(2)]
+    gevent.spawn(print, "ready", flush=True)
+    packets.get().accept()
+    packets.stop()
+    gevent.joinall(others, raise_error=True)
+"""
+
+
+def test_stream_without_a_loop_where_all_is_patched(udp: UdpPair) -> None:
+    """Greenlets that read nfq.open_queue's stream block no other, if the library is patched."""
+    command = [sys.executable, "-P", "-W", "error", "-c", PATCHED]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"ready\n"
+        udp.send(*[b"data"] * 3)
+        assert udp.recv() == b"data"
+        assert program.wait(TIMEOUT) == 0
+
+
 def test_without_gevent() -> None:
     """Without gevent the import says how to install it."""
     program = (

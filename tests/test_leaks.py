@@ -13,16 +13,18 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NamedTuple
 
 import pytest
+import trio
 from available import GEVENT
 from callers import CORE, Index, Member, Objects, Unshowable, domain
 from misuse import PREDICAMENTS, acting, bad_arities, close, exporter, fail, real_objects
-from netns import Namespace, UdpPair
+from netns import TIMEOUT, Namespace, UdpPair, background
 from played_kernel import PlayedKernel, aligned, packet_message
 from queues import Handle, Packet, Queue, accept
 from test_fork import in_child
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import aio
+from libnetfilterqueue import trio as in_trio
 
 if GEVENT:
     import gevent
@@ -522,7 +524,63 @@ def serve_in_gevent() -> None:
         serving.join()
 
 
+def stream_without_a_loop() -> None:
+    """Closed by its own thread, and stopped by another."""
+    for end in (nfq.PacketStream.close, nfq.PacketStream.stop):
+        with nfq.open_queue(1) as stream:
+            stream.handle.handle_packet(forged(1, 2, 3))
+            stream.get().accept()
+            stream.get_batch()
+            with pytest.raises(TimeoutError):
+                stream.get(timeout=0)
+            background(end, stream).result(TIMEOUT)
+            assert list(stream) == []
+
+
+async def feed_in_trio() -> None:
+    with bound() as (handle, _):
+        for end in (in_trio.Attachment.detach, lambda _: handle.close()):
+            async with trio.open_nursery() as nursery:
+                attachment = in_trio.attach(handle, nursery)
+                attachment.pause()
+                attachment.resume()
+                handle.handle_packet(forged(1))
+                await trio.lowlevel.checkpoint()
+                end(attachment)
+
+
+async def stream_in_trio() -> None:
+    async with in_trio.open_queue(1) as stream:
+        stream.handle.handle_packet(forged(1, 2, 3))
+        (await stream.get()).accept()
+        await stream.get_batch(1)
+        await stream.get()
+        with trio.move_on_after(0):
+            await stream.get()
+
+
+async def serve_in_trio() -> None:
+    """Cancelled while handlers run, and closed."""
+
+    async def hold_on(packet: Packet) -> None:
+        begun.append(packet.id)
+        await trio.sleep_forever()
+
+    for cancel in (False, True):
+        begun: list[int] = []
+        async with in_trio.open_queue(1) as stream, trio.open_nursery() as nursery:
+            stream.handle.handle_packet(forged(1, 2, 3))
+            nursery.start_soon(in_trio.serve, stream, hold_on)
+            while len(begun) < 3:
+                await trio.lowlevel.checkpoint()
+            if cancel:
+                nursery.cancel_scope.cancel()
+            else:
+                stream.close()
+
+
 LIVES = [
+    stream_without_a_loop,
     adopt_descriptor,
     open_elsewhere,
     open_nowhere,
@@ -546,6 +604,9 @@ LIVES = [
 GREENLETS = [feed_in_gevent, stream_in_gevent, serve_in_gevent]
 
 
+TRIO = [feed_in_trio, stream_in_trio, serve_in_trio]
+
+
 COROUTINES = [
     feed_in_asyncio,
     stream_in_asyncio,
@@ -567,6 +628,12 @@ def test_life_in_asyncio(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Attachments, streams and handlers leave nothing behind in an asyncio loop that goes on."""
     with asyncio.Runner() as runner:
         check_no_growth(lambda: runner.run(life()))
+
+
+@pytest.mark.parametrize("life", TRIO, ids=lambda life: life.__name__)
+def test_life_in_trio(life: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Attachments, streams and handlers leave nothing behind in trio."""
+    check_no_growth(lambda: trio.run(life))
 
 
 @pytest.mark.gevent

@@ -15,6 +15,7 @@ import pytest
 from available import GEVENT
 
 import libnetfilterqueue as nfq
+import libnetfilterqueue.trio
 from libnetfilterqueue import aio, pytest_plugin, testing
 from libnetfilterqueue.compat import netfilterqueue
 from libnetfilterqueue.testing import FakeKernel
@@ -31,7 +32,7 @@ EXTENSION = (
 
 def modules() -> Iterator[ModuleType]:
     """Those with public names."""
-    yield from (nfq, aio, netfilterqueue, testing)
+    yield from (nfq, aio, libnetfilterqueue.trio, netfilterqueue, testing)
     if GEVENT:
         from libnetfilterqueue import green  # noqa: PLC0415 (not all Pythons have gevent)
 
@@ -122,17 +123,12 @@ def test_first_program(nfqueue: FakeKernel) -> None:
     page = (DOCS / "index.md").read_text()
     (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
-
-    def run() -> None:
-        with pytest.raises(ValueError, match="closed"):
-            exec(program, names)
-
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=exec, args=(program, names))
     thread.start()
     nfqueue.listening(1).wait()
     bad, good = nfqueue.enqueue(b"what is forbidden"), nfqueue.enqueue(b"all else")
     assert bad.wait().passed is False
     assert good.wait().passed is True
-    names["handle"].close()
+    names["packets"].close()
     thread.join(10)
     assert not thread.is_alive()

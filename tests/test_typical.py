@@ -10,8 +10,10 @@ from contextlib import AbstractContextManager
 from typing import assert_type
 
 import pytest
+import trio
 
 import libnetfilterqueue as nfq
+import libnetfilterqueue.trio
 from libnetfilterqueue import aio
 from libnetfilterqueue.compat.netfilterqueue import NetfilterQueue, Packet
 from libnetfilterqueue.testing import FakeKernel, KernelPacket
@@ -254,6 +256,53 @@ def test_compat(nfqueue: FakeKernel) -> None:
     queue.run(block=False)
     queue.unbind()
     assert packet.payload == b"DATA"
+
+
+def test_without_a_loop(nfqueue: FakeKernel) -> None:
+    """A program without a loop iterates over a queue, or asks for packets."""
+    with nfq.open_queue(1, maxlen=100) as packets:
+        assert_type(packets, nfq.PacketStream)
+        sent = nfqueue.enqueue_all([b"1", b"2", b"3", b"4"])
+        for packet in packets:
+            assert_type(packet, nfq.NetfilterQueueData)
+            packet.accept()
+            break
+        packets.get(timeout=0.5).drop()
+        assert_type(packets.get_batch(1, timeout=0.5), list[nfq.NetfilterQueueData])
+        packets.get_nowait().accept()
+        packets.stop()
+        assert list(packets) == []
+    assert [packet.wait().passed for packet in sent] == [True, False, False, True]
+
+
+def test_trio(nfqueue: FakeKernel) -> None:
+    """trio's adapter has the same names, by trio's conventions."""
+
+    async def handler(packet: nfq.NetfilterQueueData) -> None:
+        await trio.lowlevel.checkpoint()
+        packet.accept(payload=b"answer")
+        streams[0].stop()
+
+    async def main() -> None:
+        async with libnetfilterqueue.trio.open_queue(1) as stream:
+            streams.append(stream)
+            assert_type(stream, libnetfilterqueue.trio.PacketStream)
+            sent.extend(nfqueue.enqueue_all([b"1", b"2"]))
+            async for packet in stream:
+                assert_type(packet, nfq.NetfilterQueueData)
+                packet.drop()
+                break
+            assert_type(await libnetfilterqueue.trio.serve(stream, handler), None)
+        with nfq.open() as handle:
+            async with trio.open_nursery() as nursery:
+                with libnetfilterqueue.trio.attach(handle, nursery) as attachment:
+                    assert_type(attachment, libnetfilterqueue.trio.Attachment)
+
+    streams: list[libnetfilterqueue.trio.PacketStream] = []
+    sent: list[KernelPacket] = []
+    trio.run(main)
+    assert [packet.wait().passed for packet in sent] == [False, True]
+    assert sent[1].payload == b"answer"
 
 
 def open_netns(path: str | None) -> AbstractContextManager[nfq.NetfilterQueueHandle]:

@@ -50,7 +50,7 @@ lnfq_flush_or_hold(lnfq_handle *handle, const char *call)
     bool hold;
 
     lnfq_lock_acquire(handle);
-    hold = !handle->autoflush;
+    hold = !handle->autoflush && !lnfq_post_overdue(handle);
     if (hold && !handle->held && handle->outbox.used > 0) { /* another may have sent it already */
         handle->held = true;
         listener = Py_XNewRef(handle->on_held);

@@ -34,6 +34,7 @@ lnfq_handle_new(lnfq_state *state)
     atomic_init(&handle->datagram_size, LNFQ_DATAGRAM_HEAD);
     handle->closed = true; /* until it is open */
     handle->autoflush = true;
+    handle->hold_limit = -1;
     lnfq_backlog_init(&handle->backlog);
     lnfq_backlog_init(&handle->unclaimed);
     lnfq_mutex_init(&handle->lock);

@@ -92,11 +92,13 @@ struct lnfq_handle {
     struct lnfq_history *history; /* of each queue number, since `open` */
     lnfq_queue *leaving;          /* those that are being unbound, borrowed */
     struct lnfq_outbox outbox;
-    bool autoflush;    /* verdicts given outside of callbacks are sent at once */
-    bool held;         /* such a verdict waits */
-    bool unsent;       /* what should have been sent could not be */
-    bool replaced;     /* a verdict was too large to be sent, and nobody was told yet */
-    PyObject *on_held; /* strong, NULL for None */
+    bool autoflush;     /* verdicts given outside of callbacks are sent at once */
+    bool held;          /* such a verdict waits */
+    bool unsent;        /* what should have been sent could not be */
+    bool replaced;      /* a verdict was too large to be sent, and nobody was told yet */
+    int64_t hold_limit; /* nanoseconds after `hold_start` in which it may; -1: for ever */
+    int64_t hold_start; /* when verdicts were last sent, or the limit was set */
+    PyObject *on_held;  /* strong, NULL for None */
     PyObject *on_close;
     PyObject *on_verdict_error;
     struct lnfq_keeper keeper;

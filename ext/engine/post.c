@@ -149,6 +149,9 @@ lnfq_post_send(lnfq_handle *handle)
     int error = 0;
 
     handle->held = false;
+    if (handle->hold_limit > 0) {
+        handle->hold_start = lnfq_clock_now();
+    }
     if (outbox->used == 0 || handle->closed) {
         note_unsent(handle, false);
         return 0;

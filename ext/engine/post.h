@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "clock.h"
 #include "forward.h"
 #include "handle.h"
 #include "outbox.h"
@@ -38,6 +39,16 @@ int lnfq_post_send(lnfq_handle *handle);
 
 /* Throws away what the outbox has for a queue, whose packets the kernel has forgotten. */
 void lnfq_post_forget(lnfq_handle *handle, const lnfq_queue *queue);
+
+/* Whether a verdict that is given now, outside of a callback, may not wait for others any longer.
+ */
+static inline bool
+lnfq_post_overdue(const lnfq_handle *handle)
+{
+    return handle->hold_limit == 0
+           || (handle->hold_limit > 0
+               && lnfq_clock_now() - handle->hold_start > handle->hold_limit);
+}
 
 /* What was to be sent and could not be is tried again. */
 static inline void

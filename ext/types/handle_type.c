@@ -19,6 +19,7 @@
 #include "batch.h"
 #include "binding.h"
 #include "callback.h"
+#include "clock.h"
 #include "close.h"
 #include "config.h"
 #include "counters.h"
@@ -498,6 +499,41 @@ handle_set_autoflush(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+handle_get_hold_limit(PyObject *self, void *Py_UNUSED(closure))
+{
+    int64_t limit;
+
+    lnfq_lock_acquire(handle_cast(self));
+    limit = handle_cast(self)->hold_limit;
+    lnfq_lock_release(handle_cast(self));
+    if (limit < 0) {
+        Py_RETURN_NONE;
+    }
+    return PyFloat_FromDouble((double)limit / LNFQ_CLOCK_SECOND);
+}
+
+static int
+handle_set_hold_limit(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    lnfq_handle *handle = handle_cast(self);
+    double limit;
+
+    if (value == NULL) {
+        PyErr_SetString(PyExc_TypeError, "hold_limit can't be deleted");
+        return -1;
+    }
+    if (lnfq_arguments_timeout(value, "hold_limit", &limit) < 0
+        || lnfq_handle_check(handle, "hold_limit") < 0) {
+        return -1;
+    }
+    lnfq_lock_acquire(handle);
+    handle->hold_limit = limit < 0 ? -1 : (int64_t)(limit * LNFQ_CLOCK_SECOND);
+    handle->hold_start = lnfq_clock_now();
+    lnfq_lock_release(handle);
+    return 0;
+}
+
+static PyObject *
 handle_repr(PyObject *self)
 {
     lnfq_handle *handle = handle_cast(self);
@@ -543,6 +579,8 @@ static PyGetSetDef handle_attributes[] = {
     {"kept", handle_get_kept, NULL, DOC_NetfilterQueueHandle_kept, NULL},
     {"autoflush", handle_get_autoflush, handle_set_autoflush, DOC_NetfilterQueueHandle_autoflush,
      NULL},
+    {"hold_limit", handle_get_hold_limit, handle_set_hold_limit,
+     DOC_NetfilterQueueHandle_hold_limit, NULL},
     {"on_held", lnfq_listener_get, lnfq_listener_set, DOC_NetfilterQueueHandle_on_held,
      (void *)(uintptr_t)&on_held},
     {"on_close", lnfq_listener_get, lnfq_listener_set, DOC_NetfilterQueueHandle_on_close,

@@ -16,6 +16,7 @@
 #include "handle.h"
 #include "lock.h"
 #include "packet.h"
+#include "post.h"
 #include "queue.h"
 #include "seldom.h"
 #include "state.h"
@@ -91,7 +92,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
     state = packet->state;
     bound = packet->queue->bound;
     in_callback = packet->in_callback;
-    held = handle->held; /* and so this one is too */
+    held = handle->held && !lnfq_post_overdue(handle); /* and so this one is too */
     if (bound && state != LNFQ_PACKET_EXECUTED) {
         payload = packet->verdict.owner;
         options = packet->verdict.options;

@@ -20,22 +20,14 @@ class PacketStream(Stream[Attachment]):
     ``async for packet in stream`` yields packets until the stream is closed. Several tasks may read
     it: each packet goes to one of them. Use it in the loop's thread.
 
-    ``number``, ``mode``, ``range``, ``maxlen``, ``flags``, ``default_verdict`` and ``unanswered``
-    are those of ``create_queue``; ``netns`` is that of ``open``. ``handle`` is a handle to be used
-    and closed with the stream, such as that of ``keeping.open()``; ``None`` opens one. ``rcvbuf``
-    is the size of the socket's receive buffer in bytes. ``None`` makes it large enough for
-    ``maxlen`` packets of 1500 bytes, as far as the system allows. When ``limit`` packets wait in
-    the stream, or up to a batch more, it leaves the others in the kernel. It reads again when fewer
-    than half of that are left. A limit below 1 and both of ``netns`` and ``handle`` raise
-    ``ValueError``. Errors of ``open`` and ``create_queue`` are raised when the stream is opened.
+    The arguments are those of ``libnetfilterqueue.open_queue``.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
         return Attachment(handle, asyncio.get_running_loop(), fed)
 
     def _check_loop(self) -> None:
-        if self._feed is None and not self._closed:
-            raise ValueError("the stream is not open")
+        self._check_open()
         if self._feed is not None and running_loop() not in (None, self._feed._loop):
             raise RuntimeError("the stream was opened in another event loop")
 

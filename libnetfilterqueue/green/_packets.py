@@ -23,15 +23,14 @@ class PacketStream(Stream[Attachment]):
     ``for packet in stream`` yields packets until the stream is closed; waiting blocks the greenlet.
     Several greenlets may read it: each packet goes to one of them. Use it in the hub's thread.
 
-    The arguments are those of ``libnetfilterqueue.aio.open_queue``.
+    The arguments are those of ``libnetfilterqueue.open_queue``.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
         return Attachment(handle, fed)
 
     def _check_hub(self, call: str) -> None:
-        if self._feed is None and not self._closed:
-            raise ValueError("the stream is not open")
+        self._check_open()
         self._check_here(call)
 
     def _wait(self) -> bool:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which event loops and which other bindings this Python has.
+"""Which event loops, web frameworks and other bindings this Python has.
 
-There are no loops but asyncio's for every Python without the GIL; elsewhere it is an error that
-they are missing. The other bindings have to be compiled, which a place for testing wheels can't do.
+gevent, uvloop and FastAPI can't be had for every Python without the GIL; elsewhere it is an error
+that they are missing. The other bindings have to be compiled, which a place for testing wheels
+can't do.
 """
 
 import asyncio
@@ -15,15 +16,16 @@ def _installed(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def _available(loop: str) -> bool:
-    return not sysconfig.get_config_var("Py_GIL_DISABLED") or _installed(loop)
+def _available(name: str) -> bool:
+    return not sysconfig.get_config_var("Py_GIL_DISABLED") or _installed(name)
 
 
 GEVENT = _available("gevent")
 UVLOOP = _available("uvloop")
+FASTAPI = _available("fastapi")
 # Modules that programs of pages import, and can't have here.
 MISSING = [
-    *(loop for loop in ("gevent", "uvloop") if not _available(loop)),
+    *(name for name in ("gevent", "uvloop", "fastapi") if not _available(name)),
     *(binding for binding in ("fnfqueue", "netfilterqueue") if not _installed(binding)),
 ]
 

@@ -19,14 +19,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, SupportsFloat, SupportsIndex, cast
 
+import trio
 from available import GEVENT
 from played_kernel import NFQA_L2HDR, NLMSG_NOOP, attribute, message, packet_message
 from queues import Handle, Packet, Queue
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue import aio
+import libnetfilterqueue.trio
+from libnetfilterqueue import _packets, aio
 
-ADAPTERS: dict[str, ModuleType] = {"aio": aio}
+# By the second part of their names; the one without a loop has no public module of its own.
+ADAPTERS: dict[str, ModuleType] = {
+    "_packets": _packets,
+    "aio": aio,
+    "trio": libnetfilterqueue.trio,
+}
 if GEVENT:
     from libnetfilterqueue import green
 
@@ -173,7 +180,7 @@ CORE = list(_core_members())
 
 
 def adapter_members(adapter: ModuleType) -> Iterator[Member]:
-    """The functions and methods of libnetfilterqueue.aio or .green."""
+    """The functions and methods of an adapter."""
     for name in adapter.__all__:
         value = getattr(adapter, name)
         if name in ("Attachment", "PacketStream"):  # made by functions
@@ -427,6 +434,11 @@ KINDS: dict[str, Callable[[str], Domain]] = {
     "libnetfilterqueue.green._packets.PacketStream": lambda _: _instance(
         ADAPTERS["green"].PacketStream
     ),
+    "libnetfilterqueue.trio._packets.PacketStream": lambda _: _instance(
+        ADAPTERS["trio"].PacketStream
+    ),
+    "trio.Nursery": lambda _: _instance(trio.Nursery),
+    "float": lambda _: Domain(lambda: 0, _timeout_due),
     "collections.abc.Callable": lambda _: Domain(lambda: ignore, _callable_due),
     "object": lambda _: Domain(lambda: None, lambda _: None),
 }

@@ -19,6 +19,7 @@ from netns import TIMEOUT
 from queues import Handle
 
 import libnetfilterqueue.aio
+import libnetfilterqueue.trio
 
 if GEVENT:
     import gevent
@@ -132,28 +133,44 @@ class Gevent(Loop):
         self._patch.undo()
 
 
-class Trio(Manual):
-    """trio, which waits for the handle's descriptor; there is no adapter."""
+class Trio(Loop):
+    """trio: what feeds the handles runs as long as it does, and ends with an exception."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._handles: list[Handle] = []
+
+    @contextlib.contextmanager
+    def feed(self, handle: Handle) -> Iterator[None]:
+        self._handles.append(handle)
+        yield
+        self._handles.remove(handle)
 
     def until(self, done: Callable[[], object]) -> None:
-        trio.run(self._until, done)
+        end = time.monotonic() + TIMEOUT
+        while not self._run(done):
+            _check(end)
+
+    def _run(self, done: Callable[[], object]) -> bool:
+        """False if an exception has come in between."""
+        try:
+            trio.run(self._until, done)
+        except ExceptionGroup as errors:
+            self.errors += errors.exceptions
+            return False
+        return True
 
     async def _until(self, done: Callable[[], object]) -> None:
         async with trio.open_nursery() as nursery:
             for handle in [handle for handle in self._handles if not handle.closed]:
-                nursery.start_soon(self._serve, handle)
+                libnetfilterqueue.trio.attach(handle, nursery)
             with trio.fail_after(TIMEOUT):
                 while not done():  # noqa: ASYNC110 (nobody here knows when that is)
                     await trio.sleep(TURN)
             nursery.cancel_scope.cancel()
 
-    async def _serve(self, handle: Handle) -> None:
-        while not handle.closed:
-            await trio.lowlevel.wait_readable(handle)
-            try:
-                handle.process()
-            except Exception as error:  # noqa: BLE001 (what callbacks raise)
-                self.errors.append(error)
+    def close(self) -> None:
+        pass
 
 
 GREEN: dict[str, Callable[[], Loop]] = {"gevent": Gevent} if GEVENT else {}

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A handle without a loop: the threads that read its stream feed it."""
+
+import select
+import threading
+from collections.abc import Callable
+
+import libnetfilterqueue as nfq
+from libnetfilterqueue._bell import Bell
+from libnetfilterqueue._feed import READABLE, Feed
+
+
+class Turns(Feed):
+    """A handle that is fed by whichever thread has `turn`.
+
+    Whatever that thread has to hear of while it waits rings the bell.
+    """
+
+    def __init__(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> None:
+        # Reentrant, because that knows its owner: Ctrl-C may come between taking it and knowing it.
+        self.turn = threading.RLock()
+        self._bell: Bell | None = Bell()
+        super().__init__(handle, fed)
+        handle.on_held = None  # the handle itself knows when a verdict has to leave: hold_limit
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is to be read."""
+        return self._paused
+
+    def wait(self, seconds: float) -> bool:
+        """Waits so long for packets, and less if the bell rings. Whether there are packets."""
+        bell = self._bell
+        if bell is None:
+            return False
+        poller = select.poll()
+        poller.register(bell, READABLE)
+        if not self._paused:
+            poller.register(self._epoll.fileno(), READABLE)
+        ready = {descriptor for descriptor, _ in poller.poll(seconds * 1000)}
+        bell.hush()
+        return bool(ready - {bell.fileno()})
+
+    def _release(self) -> None:
+        super()._release()
+        self._nudge()  # for the last time
+        self._bell = None
+
+    def _watch(self) -> None:
+        self._nudge()
+
+    def _unwatch(self) -> None:
+        self._nudge()
+
+    def _is_here(self) -> bool:
+        return True
+
+    def _call(self, function: Callable[[], object], *, at_once: bool) -> None:
+        function()
+
+    def _nudge(self) -> None:
+        bell = self._bell
+        if bell is not None:
+            bell.ring()
