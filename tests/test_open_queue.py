@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 from netns import TIMEOUT, Namespace, UdpPair, background, queue_rule, short_turns
@@ -531,7 +532,12 @@ def test_pause_and_resume_by_threads(stream: PacketStream, udp: UdpPair) -> None
 
 def test_options(udp: UdpPair, nothing_left: None) -> None:
     """The queue has the mode, range, length and default that were named."""
-    options = {"range": 30, "maxlen": 2, "default_verdict": nfq.NF_ACCEPT, "limit": 1}
+    options: dict[str, Any] = {
+        "range": 30,
+        "maxlen": 2,
+        "default_verdict": nfq.NF_ACCEPT,
+        "limit": 1,
+    }
     with open_queue(1, **options) as stream:
         assert stream.queue.number == 1
         assert stream.queue.default_verdict is nfq.NF_ACCEPT

@@ -6,11 +6,12 @@ import os
 import socket
 
 import pytest
+import trio as real_trio
 from netns import UdpPair
 from queues import Packet, accept, data_of, process_until
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue import aio
+from libnetfilterqueue import aio, trio
 
 
 async def test_closed_with_the_stream(handle: nfq.NetfilterQueueHandle) -> None:
@@ -22,13 +23,70 @@ async def test_closed_with_the_stream(handle: nfq.NetfilterQueueHandle) -> None:
     assert handle.closed
 
 
-async def test_takes_over(handle: nfq.NetfilterQueueHandle, udp: UdpPair) -> None:
-    """unanswered= is create_queue's."""
+def leave_two(handle: nfq.NetfilterQueueHandle, udp: UdpPair) -> socket.socket:
+    """The socket of a process that has read two datagrams, and ends before it answers them."""
     packets: list[Packet] = []
     handle.create_queue(1, packets.append)
     udp.send(b"1", b"2")
     process_until(handle, lambda: len(packets) == 2)
-    with socket.socket(fileno=handle.detach()) as kept:
+    return socket.socket(fileno=handle.detach())
+
+
+def test_without_a_loop(handle: nfq.NetfilterQueueHandle, udp: UdpPair) -> None:
+    """The same for programs without a loop."""
+    seen: list[bytes] = []
+    with leave_two(handle, udp) as kept:
+        adopted = nfq.open(fd=kept)
+        with nfq.open_queue(1, handle=adopted, unanswered=nfq.NF_REPEAT) as packets:
+            for packet in packets:
+                seen.append(data_of(packet))
+                packet.accept()
+                if len(seen) == 2:
+                    packets.stop()
+        assert adopted.closed
+    assert udp.arrivals() == seen == [b"1", b"2"]
+
+
+@pytest.mark.gevent
+def test_in_gevent(handle: nfq.NetfilterQueueHandle, udp: UdpPair) -> None:
+    """The same for gevent."""
+    from libnetfilterqueue import green  # noqa: PLC0415 (not everywhere)
+
+    seen: list[bytes] = []
+    with leave_two(handle, udp) as kept:
+        adopted = nfq.open(fd=kept)
+        with green.open_queue(1, handle=adopted, unanswered=nfq.NF_REPEAT) as packets:
+            for packet in packets:
+                seen.append(data_of(packet))
+                packet.accept()
+                if len(seen) == 2:
+                    packets.stop()
+        assert adopted.closed
+    assert udp.arrivals() == seen == [b"1", b"2"]
+
+
+def test_in_trio(handle: nfq.NetfilterQueueHandle, udp: UdpPair) -> None:
+    """The same for trio."""
+    seen: list[bytes] = []
+
+    async def main(adopted: nfq.NetfilterQueueHandle) -> None:
+        async with trio.open_queue(1, handle=adopted, unanswered=nfq.NF_REPEAT) as packets:
+            async for packet in packets:
+                seen.append(data_of(packet))
+                packet.accept()
+                if len(seen) == 2:
+                    packets.stop()
+
+    with leave_two(handle, udp) as kept:
+        adopted = nfq.open(fd=kept)
+        real_trio.run(main, adopted)
+        assert adopted.closed
+    assert udp.arrivals() == seen == [b"1", b"2"]
+
+
+async def test_takes_over(handle: nfq.NetfilterQueueHandle, udp: UdpPair) -> None:
+    """unanswered= is create_queue's."""
+    with leave_two(handle, udp) as kept:
         seen: list[bytes] = []
         stream = aio.open_queue(1, handle=nfq.open(fd=kept), unanswered=nfq.NF_REPEAT)
         async with stream:
