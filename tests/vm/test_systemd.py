@@ -20,7 +20,7 @@ import libnetfilterqueue as nfq
 PROGRAM = Path(__file__).with_name("kept_filter.py")
 SO_SNDBUFFORCE = 32
 LARGEST = 65507  # bytes of data in a datagram
-STORED = "2\n"  # the socket and its ledger
+STORED = 2  # the socket and its ledger
 
 UNIT = """\
 [Unit]
@@ -46,6 +46,7 @@ class Filter:
     def __init__(self, systemd: Systemd, directory: Path) -> None:
         self._systemd = systemd
         self._directory = directory
+        self._name = f"{directory.name}.service"  # known to systemd without a reload
 
     def start(self, *settings: str) -> None:
         """Starts it with these settings more; the later one of two counts."""
@@ -56,20 +57,19 @@ class Filter:
             directory=self._directory,
             settings="\n".join(settings),
         )
-        (self._systemd.units / "filter.service").write_text(unit)
-        self.systemctl("daemon-reload")
-        self.systemctl("start filter")
+        (self._systemd.units / self._name).write_text(unit)
+        self.systemctl("start")
 
     def systemctl(self, command: str) -> str:
-        return self._systemd.run(f"systemctl {command}")
+        return self._systemd.run(f"systemctl {command} {self._name}")
 
-    def show(self, name: str) -> str:
-        """A property."""
-        return self.systemctl(f"show --property {name} --value filter")
+    def stored(self) -> int:
+        """How many descriptors the store has."""
+        return int(self.systemctl("show --property NFileDescriptorStore --value"))
 
     def send_signal(self, signum: signal.Signals) -> None:
         """To the main process alone."""
-        self.systemctl(f"kill --kill-whom=main --signal={signum.name} filter")
+        self.systemctl(f"kill --kill-whom=main --signal={signum.name}")
 
     def ask_for(self, fault: str) -> None:
         (self._directory / fault).touch()
@@ -114,7 +114,7 @@ def service(systemd: Systemd, udp: UdpPair, tmp_path: Path) -> Iterator[Filter]:
     """The service, not started yet."""
     service = Filter(systemd, tmp_path)
     yield service
-    service.systemctl("stop filter")
+    service.systemctl("stop")
 
 
 @contextlib.contextmanager
@@ -147,7 +147,7 @@ def lost() -> int:
 
 
 def restart(service: Filter) -> None:
-    service.systemctl("restart filter")
+    service.systemctl("restart")
 
 
 def kill(service: Filter) -> None:
@@ -178,7 +178,7 @@ def test_nothing_is_lost(service: Filter, udp: UdpPair, end: str) -> None:
     bring_about, setting, result = ENDS[end]
     service.start(setting)
     assert service.log() == ["kept True"]
-    assert service.show("NFileDescriptorStore") == STORED
+    assert service.stored() == STORED
     with stream(udp):
         service.ask_for("hold")
         service.wait_for("holds", 3)
@@ -186,26 +186,26 @@ def test_nothing_is_lost(service: Filter, udp: UdpPair, end: str) -> None:
         bring_about(service)
         service.wait_for("kept True", 2)
     assert result in service.log()
-    assert service.show("NFileDescriptorStore") == STORED
+    assert service.stored() == STORED
 
 
 def test_stop(service: Filter, udp: UdpPair) -> None:
     """Once the service is stopped, another program can have its queue."""
     service.start()
     assert [status.queue for status in nfq.queue_status()] == [1]
-    service.systemctl("stop filter")
+    service.systemctl("stop")
     with nfq.open() as handle:
         handle.create_queue(1, nfq.NetfilterQueueData.accept)
 
 
-def test_reexec(service: Filter, udp: UdpPair) -> None:
+def test_reexec(systemd: Systemd, service: Filter, udp: UdpPair) -> None:
     """A new systemd, as an upgrade of it starts one, has what the old one had."""
     service.start()
     with stream(udp):
-        service.systemctl("daemon-reexec")
+        systemd.run("systemctl daemon-reexec")
         kill(service)
         service.wait_for("kept True", 2)
-    assert service.show("NFileDescriptorStore") == STORED
+    assert service.stored() == STORED
 
 
 def test_overrun(service: Filter, udp: UdpPair) -> None:
@@ -219,7 +219,7 @@ def test_overrun(service: Filter, udp: UdpPair) -> None:
     service.wait_for("kept True", 2)
     udp.send(b"next")
     assert udp.arrives(b"next", lambda: None)
-    assert service.show("NFileDescriptorStore") == STORED
+    assert service.stored() == STORED
 
 
 @pytest.mark.parametrize(
