@@ -7,7 +7,7 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 import pytest
@@ -25,7 +25,7 @@ from libnetfilterqueue.testing import FakeKernel
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nobody has started this process who keeps anything, and no test leaves anything open."""
-    for name in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"):
+    for name in ("NOTIFY_SOCKET", "FDSTORE", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"):
         monkeypatch.delenv(name, raising=False)
     yield
     for kept in _open._kept.values():
@@ -40,6 +40,8 @@ class Service:
         self.keeper = keeper
         self._monkeypatch = monkeypatch
         monkeypatch.setenv("NOTIFY_SOCKET", keeper.address)
+        monkeypatch.setenv("FDSTORE", "100")
+        monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
         self._stop = os.eventfd(0)
         self._listening = background(self._listen)
 
@@ -74,6 +76,16 @@ class Service:
         self._listening.result(TIMEOUT)
         os.close(self._stop)
         self.keeper.close()
+
+
+def store_up_to(most: int) -> Callable[[Keeper, str, Iterable[int]], None]:
+    """What stores as many descriptors, in place of Keeper's method."""
+    store = Keeper._store
+
+    def store_some(keeper: Keeper, name: str, descriptors: Iterable[int]) -> None:
+        store(keeper, name, list(descriptors)[: most - len(keeper.stored)])
+
+    return store_some
 
 
 @pytest.fixture
@@ -171,6 +183,48 @@ def test_not_stored(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Keeper, "_store", lambda *_: None)
     with open_kept() as handle:
         assert handle.kept is False
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("FDSTORE", ""), ("FDSTORE", "2"), ("SYSTEMD_EXEC_PID", "1")]
+)
+def test_not_stored_later(
+    service: Service, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """systemd 254 may close what it does not store after it has answered; that is awaited."""
+    refused: list[int] = []
+
+    def refuse(_keeper: Keeper, _name: str, descriptors: Iterable[int]) -> None:
+        refused.extend(map(os.dup, descriptors))
+
+    def await_taken() -> bool:
+        answer = _notify.await_taken()
+        background(lambda: [os.close(descriptor) for descriptor in refused])
+        return answer
+
+    monkeypatch.setattr(Keeper, "_store", refuse)
+    monkeypatch.setattr(_store, "await_taken", await_taken)
+    monkeypatch.setattr(_store, "GRACE", TIMEOUT)
+    monkeypatch.setenv(variable, value)
+    with open_kept() as handle:
+        assert handle.kept is False
+
+
+def test_older_systemd(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd before 254 does not say how much it stores, and closes what it refuses at once."""
+    monkeypatch.setattr(_store, "GRACE", 0.01)
+    monkeypatch.delenv("FDSTORE")
+    with open_kept() as handle:
+        assert handle.kept is True
+
+
+def test_stored_in_part(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room for all, nothing stays stored."""
+    monkeypatch.setattr(Keeper, "_store", store_up_to(2))
+    with open_kept() as handle:
+        assert handle.kept is False
+    assert _notify.await_taken()
+    assert service.keeper.stored == []
 
 
 def test_not_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class Kept:
     """A name's socket and ledger. This process has copies of its own of both."""
 
+    DESCRIPTORS = 2
+
     def __init__(self, sock: int, ledger: int) -> None:
         self.sock = sock
         self.ledger = ledger
@@ -110,13 +112,14 @@ def _open_new(
 ) -> nfq.NetfilterQueueHandle:
     """Opens a handle on a new socket, which is handed over."""
     handle = nfq.open(netns=netns)
-    state = _store.probe()
-    if state is not False:
-        kept = _kept[name] = Kept(os.dup(handle.fd()), Ledger.create())
-        _store.store(name, kept.sock)
-        _store.store(name, kept.ledger)
-        if state and not await_taken():  # what a process sends that ends at once may be thrown away
-            state = None
+    kept = Kept(os.dup(handle.fd()), Ledger.create())
+    stored = kept.DESCRIPTORS * (len(_kept) + 1)
+    state = _store.store(name, kept.sock, kept.ledger) and _store.probe(stored)
+    if state is False:  # one of the two may be stored
+        _store.forget(name)
+        kept.close()
+    else:
+        _kept[name] = kept
         _note(name, handle, state, tired=False)
     return handle
 
@@ -125,7 +128,7 @@ def _adopt(name: str) -> nfq.NetfilterQueueHandle:
     """Opens a handle on the socket that is kept."""
     handle = nfq.open(fd=_kept[name].sock)
     tired = Ledger(_kept[name].ledger).note_takeover()
-    _note(name, handle, _store.probe() or None, tired=tired)
+    _note(name, handle, await_taken() or None, tired=tired)  # who has passed it on, still has it
     return handle
 
 
