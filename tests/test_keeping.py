@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import select
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for kept in _open._kept.values():
         kept.close()
     _open._kept.clear()
+    _store._taken.clear()
 
 
 class Service:
@@ -58,6 +60,7 @@ class Service:
             kept.close()
         _open._kept.clear()
         _open._handles.clear()
+        _store._taken.clear()
         names = [stored.name for stored in self.keeper.stored]
         self._monkeypatch.setattr(_store, "FIRST", self._pass_on())
         self._monkeypatch.setenv("LISTEN_PID", str(pid or os.getpid()))
@@ -165,6 +168,32 @@ def test_unbind(service: Service, udp: UdpPair) -> None:
         other.create_queue(2, accept)
     with open_kept() as again:
         assert again.kept is True
+
+
+def test_unbind_after_restart(service: Service) -> None:
+    """What was passed to the process is not adopted twice: its numbers are other files' by then."""
+    with open_kept() as handle:
+        handle.create_queue(1, accept)
+    service.restart()
+    with open_kept() as handle:
+        handle.close(unbind=True)
+    with open_kept() as again:
+        assert again.kept is True
+        assert again.unclaimed() == []
+
+
+def test_socket_dropped(service: Service) -> None:
+    """systemd before 246 may drop a socket, and keep the ledger: there is a new pair then."""
+    open_kept().close()
+    sock, _ = service.keeper.stored
+    assert stat.S_ISSOCK(os.fstat(sock.descriptor).st_mode)
+    service.keeper.stored.remove(sock)
+    os.close(sock.descriptor)
+    service.restart()
+    with open_kept() as handle:
+        assert handle.kept is True
+    assert _notify.await_taken()
+    assert len(service.keeper.stored) == 2
 
 
 def test_dropped(service: Service, udp: UdpPair) -> None:

@@ -9,9 +9,11 @@ FIRST = 3  # SD_LISTEN_FDS_START
 PROBE = "libnetfilterqueue-probe"
 GRACE = 1.0  # seconds in which a descriptor that is not stored is closed
 
+_taken: set[str] = set()  # their numbers may be those of other files by now
+
 
 def inherited(name: str) -> list[int]:
-    """The descriptors that were passed to this process under that name.
+    """The descriptors that were passed to this process under that name, once.
 
     Raises OSError if they were passed to another process.
     """
@@ -24,6 +26,9 @@ def inherited(name: str) -> list[int]:
             f"keeping.open(): the descriptor {name!r} was passed to process {pid} (LISTEN_PID), "
             f"and this is process {os.getpid()}: open it there, or start this program by exec"
         )
+    if name in _taken:
+        return []
+    _taken.add(name)
     for descriptor in found:
         os.set_inheritable(descriptor, False)
     return found

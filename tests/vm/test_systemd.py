@@ -81,8 +81,12 @@ class Filter:
         path = self._directory / "log"
         return path.read_text().splitlines() if path.exists() else []
 
+    def wait_until(self, done: Callable[[], object]) -> None:
+        self._systemd.wait_until(done)
+
     def wait_for(self, line: str, count: int = 1) -> None:
-        self._systemd.wait_until(lambda: self.log().count(line) >= count)
+        """Until it has reported that as often."""
+        self.wait_until(lambda: self.log().count(line) >= count)
 
 
 @pytest.fixture(scope="module")
@@ -226,13 +230,14 @@ def test_overrun(service: Filter, udp: UdpPair) -> None:
     ("settings", "kept"),
     [
         (["FileDescriptorStoreMax=0"], False),
+        (["FileDescriptorStoreMax=2"], False),
         (["FileDescriptorStoreMax=0", "Type=exec"], False),
-        (["Type=exec"], True),
-        (["NotifyAccess=all"], True),
+        (["FileDescriptorStoreMax=3", "Type=exec", "NotifyAccess=all"], True),
     ],
 )
 def test_kept(service: Filter, settings: list[str], kept: bool) -> None:
     """The handle says whether its socket is stored."""
     service.start(*settings)
-    service.wait_for(f"kept {kept}")
+    service.wait_until(service.log)
     assert service.log() == [f"kept {kept}"]
+    assert service.stored() == (STORED if kept else 0)
