@@ -214,6 +214,11 @@ def test_not_stored(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
         assert handle.kept is False
 
 
+def close_all(descriptors: Iterable[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
 @pytest.mark.parametrize(
     ("variable", "value"), [("FDSTORE", ""), ("FDSTORE", "2"), ("SYSTEMD_EXEC_PID", "1")]
 )
@@ -228,7 +233,7 @@ def test_not_stored_later(
 
     def await_taken() -> bool:
         answer = _notify.await_taken()
-        background(lambda: [os.close(descriptor) for descriptor in refused])
+        background(close_all, refused)
         return answer
 
     monkeypatch.setattr(Keeper, "_store", refuse)

@@ -128,8 +128,8 @@ def main(units: str, tree: str | None = None) -> None:
         "SYSTEMD_ENVIRONMENT_GENERATOR_PATH": "/none",
         "container": "test",
     }
-    command = ["/lib/systemd/systemd", "--unit=only.target", "--log-target=kmsg"]
-    os.execve(command[0], [*command, "--show-status=no", "--log-level=info"], environment)
+    command = ["/lib/systemd/systemd", "--unit=only.target", "--log-target=console"]
+    os.execve(command[0], [*command, "--show-status=no", "--log-level=notice"], environment)
 
 
 if __name__ == "__main__":
