@@ -64,10 +64,12 @@ def probe(stored: int) -> bool | None:
             return False
         if not await_taken():
             return None
-        return not is_hung_up(reading, 0 if _has_room(stored) else GRACE)
+        kept = not is_hung_up(reading, 0 if _has_room(stored) else GRACE)
     finally:
         forget(PROBE)
         os.close(reading)
+    await_taken()  # what a process sends that ends at once may be thrown away
+    return kept
 
 
 def _has_room(stored: int) -> bool:
