@@ -229,7 +229,6 @@ def test_overrun(service: Filter, udp: UdpPair) -> None:
     ("settings", "kept"),
     [
         (["FileDescriptorStoreMax=0"], False),
-        (["FileDescriptorStoreMax=2"], False),
         (["FileDescriptorStoreMax=0", "Type=exec"], False),
         (["FileDescriptorStoreMax=3", "Type=exec", "NotifyAccess=all"], True),
     ],
