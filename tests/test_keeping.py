@@ -5,9 +5,10 @@ import contextlib
 import gc
 import os
 import select
+import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 
 import pytest
@@ -26,12 +27,13 @@ from libnetfilterqueue.testing import FakeKernel
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nobody has started this process who keeps anything, and no test leaves anything open."""
-    for name in ("NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"):
+    for name in ("NOTIFY_SOCKET", "FDSTORE", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"):
         monkeypatch.delenv(name, raising=False)
     yield
     for kept in _open._kept.values():
         kept.close()
     _open._kept.clear()
+    _store._taken.clear()
 
 
 class Service:
@@ -41,6 +43,8 @@ class Service:
         self.keeper = keeper
         self._monkeypatch = monkeypatch
         monkeypatch.setenv("NOTIFY_SOCKET", keeper.address)
+        monkeypatch.setenv("FDSTORE", "100")
+        monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
         self._stop = os.eventfd(0)
         self._listening = background(self._listen)
 
@@ -57,6 +61,7 @@ class Service:
             kept.close()
         _open._kept.clear()
         _open._open.clear()
+        _store._taken.clear()
         names = [stored.name for stored in self.keeper.stored]
         self._monkeypatch.setattr(_store, "FIRST", self._pass_on())
         self._monkeypatch.setenv("LISTEN_PID", str(pid or os.getpid()))
@@ -75,6 +80,16 @@ class Service:
         self._listening.result(TIMEOUT)
         os.close(self._stop)
         self.keeper.close()
+
+
+def store_up_to(most: int) -> Callable[[Keeper, str, Iterable[int]], None]:
+    """What stores as many descriptors, in place of Keeper's method."""
+    store = Keeper._store
+
+    def store_some(keeper: Keeper, name: str, descriptors: Iterable[int]) -> None:
+        store(keeper, name, list(descriptors)[: most - len(keeper.stored)])
+
+    return store_some
 
 
 @pytest.fixture
@@ -156,6 +171,32 @@ def test_unbind(service: Service, udp: UdpPair) -> None:
         assert again.kept is True
 
 
+def test_unbind_after_restart(service: Service) -> None:
+    """What was passed to the process is not adopted twice: its numbers are other files' by then."""
+    with open_kept() as handle:
+        handle.create_queue(1, accept)
+    service.restart()
+    with open_kept() as handle:
+        handle.close(unbind=True)
+    with open_kept() as again:
+        assert again.kept is True
+        assert again.unclaimed() == []
+
+
+def test_socket_dropped(service: Service) -> None:
+    """systemd before 246 may drop a socket, and keep the ledger: there is a new pair then."""
+    open_kept().close()
+    sock, _ = service.keeper.stored
+    assert stat.S_ISSOCK(os.fstat(sock.descriptor).st_mode)
+    service.keeper.stored.remove(sock)
+    os.close(sock.descriptor)
+    service.restart()
+    with open_kept() as handle:
+        assert handle.kept is True
+    assert _notify.await_taken()
+    assert len(service.keeper.stored) == 2
+
+
 def test_dropped(service: Service, udp: UdpPair) -> None:
     """A handle that is dropped open leaves its queues too."""
     handle = open_kept()
@@ -172,6 +213,54 @@ def test_not_stored(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Keeper, "_store", lambda *_: None)
     with open_kept() as handle:
         assert handle.kept is False
+
+
+def close_all(descriptors: list[int]) -> None:
+    """Closes each of them once, however often it is called."""
+    while descriptors:
+        os.close(descriptors.pop())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("FDSTORE", ""), ("FDSTORE", "2"), ("SYSTEMD_EXEC_PID", "1")]
+)
+def test_not_stored_later(
+    service: Service, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """systemd 254 may close what it does not store after it has answered; that is awaited."""
+    refused: list[int] = []
+
+    def refuse(_keeper: Keeper, _name: str, descriptors: Iterable[int]) -> None:
+        refused.extend(map(os.dup, descriptors))
+
+    def await_taken() -> bool:
+        answer = _notify.await_taken()
+        background(close_all, refused)
+        return answer
+
+    monkeypatch.setattr(Keeper, "_store", refuse)
+    monkeypatch.setattr(_store, "await_taken", await_taken)
+    monkeypatch.setattr(_store, "GRACE", TIMEOUT)
+    monkeypatch.setenv(variable, value)
+    with open_kept() as handle:
+        assert handle.kept is False
+
+
+def test_older_systemd(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd before 254 does not say how much it stores, and closes what it refuses at once."""
+    monkeypatch.setattr(_store, "GRACE", 0.01)
+    monkeypatch.delenv("FDSTORE")
+    with open_kept() as handle:
+        assert handle.kept is True
+
+
+def test_stored_in_part(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no room for all, nothing stays stored."""
+    monkeypatch.setattr(Keeper, "_store", store_up_to(2))
+    with open_kept() as handle:
+        assert handle.kept is False
+    assert _notify.await_taken()
+    assert service.keeper.stored == []
 
 
 def test_not_known(monkeypatch: pytest.MonkeyPatch) -> None:

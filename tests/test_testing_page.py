@@ -54,9 +54,9 @@ def run_pytest(directory: Path, *arguments: str) -> str:
     """What pytest says in that directory of all tests there, run without any capability."""
     command = [*only(), sys.executable, "-W", "error", "-m", "pytest", "-v", *arguments]
     # Others than ours, which are here for our own tests, would want to be configured, or load what
-    # ours doesn't: hypothesis, and from Python 3.14 on pdb, asyncio.
+    # ours doesn't: hypothesis, anyio, and from Python 3.14 on pdb, asyncio.
     command += ["-p", "no:asyncio", "-p", "no:timeout", "-p", "no:cacheprovider"]
-    command += ["-p", "no:hypothesispytest", "-p", "no:debugging"]
+    command += ["-p", "no:hypothesispytest", "-p", "no:debugging", "-p", "no:anyio"]
     command += ["--rootdir", str(directory), str(directory)]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD", None)

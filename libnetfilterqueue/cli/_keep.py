@@ -18,6 +18,7 @@ from libnetfilterqueue.cli._signals import heard_signals
 from libnetfilterqueue.keeping._keeper import Keeper
 
 FIRST = 3  # SD_LISTEN_FDS_START
+ROOM = 1000  # descriptors that can be kept: it only has to be more than a program has
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)  # the program is not started again
 OF_TERMINAL = (signal.SIGINT, signal.SIGQUIT)  # come to the program by themselves
 REPLACING = signal.SIGHUP
@@ -49,7 +50,12 @@ def pass_on(keeper: Keeper) -> dict[str, str]:
     for at, copy in enumerate(copies):
         os.dup2(copy, FIRST + at)
         os.close(copy)
-    environment = {**os.environ, "NOTIFY_SOCKET": keeper.address}
+    environment = {
+        **os.environ,
+        "NOTIFY_SOCKET": keeper.address,
+        "FDSTORE": str(ROOM),
+        "SYSTEMD_EXEC_PID": str(os.getpid()),
+    }
     if names:
         environment["LISTEN_PID"] = str(os.getpid())
         environment["LISTEN_FDS"] = str(len(names))

@@ -22,17 +22,21 @@ if TYPE_CHECKING:
 class Kept:
     """A name's socket and ledger. This process has copies of its own of both."""
 
+    DESCRIPTORS = 2
+
     def __init__(self, sock: int, ledger: int) -> None:
         self.sock = sock
         self.ledger = ledger
 
     @classmethod
-    def sort(cls, descriptors: list[int]) -> Self:
-        """Tells which is which. The ledger may be missing."""
+    def sort(cls, descriptors: list[int]) -> Self | None:
+        """Tells which is which. The ledger may be missing; None if the socket is."""
         sockets = [fd for fd in descriptors if stat.S_ISSOCK(os.fstat(fd).st_mode)]
         ledgers = [fd for fd in descriptors if fd not in sockets]
         if not sockets:
-            raise OSError("keeping.open(): none of the descriptors that were passed is a socket")
+            for descriptor in ledgers:
+                os.close(descriptor)
+            return None
         return cls(sockets[0], ledgers[0] if ledgers else Ledger.create())
 
     def close(self) -> None:
@@ -86,21 +90,23 @@ def open(
     descriptor is handed over (``FDSTORE=1``). ``name`` is the descriptor's name: 1 to 255 printable
     ASCII characters without ``:``.
 
-    ``kept`` of the handle says whether somebody keeps the copy. It is ``None`` if that can't be
-    found out: systemd before 246 does not say so. Then ``no_enobufs`` is set, since such a systemd
-    drops the copy after an overrun. Closing the handle leaves the queues bound, and packets without
-    a verdict wait for the next process. ``close(unbind=True)`` unbinds them, and the copy is
-    dropped.
+    ``kept`` of the handle says whether somebody keeps the copy. systemd does so if the unit's
+    ``FileDescriptorStoreMax=`` has room for two descriptors of each name, and one more. ``kept`` is
+    ``None`` if it can't be found out: systemd before 246 does not say so. Then ``no_enobufs`` is
+    set, since such a systemd drops the copy after an overrun. Closing the handle leaves the queues
+    bound, and packets without a verdict wait for the next process. ``close(unbind=True)`` unbinds
+    them, and the copy is dropped.
 
     After three take-overs without a verdict in between, packets that readers have left unanswered
     are not repeated any more (``NF_REPEAT``). They get the queue's default verdict: one of them may
     be what ends the readers.
 
     Any thread may call it. It waits for an answer of whoever started the process, usually for less
-    than a millisecond and for 5 seconds at most. Raises ``ValueError`` for a bad name and for one
-    that is open in this process, ``TypeError``, and ``OSError`` for descriptors that were passed to
-    another process, and as ``libnetfilterqueue.open()`` does. See sd_listen_fds(3) and
-    sd_pid_notify_with_fds(3).
+    than a millisecond and for 5 seconds at most. systemd before 254 does not say how much it
+    stores: there the first process waits for one more second. Raises ``ValueError`` for a bad name
+    and for one that is open in this process, ``TypeError``, and ``OSError`` for descriptors that
+    were passed to another process, and as ``libnetfilterqueue.open()`` does. See sd_listen_fds(3)
+    and sd_pid_notify_with_fds(3).
     """
     check_type(isinstance(name, str), "keeping.open(): name must be a str", name)
     if not (0 < len(name) <= 255 and name.isascii() and name.isprintable() and ":" not in name):
@@ -112,8 +118,17 @@ def open(
         if name in _open:
             raise ValueError(f"keeping.open(): {name!r} is open in this process")
         if name not in _kept and (passed := _store.inherited(name)):
-            _kept[name] = Kept.sort(passed)
+            _inherit(name, passed)
         return _adopt(name) if name in _kept else _open_new(name, netns)
+
+
+def _inherit(name: str, passed: list[int]) -> None:
+    """Notes what this process was passed."""
+    kept = Kept.sort(passed)
+    if kept is None:  # systemd before 246 drops sockets after an overrun, and no ledgers
+        _store.forget(name)
+    else:
+        _kept[name] = kept
 
 
 def _open_new(
@@ -122,15 +137,13 @@ def _open_new(
     """Opens a handle on a new socket, which is handed over."""
     handle = nfq.open(netns=netns)
     kept = Kept(os.dup(handle.fd()), Ledger.create())
-    state = _store.probe()
+    stored = kept.DESCRIPTORS * (len(_kept) + 1)
+    state = _store.store(name, kept.sock, kept.ledger) and _store.probe(stored)
     if state is not False:
-        _store.store(name, kept.sock)
-        _store.store(name, kept.ledger)
-        if state and not await_taken():  # what a process sends that ends at once may be thrown away
-            state = None
         _kept[name] = kept
     _note(name, handle, kept, state, tired=False)
-    if state is False:
+    if state is False:  # one of the two may be stored
+        _store.forget(name)
         kept.close()
     return handle
 
@@ -140,7 +153,8 @@ def _adopt(name: str) -> nfq.NetfilterQueueHandle:
     kept = _kept[name]
     handle = nfq.open(fd=kept.sock)
     tired = Ledger(kept.ledger).note_takeover()
-    _note(name, handle, kept, _store.probe() or None, tired=tired)
+    # Who has passed it on, still has it.
+    _note(name, handle, kept, await_taken() or None, tired=tired)
     return handle
 
 

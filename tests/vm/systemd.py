@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A systemd that manages services in the calling thread's network namespace.
 
-    systemd.py DIRECTORY
+    systemd.py DIRECTORY [TREE]
 
 becomes one, in mount and process namespaces of its own, which knows nothing but the units of the
-directory. Below /opt it sees our interpreter and its packages, where every user may read them.
+directory. Below /opt it sees our interpreter and its packages, where every user may read them. With
+TREE it is the systemd of that tree, where it sees our files below /host.
 """
 
 import os
@@ -19,19 +20,25 @@ from netns import TIMEOUT, run
 
 TARGETS = ("only", "sysinit", "basic", "shutdown", "network-pre")  # what units may refer to
 NAMESPACES = "--mount --pid --fork --mount-proc --cgroup --kill-child"
+HOST = "/host"
 BASE = Path("/opt/base")
 ENVIRONMENT = Path("/opt/dns-filter/venv")
 PATIENCE = 3 * TIMEOUT  # emulated machines are slow
 
 
 class Systemd:
-    """It, its services, and its view of the file system."""
+    """It, its services, and its view of the file system.
 
-    def __init__(self, units: Path) -> None:
+    `root` is what a service's unit says so that it sees our files where we do.
+    """
+
+    def __init__(self, units: Path, tree: str | None = None) -> None:
         self.units = units
+        self.root = f"RootDirectory={HOST}" if tree else ""
         for name in TARGETS:
             (units / f"{name}.target").write_text("[Unit]\nDefaultDependencies=no\n")
-        command = ["unshare", *NAMESPACES.split(), sys.executable, __file__, str(units)]
+        arguments = [str(units), tree] if tree else [str(units)]
+        command = ["unshare", *NAMESPACES.split(), sys.executable, __file__, *arguments]
         path = {"PYTHONPATH": str(Path(__file__).parent.parent / "support")}
         self._process = subprocess.Popen(command, env={**os.environ, **path})
         self._pid = 0
@@ -45,10 +52,9 @@ class Systemd:
 
     def _answers(self) -> bool:
         try:
-            self.run("systemctl show --property Version")
+            return self.run("systemctl show --property Version") != ""
         except RuntimeError:
             return False
-        return True
 
     def wait_until(self, done: Callable[[], object]) -> None:
         end = time.monotonic() + PATIENCE
@@ -97,11 +103,29 @@ def mount_all() -> None:
     (ENVIRONMENT / "pyvenv.cfg").write_text(f"home = {BASE}/bin\n")
 
 
-def main(units: str) -> None:
+def enter(tree: str) -> None:
+    """Makes the tree the root."""
+    run(f"mount --bind {tree} {tree}")
+    host = Path(f"{tree}{HOST}")
+    host.mkdir(exist_ok=True)
+    run(f"mount --rbind / {host}")
+    for name in ("dev", "proc", "run", "sys"):
+        run(f"mount --rbind /{name} {tree}/{name}")
+    os.chdir(tree)
+    run("pivot_root . .")
+    run("umount --lazy .")
+
+
+def main(units: str, tree: str | None = None) -> None:
     mount_all()
+    if tree:
+        enter(tree)
+        units = f"{HOST}{units}"
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "SYSTEMD_UNIT_PATH": units,
+        "SYSTEMD_GENERATOR_PATH": "/none",  # each of them takes an emulated machine long
+        "SYSTEMD_ENVIRONMENT_GENERATOR_PATH": "/none",
         "container": "test",
     }
     command = ["/lib/systemd/systemd", "--unit=only.target", "--log-target=console"]
@@ -109,4 +133,4 @@ def main(units: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
