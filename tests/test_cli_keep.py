@@ -39,20 +39,19 @@ with keeping.open() as handle:
 
 
 @contextlib.contextmanager
-def keep(*arguments: str, **options: object) -> Iterator[subprocess.Popen[str]]:
-    """The command, until it is ended."""
+def keep(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """The command, until it is ended, and its program with it."""
     process = subprocess.Popen(
-        [*KEEP, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        **options,  # type: ignore[call-overload]
+        [*KEEP, *arguments], stdout=subprocess.PIPE, text=True, process_group=0
     )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    assert process.stdout is not None
+    with process.stdout:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # all of it has ended
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def line(process: subprocess.Popen[str]) -> str:
