@@ -27,9 +27,9 @@ CHUNK = 50  # packets that the receive buffer holds at any time
 QUEUE_MAX = 50_000  # in one queue; kernels may not let 65,536 wait, whatever its maxlen
 
 
-def resident() -> int:
-    """The process's resident memory in bytes."""
-    pages = Path("/proc/self/statm").read_text().split()[1]
+def resident(process: int | str = "self") -> int:
+    """A process's resident memory in bytes."""
+    pages = Path(f"/proc/{process}/statm").read_text().split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -390,9 +390,11 @@ def _echo(listener: socket.socket) -> None:
             conversation.sendall(data)
 
 
-def tcp_exchange(data: bytes, family: int = socket.AF_INET, port: int = PORT) -> bytes:
+def tcp_exchange(
+    data: bytes, family: int = socket.AF_INET, port: int = PORT, timeout: float = TIMEOUT
+) -> bytes:
     """Says something to the echo server and returns its answer."""
-    with socket.create_connection((LOOPBACK[family], port), TIMEOUT) as conversation:
+    with socket.create_connection((LOOPBACK[family], port), timeout) as conversation:
         sent = background(conversation.sendall, data)
         answer = b""
         while len(answer) < len(data):

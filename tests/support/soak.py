@@ -10,30 +10,28 @@ so. The kernel tells its counters to root only.
 import argparse
 import contextlib
 import mmap
-import os
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from ctypes import sizeof
 
+import soak_kill
 from flows import sender
 from keeping import resident
 from loops import LOOPS, Loop
 from netns import PORT, QUEUED_PORT, Counter, isolate, private_namespace, queue_rule
 from queues import Packet
 from sender import END, Shared
+from soaking import FLAT, SO_SNDBUFFORCE, Beside, enlarge, finish
 
 import libnetfilterqueue as nfq
 
-SO_SNDBUFFORCE = 32
 HOST = "127.0.0.1"
 FLOW = f"-p udp --sport {QUEUED_PORT}"
 DATA = bytes(32)
 CHUNK = 100  # datagrams between two looks at what the sender is told
 DROPPED = 8  # one packet in so many is dropped
-FLAT = 1 << 20  # bytes that the process may grow by
 TENTHS = 10
 
 
@@ -68,7 +66,7 @@ def flood(shared: Shared) -> None:
     """Sends as fast as it can until it is told to end."""
     with sender(HOST, QUEUED_PORT) as sock:
         # What waits in the queue counts as not yet sent: by default that would be the bound.
-        sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 1 << 28)
+        enlarge(sock, socket.SO_SNDBUF, SO_SNDBUFFORCE)
         while shared.command != END:
             for _ in range(CHUNK):
                 sock.send(DATA)
@@ -79,16 +77,11 @@ def flood(shared: Shared) -> None:
 def flooding() -> Iterator[Shared]:
     """A second process sends for the length of the block."""
     shared = Shared.from_buffer(mmap.mmap(-1, sizeof(Shared)))
-    child = os.fork()
-    if child == 0:
-        flood(shared)
-        os._exit(0)
-    try:
-        yield shared
-    finally:
-        shared.command = END
-        _, status = os.waitpid(child, 0)
-    assert status == 0, "the sender failed"
+    with Beside(flood, shared):
+        try:
+            yield shared
+        finally:
+            shared.command = END
 
 
 def settled(packets: Callable[[], int]) -> Callable[[], bool]:
@@ -179,12 +172,28 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--keep", type=int, default=0, help="packets that wait until more have come"
     )
+    parser.add_argument(
+        "--kill",
+        nargs="?",
+        type=int,
+        const=1000,
+        metavar="KILLS",
+        help="kill filters instead, so often under each set of rules (see soak_kill.py)",
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     chosen = arguments()
     isolate()
+    if chosen.kill is not None:
+        soak_kill.run(chosen.kill)
+    else:
+        flow(chosen)
+
+
+def flow(chosen: argparse.Namespace) -> None:
+    """The soak that kills nobody."""
     with (
         private_namespace(),
         contextlib.closing(LOOPS[chosen.loop]()) as loop,
@@ -193,9 +202,7 @@ def main() -> None:
         soak.run(chosen.packets)
         wrong = soak.account()
         wrong += [f"the loop got {error!r}" for error in loop.errors]
-    if wrong:
-        sys.exit("soak failed: " + ", ".join(wrong))
-    print("soak passed")
+    finish(wrong)
 
 
 if __name__ == "__main__":
