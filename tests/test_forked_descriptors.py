@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -75,6 +76,7 @@ FORKS = [fork, fork_in_c, fork_with_terminal, fork_twice, multiprocess]
 @pytest.mark.parametrize("forking", FORKS)
 def test_closed_at_once(forking: Callable[[Callable[[], None]], int]) -> None:
     """Before any Python code of the child runs, the descriptors of all handles are closed in it."""
+    gc.collect()  # what earlier tests have left must not go meanwhile
     others = opened()
     with nfq.open() as handle, nfq.open(fd=handle.fd()) as adopted:
         handle.create_queue(1, accept)
@@ -86,6 +88,7 @@ def test_closed_at_once(forking: Callable[[Callable[[], None]], int]) -> None:
 def test_where_a_callback_forks(udp: UdpPair) -> None:
     """A callback's child has them closed too, while the dispatch that called it goes on."""
     statuses: list[int] = []
+    gc.collect()  # what earlier tests have left must not go meanwhile
     others = opened()
     queue_rule(1)
 
@@ -162,6 +165,7 @@ def test_helper_outlives_the_program(tmp_path: Path, method: str, kind: str) -> 
 
 def test_beside_threads(udp: UdpPair) -> None:
     """While threads process, open and close, and may hold any lock, a child has nothing open."""
+    gc.collect()  # what earlier tests have left must not go meanwhile
     others = opened()
     queue_rule(1)
     seen: list[int] = []
