@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Self
 from ._arguments import check_int, check_type, show
 from ._netlink import attribute
 
+__all__ = ("ExpectFlag", "build")
+
 # linux/netfilter/nfnetlink_conntrack.h
 _CTA_EXPECT_TUPLE, _CTA_EXPECT_MASK, _CTA_EXPECT_NAT = 2, 3, 10
 _CTA_EXPECT_NAT_TUPLE = 2

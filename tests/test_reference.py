@@ -15,7 +15,7 @@ import pytest
 from available import GEVENT
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue import aio, pytest_plugin, testing
+from libnetfilterqueue import aio, expectations, pytest_plugin, testing
 from libnetfilterqueue.compat import netfilterqueue
 from libnetfilterqueue.testing import FakeKernel
 
@@ -31,7 +31,7 @@ EXTENSION = (
 
 def modules() -> Iterator[ModuleType]:
     """Those with public names."""
-    yield from (nfq, aio, netfilterqueue, testing)
+    yield from (nfq, aio, expectations, netfilterqueue, testing)
     if GEVENT:
         from libnetfilterqueue import green  # noqa: PLC0415 (not all Pythons have gevent)
 
