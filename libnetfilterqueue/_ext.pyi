@@ -817,9 +817,12 @@ class NetfilterQueueData:
         nested attributes of ``NFQA_EXP`` in the host's byte order with values in network byte
         order, as libnetfilter_conntrack builds them. ``CTA_EXPECT_TUPLE`` and ``CTA_EXPECT_MASK``
         must be there. The packet's connection must have a helper, say by a rule
-        ``-j CT --helper``. Where it has none, where the packet has no connection, and where the
-        kernel takes the expectation for any other reason not, it ignores it: the verdict is
-        executed, and nothing is reported. It also ignores it if labels beside it are ignored.
+        ``-j CT --helper``. The kernel ignores the expectation if it has none, if the packet has no
+        connection, or if anything is wrong with it: the verdict is executed, and nothing is
+        reported. It also ignores it if it ignores labels beside it.
+
+        Kernels ignore ``ct_mark``, ``ct_labels`` and ``expectation`` while the module
+        nf_conntrack_netlink is not loaded. ``NFQA_CFG_F_CONNTRACK`` loads it.
 
         Inside the packet's callback the verdict is recorded. It is executed when the callback
         returns, and the last one counts. A packet that was kept gets its verdict at once with
