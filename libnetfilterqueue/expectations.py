@@ -22,6 +22,7 @@ _NLA_F_NESTED = 0x8000
 _IPPROTO_DCCP = 33
 _U16, _U32 = 0xFFFF, 0xFFFFFFFF
 
+
 class ExpectFlag(enum.IntFlag):
     """The flags of an expectation."""
 
@@ -73,9 +74,7 @@ _NUMBERS = (
 )
 _NAT_DIR = _Number("dir", 1, 4, 1)
 _TEXTS = {"helper": (6, 15), "fn": (11, 31)}  # attributes, and how long they may be
-_FIELDS = (
-    "expected", "mask", "nat", *(number.name for number in _NUMBERS), *_TEXTS
-)
+_FIELDS = ("expected", "mask", "nat", *(number.name for number in _NUMBERS), *_TEXTS)
 _EVERY_NUMBER = [number.name for both in _PROTOCOLS.values() for part in both for number in part]
 _ADDRESSES = (ipaddress.IPv4Address, ipaddress.IPv6Address)
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -90,7 +89,9 @@ class _Fields:
         self._values = dict(value)
         for name in self._values:
             if name not in known:
-                raise ValueError(f"{what} has no field {show(name)}; it may have {', '.join(known)}")
+                raise ValueError(
+                    f"{what} has no field {show(name)}; it may have {', '.join(known)}"
+                )
 
     def __contains__(self, name: str) -> bool:
         return name in self._values

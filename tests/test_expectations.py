@@ -8,6 +8,7 @@ import ctypes
 import ipaddress
 import socket
 import struct
+from collections import UserDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -269,9 +270,17 @@ WRONG: dict[str, tuple[type[Exception], str, Any]] = {
     "text": (TypeError, "expectation must be a mapping, not str: 'text'", "text"),
     "pairs": (TypeError, "expectation must be a mapping, not list", [("mask", {})]),
     "empty": (ValueError, r"expectation must have the field 'expected'", {}),
-    "unknown": (ValueError, r"expectation has no field 'tuple'; it may have expected, mask", {"tuple": 1}),
+    "unknown": (
+        ValueError,
+        r"expectation has no field 'tuple'; it may have expected, mask",
+        {"tuple": 1},
+    ),
     "unknown number": (ValueError, "expectation has no field 1;", {1: 1}),
-    "no mapping": (TypeError, r"expectation\['expected'\] must be a mapping, not int", {"expected": 1}),
+    "no mapping": (
+        TypeError,
+        r"expectation\['expected'\] must be a mapping, not int",
+        {"expected": 1},
+    ),
 }
 
 
@@ -333,7 +342,9 @@ def test_of_wrong_type(path: str) -> None:
 def test_missing(field: str) -> None:
     """The destination of a connection that is expected has to be there."""
     expected = {name: value for name, value in EXPECTED.items() if name != field}
-    with pytest.raises(ValueError, match=rf"expectation\['expected'\] must have the field '{field}'"):
+    with pytest.raises(
+        ValueError, match=rf"expectation\['expected'\] must have the field '{field}'"
+    ):
         build({"expected": expected})
 
 
@@ -357,10 +368,10 @@ def test_refused(kernel: PlayedKernel, error: type[Exception], message: str, val
     assert list(*sent(kernel, callback)) == [NFQA_VERDICT_HDR]
 
 
-class Raising(dict[str, object]):
+class Raising(UserDict[str, object]):
     """A mapping that can't be read."""
 
-    def keys(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         raise KeyError("of the mapping's own")
 
 

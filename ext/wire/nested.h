@@ -43,8 +43,8 @@ const char *lnfq_nested_conntrack(const unsigned char *bytes, size_t size,
                                   struct lnfq_conntrack *conntrack);
 const char *lnfq_nested_vlan(const unsigned char *bytes, size_t size, struct lnfq_vlan *vlan);
 
-/* What is wrong with the value of an NFQA_EXP (a static string), or NULL. Without a tuple and a mask
- * most kernels crash: they follow a null pointer. */
+/* What is wrong with the value of an NFQA_EXP (a static string), or NULL. Without a tuple and a
+ * mask most kernels crash: they follow a null pointer. */
 const char *lnfq_nested_expectation(const unsigned char *bytes, size_t size);
 
 #endif

@@ -26,7 +26,8 @@
 /* Pieces of one datagram: a message with a payload takes three. */
 #define PIECES_MAX 192
 
-/* Room for one message with so many bytes of options: at most a part of what an empty outbox has. */
+/* Room for one message with so many bytes of options: at most a part of what an empty outbox has.
+ */
 static int
 reserve(struct lnfq_outbox *outbox, size_t options)
 {

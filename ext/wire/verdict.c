@@ -64,8 +64,7 @@ put_conntrack(struct nlmsghdr *message, const struct lnfq_options *options)
 
 /* The longest: VLAN tag (nested), conntrack mark and labels (nested), link-layer header,
  * expectation. */
-#define OPTIONS_SIZE_MAX                                                                           \
-    (20 + 32 + 4 + LNFQ_L2_HEADER_MAX + 4 + LNFQ_EXPECTATION_MAX)
+#define OPTIONS_SIZE_MAX (20 + 32 + 4 + LNFQ_L2_HEADER_MAX + 4 + LNFQ_EXPECTATION_MAX)
 
 struct lnfq_attributes *
 lnfq_verdict_build_options(const struct lnfq_options *options)

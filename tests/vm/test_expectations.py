@@ -35,7 +35,9 @@ MATCH = f"-p udp --sport {QUEUED_PORT}"
 
 def track() -> None:
     """The kernel tracks connections, and lets none but related ones through to a port."""
-    iptables(f"-A INPUT -p udp --dport {RELATED_PORT} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
+    iptables(
+        f"-A INPUT -p udp --dport {RELATED_PORT} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    )
     iptables(f"-A INPUT -p udp --dport {RELATED_PORT} -j DROP")
 
 
@@ -90,7 +92,9 @@ def related() -> Iterator[Related]:
         yield related
 
 
-def attach(handle: Handle, packets: list[Packet], udp: UdpPair, expectation: Any, **options: Any) -> None:
+def attach(
+    handle: Handle, packets: list[Packet], udp: UdpPair, expectation: Any, **options: Any
+) -> None:
     """A datagram of the connection passes, with an expectation in its verdict."""
     udp.send(b"data")
     receive(handle, packets).set_verdict(nfq.NF_ACCEPT, expectation=expectation, **options)
@@ -213,7 +217,9 @@ def test_connection_without_a_helper(
     assert not related.passes()
 
 
-def test_packet_without_a_connection(handle: Handle, packets: list[Packet], related: Related) -> None:
+def test_packet_without_a_connection(
+    handle: Handle, packets: list[Packet], related: Related
+) -> None:
     """The kernel ignores the expectation of a packet without connection."""
     track()
     queue_rule(1, table="raw")
