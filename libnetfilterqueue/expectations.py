@@ -183,40 +183,9 @@ class _Tuples:
         return {name: ones for name, ones in every.items() if name in self.expected}
 
 
-def build(fields: Mapping[str, object]) -> bytes:
-    """Build the bytes of an expectation from its fields: the nested attributes of ``NFQA_EXP``.
-
-    ``set_verdict(expectation=...)`` does it with a mapping. Fields that are not named are not sent.
-    They have the names that conntrack(8) prints, and of libnetfilter_conntrack.
-
-    - ``expected``: the connection that is to come, a mapping of ``dst``, ``proto``, and what its
-      protocol has: ``dport`` for TCP, UDP, UDP-Lite, DCCP, SCTP and GRE (0 to 65535); ``type`` and
-      ``code`` for ICMP and ICMPv6 (0 to 255). These must be there, and match. ``src``, and ``sport``
-      or ICMP's ``id`` (0 to 65535), may be left out: any matches then. ``src`` and ``dst`` are
-      addresses of the family of the packet, each a str or an object of ``ipaddress``; ``proto`` is
-      the IP protocol's number, 0 to 255.
-    - ``mask``: which bits of ``src`` and of ``sport`` or ``id`` have to match, a mapping of those.
-      What it does not name is 0, so any matches. Without it those that ``expected`` names match.
-    - ``helper``: the helper of the expected connection, its name of 1 to 15 characters. Kernels
-      take no expectation if they have no such helper for the protocol of the packet's own
-      connection. Newer ones ignore the name.
-    - ``class``: which of the helper's policies it has, 0 to 3, 0 if not named. Kernels before
-      Linux 7 ignore it without ``helper``. It must be one of the policies of the helper of the
-      packet's own connection: older kernels do not check that.
-    - ``flags``: an ``ExpectFlag`` or an int of its bits.
-    - ``nat``: for a connection that is translated, a mapping of ``dir``, 0 for the direction of
-      the original packets and 1 for replies, and of ``src`` and ``sport`` or ``id``, 0 if not
-      named: what the destination was before. It is used by the function that ``fn`` names.
-    - ``fn``: the kernel's function that is called for the expected connection, a name of 1 to 31
-      characters, say ``nat-follow-master``.
-    - ``timeout`` in seconds (0 to ``2**32-1``) and ``zone`` (0 to 65535) are attributes of
-      expectations as well. Kernels take both from elsewhere, and ignore these: the time from the
-      helper's policy, the zone from the packet's own connection.
-
-    Raises ``TypeError`` or ``ValueError``, which name the field. Never waits. Any thread may call
-    it.
-    """
-    given = _Fields("expectation", fields, _FIELDS)
+def _build(call: str, expectation: Mapping[str, object]) -> bytes:
+    """What `build` returns. Errors name the call."""
+    given = _Fields(f"{call}(): expectation", expectation, _FIELDS)
     tuples = _Tuples(given)
     attributes = [
         tuples.build(_CTA_EXPECT_TUPLE, tuples.expected),
@@ -238,3 +207,39 @@ def build(fields: Mapping[str, object]) -> bytes:
             )
         )
     return b"".join(attributes)
+
+
+def build(expectation: Mapping[str, object]) -> bytes:
+    """Build the bytes of an expectation from its fields: the nested attributes of ``NFQA_EXP``.
+
+    ``set_verdict(expectation=...)`` does it with a mapping. Fields that are not named are not sent.
+    They have the names that conntrack(8) prints, and of libnetfilter_conntrack.
+
+    - ``expected``: the connection that is to come, a mapping of ``dst``, ``proto``, and what its
+      protocol has: ``dport`` for TCP, UDP, UDP-Lite, DCCP, SCTP and GRE (0 to 65535); ``type`` and
+      ``code`` for ICMP and ICMPv6 (0 to 255). These must be there, and match. ``src``, and ``sport``
+      or ICMP's ``id`` (0 to 65535), may be left out: any matches then. ``src`` and ``dst`` are
+      addresses of the family of the packet, each a str or an object of ``ipaddress``; ``proto`` is
+      the IP protocol's number, 0 to 255.
+    - ``mask``: which bits of ``src`` and of ``sport`` or ``id`` have to match, a mapping of those.
+      What it does not name is 0, so any matches. Without it those that ``expected`` names match.
+    - ``helper``: the helper of the expected connection, its name of 1 to 15 characters. Kernels
+      take no expectation if they have no such helper for the protocol of the packet's own
+      connection. Newer ones ignore the name.
+    - ``class``: which of the helper's policies it has, 0 to 3, 0 if not named. Older
+      kernels ignore it without ``helper``. It must be one of the policies of the helper of the
+      packet's own connection: older kernels do not check that.
+    - ``flags``: an ``ExpectFlag`` or an int of its bits.
+    - ``nat``: for a connection that is translated, a mapping of ``dir``, 0 for the direction of
+      the original packets and 1 for replies, and of ``src`` and ``sport`` or ``id``, 0 if not
+      named: what the destination was before. It is used by the function that ``fn`` names.
+    - ``fn``: the kernel's function that is called for the expected connection, a name of 1 to 31
+      characters, say ``nat-follow-master``.
+    - ``timeout`` in seconds (0 to ``2**32-1``) and ``zone`` (0 to 65535) are attributes of
+      expectations as well. Kernels take both from elsewhere, and ignore these: the time from the
+      helper's policy, the zone from the packet's own connection.
+
+    Raises ``TypeError`` or ``ValueError``, which name the field. Never waits. Any thread may call
+    it.
+    """
+    return _build("build", expectation)

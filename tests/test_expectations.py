@@ -267,7 +267,7 @@ WRONG: dict[str, tuple[type[Exception], str, Any]] = {
     "long attribute": (ValueError, "longer than", LEAST + struct.pack("=HH", 5, 1)),
     "short attribute": (ValueError, "shorter than its header", LEAST + struct.pack("=HH", 3, 1)),
     "long": (ValueError, "at most 1024 bytes, not 1028", LEAST + attribute(FN, bytes(1008))),
-    "text": (TypeError, "expectation must be a mapping, not str: 'text'", "text"),
+    "text": (TypeError, r"set_verdict\(\): expectation must be a mapping, not str: 'text'", "text"),
     "pairs": (TypeError, "expectation must be a mapping, not list", [("mask", {})]),
     "empty": (ValueError, r"expectation must have the field 'expected'", {}),
     "unknown": (
@@ -321,7 +321,7 @@ OF_WRONG_TYPE = {
 
 
 def name_of(path: str) -> str:
-    return "expectation" + "".join(rf"\['{name}'\]" for name in path.split("."))
+    return r"build\(\): expectation" + "".join(rf"\['{name}'\]" for name in path.split("."))
 
 
 @pytest.mark.parametrize("path", OUT_OF_RANGE)

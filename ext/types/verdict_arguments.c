@@ -185,7 +185,8 @@ static PyObject *
 build_expectation(PyObject *fields)
 {
     PyObject *module = PyImport_ImportModule("libnetfilterqueue.expectations");
-    PyObject *bytes = module ? PyObject_CallMethod(module, "build", "O", fields) : NULL;
+    PyObject *bytes =
+        module ? PyObject_CallMethod(module, "_build", "sO", "set_verdict", fields) : NULL;
 
     Py_XDECREF(module);
     return bytes;
