@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A connection tracking helper in user space: it lets through the connections that a server announces.
+"""A connection tracking helper in user space, for a protocol whose servers announce connections.
 
     iptables -t raw -A PREROUTING -p tcp --dport 2100 -j CT --helper pigeon
     iptables -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
@@ -8,10 +8,10 @@
     apt install libnetfilter-cthelper0
     python conntrack_helper.py [QUEUE [NAME]]
 
-In this protocol a client connects to port 2100, and the server answers with a line like "PORT 7001".
+In this protocol a client connects to port 2100, and the server answers with a line, "PORT 7001".
 The client may then connect to that port, once. The program registers the helper: start it before
-the first rule is added. Where the rules name it, the kernel itself sends the packets of its
-connections to the queue; while nobody listens there, they pass. Ends with Ctrl-C or SIGTERM.
+the first rule is added. The kernel itself sends the packets of the helper's connections to the
+queue; while nobody listens there, they pass. Ends with Ctrl-C or SIGTERM.
 """
 
 import ctypes

@@ -217,10 +217,10 @@ def build(expectation: Mapping[str, object]) -> bytes:
 
     - ``expected``: the connection that is to come, a mapping of ``dst``, ``proto``, and what its
       protocol has: ``dport`` for TCP, UDP, UDP-Lite, DCCP, SCTP and GRE (0 to 65535); ``type`` and
-      ``code`` for ICMP and ICMPv6 (0 to 255). These must be there, and match. ``src``, and ``sport``
-      or ICMP's ``id`` (0 to 65535), may be left out: any matches then. ``src`` and ``dst`` are
-      addresses of the family of the packet, each a str or an object of ``ipaddress``; ``proto`` is
-      the IP protocol's number, 0 to 255.
+      ``code`` for ICMP and ICMPv6 (0 to 255). These must be there, and match. ``src`` may be left
+      out, and so may ``sport`` or ICMP's ``id`` (0 to 65535): any matches then. ``src`` and ``dst``
+      are addresses of the family of the packet, each a str or an object of ``ipaddress``. ``proto``
+      is the IP protocol's number, 0 to 255.
     - ``mask``: which bits of ``src`` and of ``sport`` or ``id`` have to match, a mapping of those.
       What it does not name is 0, so any matches. Without it those that ``expected`` names match.
     - ``helper``: the helper of the expected connection, its name of 1 to 15 characters. Kernels

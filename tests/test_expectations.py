@@ -59,8 +59,7 @@ def kernel() -> Iterator[PlayedKernel]:
 
 def sent(kernel: PlayedKernel, *calls: Callable[[Packet], None]) -> list[dict[int, bytes]]:
     """The attributes of the verdicts that these calls give packets in one dispatch."""
-    left = iter(calls)
-    kernel.create_queue(1, lambda packet: next(left)(packet))
+    kernel.create_queue(1, lambda packet: calls[packet.id - 1](packet))
     for number in range(1, len(calls) + 1):
         kernel.socket.send(packet_message(number, b"payload"))
     assert kernel.handle.process(timeout=None) == len(calls)
@@ -250,7 +249,7 @@ def test_as_the_library_builds_it() -> None:
     library.set_number(Library.ZONE, 0x1234, 16)
     library.set_number(Library.FLAGS, 1)
     library.set_text(Library.HELPER, "ftp")
-    nests: dict[int, Any] = dict.fromkeys((TUPLE, MASK), {1: {}, 2: {}})
+    nests: dict[int, Any] = {TUPLE: {1: {}, 2: {}}, MASK: {1: {}, 2: {}}}
     names = ("expected", "mask", "timeout", "zone", "flags", "helper")
     fields = {name: EVERYTHING[name] for name in names}
     assert tree(build(fields), nests) == tree(library.build(), nests)

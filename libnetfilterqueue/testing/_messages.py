@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
-from libnetfilterqueue._netlink import attribute as attribute
+from libnetfilterqueue._netlink import attribute
 from libnetfilterqueue.constants import Hook, Verdict
 from libnetfilterqueue.tuples import Vlan
 

@@ -35,10 +35,9 @@ MATCH = f"-p udp --sport {QUEUED_PORT}"
 
 def track() -> None:
     """The kernel tracks connections, and lets none but related ones through to a port."""
-    iptables(
-        f"-A INPUT -p udp --dport {RELATED_PORT} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
-    )
-    iptables(f"-A INPUT -p udp --dport {RELATED_PORT} -j DROP")
+    match = f"-A INPUT -p udp --dport {RELATED_PORT}"
+    iptables(f"{match} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
+    iptables(f"{match} -j DROP")
 
 
 def help_by(helper: str) -> None:
@@ -107,7 +106,7 @@ def expectations() -> list[dict[str, str]]:
     """What `conntrack -L expect` prints of each; flags have the name ''."""
     lines = run("conntrack -L expect").splitlines()
     return [
-        {name: value for name, value in re.findall(r"([\w-]+)=(\S+)", line)[::-1]}
+        dict(re.findall(r"([\w-]+)=(\S+)", line)[::-1])
         | {"timeout": line.split()[0], "flags": " ".join(re.findall(r"\b[A-Z]{2,}\b", line))}
         for line in lines
     ]
