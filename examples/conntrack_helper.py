@@ -11,7 +11,9 @@
 In this protocol a client connects to port 2100, and the server answers with a line, "PORT 7001".
 The client may then connect to that port, once. The program registers the helper: start it before
 the first rule is added. The kernel itself sends the packets of the helper's connections to the
-queue; while nobody listens there, they pass. Ends with Ctrl-C or SIGTERM.
+queue. Ends with Ctrl-C or SIGTERM, and then the port needs no helper. If it is killed, new
+connections to the port do not get through until it runs again: kernels do not confirm connections
+whose queue nobody has bound.
 """
 
 import ctypes
@@ -58,10 +60,18 @@ class Helper:
         library.nfct_helper_attr_set_u8(helper, L4NUM, socket.IPPROTO_TCP)
         library.nfct_helper_attr_set_u32(helper, QUEUE_NUM, queue)
         library.nfct_helper_attr_set_u32(helper, PRIV_DATA_LEN, 0)
-        library.nfct_helper_attr_set_u32(helper, STATUS, 1)
         library.nfct_helper_attr_set(helper, POLICY, policy)
 
-    def send(self, command: int, flags: int) -> None:
+    def register(self, enabled: bool) -> None:
+        """Make the kernel know it. One that is not enabled sends nothing to its queue."""
+        self._library.nfct_helper_attr_set_u32(self._helper, STATUS, enabled)
+        self._send(NEW, NLM_F_CREATE)
+
+    def delete(self) -> None:
+        """Make the kernel forget it."""
+        self._send(DELETE, 0)
+
+    def _send(self, command: int, flags: int) -> None:
         """Send the kernel a message about it; OSError if it is refused."""
         buffer = ctypes.create_string_buffer(4096)
         message = ctypes.c_void_p(
@@ -80,16 +90,16 @@ class Helper:
 def registered(name: str, queue: int) -> Iterator[None]:
     """The kernel knows the helper for the length of the block."""
     helper = Helper(name, queue)
-    helper.send(NEW, NLM_F_CREATE)
+    helper.register(enabled=True)
     try:
         yield
     finally:
+        helper.register(enabled=False)
         try:
-            helper.send(DELETE, 0)
+            helper.delete()
         except OSError as error:
-            if error.errno != errno.EBUSY:
+            if error.errno != errno.EBUSY:  # rules or connections have it still
                 raise
-            print("The helper stays: rules or connections have it")
 
 
 def announced(payload: memoryview) -> dict[str, object] | None:
