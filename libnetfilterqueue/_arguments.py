@@ -8,7 +8,7 @@ import operator
 from typing import Any, SupportsFloat, SupportsIndex
 
 
-def _show(value: object) -> str:
+def show(value: object) -> str:
     """The beginning of a value's repr. Not every value has one: an int may be too long for it."""
     try:
         return f"{value!r:.100}"
@@ -19,7 +19,7 @@ def _show(value: object) -> str:
 def check_type(right: bool, rule: str, value: object) -> None:
     """Raises TypeError with the rule unless the value is right."""
     if not right:
-        raise TypeError(f"{rule}, not {type(value).__name__}: {_show(value)}")
+        raise TypeError(f"{rule}, not {type(value).__name__}: {show(value)}")
 
 
 def check_int(what: str, value: SupportsIndex) -> int:
@@ -33,7 +33,7 @@ def check_count(what: str, value: SupportsIndex) -> int:
     """The value as an int of at least 1, or TypeError or ValueError."""
     number = check_int(what, value)
     if number < 1:
-        raise ValueError(f"{what} must be at least 1, not {_show(number)}")
+        raise ValueError(f"{what} must be at least 1, not {show(number)}")
     return number
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The C core of libnetfilterqueue; see the package."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol, SupportsIndex, final
 
 from _typeshed import FileDescriptorLike, ReadableBuffer, StrOrBytesPath, WriteableBuffer
@@ -797,6 +797,7 @@ class NetfilterQueueData:
         ct_mark: SupportsIndex | None = None,
         ct_labels: ReadableBuffer | None = None,
         l2_header: ReadableBuffer | None = None,
+        expectation: ReadableBuffer | Mapping[str, object] | None = None,
     ) -> None:
         """Give the packet its verdict, and change what is named. ``None`` leaves a thing as it is.
 
@@ -824,20 +825,33 @@ class NetfilterQueueData:
         cleared. Kernels ignore ``ct_mark`` and ``ct_labels`` if the packet has no connection. If
         labels are named, they ignore both also where no rule used labels when the connection began.
 
+        ``expectation`` announces a connection that will belong to the packet's own: its packets are
+        ``RELATED``. Connection tracking helpers in user space use it. It is a mapping of fields,
+        which ``expectations.build`` documents, or a bytes-like object of at most 1024 bytes: the
+        nested attributes of ``NFQA_EXP`` in the host's byte order with values in network byte
+        order, as libnetfilter_conntrack builds them. ``CTA_EXPECT_TUPLE`` and ``CTA_EXPECT_MASK``
+        must be there. The packet's connection must have a helper, say by a rule
+        ``-j CT --helper``. The kernel ignores the expectation if it has none, if the packet has no
+        connection, or if anything is wrong with it: the verdict is executed, and nothing is
+        reported. It also ignores it if it ignores labels beside it.
+
+        Kernels ignore ``ct_mark``, ``ct_labels`` and ``expectation`` while the module
+        nf_conntrack_netlink is not loaded. ``NFQA_CFG_F_CONNTRACK`` loads it.
+
         Inside the packet's callback the verdict is recorded. It is executed when the callback
         returns, and the last one counts. A packet that was kept gets its verdict at once with
         ``autoflush``, otherwise at ``flush()`` or the next dispatch. It gets it only once, from any
         thread. Never waits.
 
-        Raises ``ValueError`` for a value out of range, for a payload on a packet that is truncated,
-        and for one that the kernel is known to lose (``update_checksums`` says when). Raises
+        Raises ``ValueError`` for a value out of range, for an expectation that is none, for a
+        payload on a packet that is truncated, and for one that the kernel is known to lose (``update_checksums`` says when). Raises
         ``ClosedError`` if the queue is destroyed, ``VerdictError`` if the packet has had its
         verdict, ``TypeError``, ``OSError`` if it can't be sent, ``RuntimeError`` after fork. A
         refusal of the kernel comes later. It is counted in ``HandleStats.verdict_errors`` and
         reported to ``on_verdict_error``.
 
         Kernel: ``NFQA_VERDICT_HDR``, ``NFQA_MARK``, ``NFQA_PAYLOAD``, ``NFQA_PRIORITY``,
-        ``NFQA_VLAN``, ``NFQA_L2HDR``, ``NFQA_CT``; nfq_set_verdict2(3).
+        ``NFQA_VLAN``, ``NFQA_L2HDR``, ``NFQA_CT``, ``NFQA_EXP``; nfq_set_verdict2(3).
         """
     def accept(
         self, mark: SupportsIndex | None = None, payload: ReadableBuffer | None = None

@@ -16,7 +16,7 @@ from available import GEVENT
 
 import libnetfilterqueue as nfq
 import libnetfilterqueue.trio
-from libnetfilterqueue import aio, pytest_plugin, testing
+from libnetfilterqueue import aio, expectations, pytest_plugin, testing
 from libnetfilterqueue.compat import netfilterqueue
 from libnetfilterqueue.testing import FakeKernel
 
@@ -32,7 +32,14 @@ EXTENSION = (
 
 def modules() -> Iterator[ModuleType]:
     """Those with public names."""
-    yield from (nfq, aio, libnetfilterqueue.trio, netfilterqueue, testing)
+    yield from (
+        nfq,
+        aio,
+        expectations,
+        libnetfilterqueue.trio,
+        netfilterqueue,
+        testing,
+    )
     if GEVENT:
         from libnetfilterqueue import green  # noqa: PLC0415 (not all Pythons have gevent)
 

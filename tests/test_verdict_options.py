@@ -192,7 +192,11 @@ def test_ignored_options(handle: Handle, udp: UdpPair) -> None:
     handle.create_queue(
         1,
         lambda packet: packet.set_verdict(
-            nfq.NF_ACCEPT, vlan=(0x8100, 1), ct_mark=1, ct_labels=bytes(16)
+            nfq.NF_ACCEPT,
+            vlan=(0x8100, 1),
+            ct_mark=1,
+            ct_labels=bytes(16),
+            expectation={"expected": {"dst": "127.0.0.1", "proto": 17, "dport": 9}},
         ),
         mode=COPY,
     )

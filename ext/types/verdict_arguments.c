@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What a verdict may change of its packet, read from the arguments of set_verdict and accept:
- * payload, VLAN tag, link-layer header, conntrack mark and labels. There is no state and no lock.
+ * payload, VLAN tag, link-layer header, conntrack mark and labels, expectation. There is no state
+ * and no lock.
  */
 #include "verdict_arguments.h"
 
@@ -179,6 +180,52 @@ parse_l2_header(const lnfq_packet *packet, PyObject *object, struct lnfq_options
     return 0;
 }
 
+/* The bytes of a mapping's fields. Few programs need what builds them: it is imported here. */
+static PyObject *
+build_expectation(PyObject *fields)
+{
+    PyObject *module = PyImport_ImportModule("libnetfilterqueue.expectations");
+    PyObject *bytes =
+        module ? PyObject_CallMethod(module, "_build", "sO", "set_verdict", fields) : NULL;
+
+    Py_XDECREF(module);
+    return bytes;
+}
+
+/* The expectation's owner, a new reference, goes to `owner`: it has to live until the message is
+ * built. The kernel reports nothing about an expectation that it does not take. */
+static int
+parse_expectation(PyObject *object, struct lnfq_options *options, PyObject **owner)
+{
+    const char *wrong;
+    Py_ssize_t size;
+
+    if (!lnfq_arguments_given(object)) {
+        return 0;
+    }
+    *owner = PyObject_CheckBuffer(object) ? as_bytes(object, "set_verdict(): expectation")
+                                          : build_expectation(object);
+    if (*owner == NULL) {
+        return -1;
+    }
+    size = PyBytes_GET_SIZE(*owner);
+    if (size > LNFQ_EXPECTATION_MAX) {
+        PyErr_Format(PyExc_ValueError,
+                     "set_verdict(): expectation must have at most %d bytes, not %zd",
+                     LNFQ_EXPECTATION_MAX, size);
+        return -1;
+    }
+    options->expectation = PyBytes_AS_STRING(*owner);
+    options->expectation_size = (size_t)size;
+    wrong = lnfq_nested_expectation(options->expectation, options->expectation_size);
+    if (wrong != NULL) {
+        PyErr_Format(PyExc_ValueError,
+                     "set_verdict(): expectation must be the attributes of one: %s", wrong);
+        return -1;
+    }
+    return 0;
+}
+
 static int
 build_options(const struct lnfq_options *options, struct lnfq_verdict *verdict)
 {
@@ -209,6 +256,7 @@ lnfq_verdict_arguments_options(const lnfq_packet *packet,
 {
     struct lnfq_options options = {0};
     PyObject *l2_header = NULL;
+    PyObject *expectation = NULL;
     int result = -1;
 
     if (!named(values)) {
@@ -217,9 +265,11 @@ lnfq_verdict_arguments_options(const lnfq_packet *packet,
     if (parse_vlan(values[0], &options.vlan) == 0
         && lnfq_arguments_optional(values[1], "set_verdict(): ct_mark", &options.ct_mark) == 0
         && parse_labels(values[2], &options) == 0
-        && parse_l2_header(packet, values[3], &options, &l2_header) == 0) {
+        && parse_l2_header(packet, values[3], &options, &l2_header) == 0
+        && parse_expectation(values[4], &options, &expectation) == 0) {
         result = build_options(&options, verdict);
     }
     Py_XDECREF(l2_header);
+    Py_XDECREF(expectation);
     return result;
 }

@@ -15,10 +15,10 @@
 int lnfq_verdict_arguments_payload(lnfq_packet *packet, PyObject *object, const char *what,
                                    struct lnfq_verdict *verdict);
 
-#define LNFQ_OPTION_ARGUMENTS 4
+#define LNFQ_OPTION_ARGUMENTS 5
 
-/* Reads set_verdict's vlan, ct_mark, ct_labels and l2_header, each of which may be left out, into
- * `verdict`. 0 or -1. */
+/* Reads set_verdict's vlan, ct_mark, ct_labels, l2_header and expectation, each of which may be
+ * left out, into `verdict`. 0 or -1. */
 int lnfq_verdict_arguments_options(const lnfq_packet *packet,
                                    PyObject *const values[LNFQ_OPTION_ARGUMENTS],
                                    struct lnfq_verdict *verdict);

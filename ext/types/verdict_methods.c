@@ -121,8 +121,8 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
 LNFQ_SELDOM static PyObject *
 set_verdict(lnfq_packet *packet, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    static const char *const names[] = {"verdict", "mark",      "payload",   "priority", "vlan",
-                                        "ct_mark", "ct_labels", "l2_header", NULL};
+    static const char *const names[] = {"verdict", "mark",      "payload",   "priority",    "vlan",
+                                        "ct_mark", "ct_labels", "l2_header", "expectation", NULL};
     PyObject *values[4 + LNFQ_OPTION_ARGUMENTS] = {NULL};
     struct lnfq_verdict verdict = {0};
 

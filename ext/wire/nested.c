@@ -131,3 +131,35 @@ lnfq_nested_vlan(const unsigned char *bytes, size_t size, struct lnfq_vlan *vlan
     memset(vlan, 0, sizeof(*vlan));
     return walk(bytes, size, take_vlan, vlan);
 }
+
+/* What an expectation has to have. */
+struct expectation {
+    bool tuple;
+    bool mask;
+};
+
+static bool
+take_expectation(void *result, unsigned int type, const unsigned char *value, size_t size)
+{
+    struct expectation *expectation = result;
+
+    (void)value;
+    expectation->tuple |= type == CTA_EXPECT_TUPLE;
+    expectation->mask |= type == CTA_EXPECT_MASK;
+    return size > 0 || (type != CTA_EXPECT_TUPLE && type != CTA_EXPECT_MASK);
+}
+
+const char *
+lnfq_nested_expectation(const unsigned char *bytes, size_t size)
+{
+    struct expectation expectation = {false, false};
+    const char *wrong = walk(bytes, size, take_expectation, &expectation);
+
+    if (wrong == NULL && !expectation.tuple) {
+        wrong = "there is no CTA_EXPECT_TUPLE";
+    }
+    if (wrong == NULL && !expectation.mask) {
+        wrong = "there is no CTA_EXPECT_MASK";
+    }
+    return wrong;
+}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reading the nested attributes of a packet message, the conntrack entry and the VLAN tag, without
- * Python. The bytes may come from anyone and may change while they are looked at; nothing here
- * allocates, locks or keeps a pointer.
+ * Reading nested attributes without Python: the conntrack entry and the VLAN tag of a packet
+ * message, and the expectation of a verdict. The bytes may come from anyone and may change while
+ * they are looked at; nothing here allocates, locks or keeps a pointer.
  */
 #ifndef LNFQ_NESTED_H
 #define LNFQ_NESTED_H
@@ -42,5 +42,9 @@ struct lnfq_vlan {
 const char *lnfq_nested_conntrack(const unsigned char *bytes, size_t size,
                                   struct lnfq_conntrack *conntrack);
 const char *lnfq_nested_vlan(const unsigned char *bytes, size_t size, struct lnfq_vlan *vlan);
+
+/* What is wrong with the value of an NFQA_EXP (a static string), or NULL. Without a tuple and a
+ * mask most kernels crash: they follow a null pointer. */
+const char *lnfq_nested_expectation(const unsigned char *bytes, size_t size);
 
 #endif

@@ -26,14 +26,15 @@
 /* Pieces of one datagram: a message with a payload takes three. */
 #define PIECES_MAX 192
 
-/* Room for one message. */
+/* Room for one message with so many bytes of options: at most a part of what an empty outbox has.
+ */
 static int
-reserve(struct lnfq_outbox *outbox)
+reserve(struct lnfq_outbox *outbox, size_t options)
 {
     size_t capacity = outbox->capacity != 0 ? outbox->capacity * 2 : CAPACITY_START;
     unsigned char *bytes;
 
-    if (outbox->capacity - outbox->used >= LNFQ_VERDICT_SIZE_MAX) {
+    if (outbox->capacity - outbox->used >= LNFQ_VERDICT_SIZE_MAX + options) {
         return 0;
     }
     bytes = realloc(outbox->bytes, capacity);
@@ -50,7 +51,7 @@ lnfq_outbox_init(struct lnfq_outbox *outbox)
 {
     memset(outbox, 0, sizeof(*outbox));
     outbox->enclosures_end = &outbox->enclosures;
-    return reserve(outbox);
+    return reserve(outbox, 0);
 }
 
 /* The value of a number that is absent is 0. */
@@ -119,7 +120,7 @@ lnfq_outbox_add(struct lnfq_outbox *outbox, uint16_t queue, uint32_t id,
         outbox->several = true;
         return 0;
     }
-    if (reserve(outbox) != 0) {
+    if (reserve(outbox, verdict->options != NULL ? verdict->options->size : 0) != 0) {
         return ENOMEM;
     }
     end = outbox->used + lnfq_verdict_put(outbox->bytes + outbox->used, queue, id, verdict);
@@ -136,7 +137,7 @@ lnfq_outbox_add_batch(struct lnfq_outbox *outbox, uint16_t queue, uint32_t up_to
 {
     size_t size;
 
-    if (reserve(outbox) != 0) {
+    if (reserve(outbox, 0) != 0) {
         return ENOMEM;
     }
     size = lnfq_verdict_put_batch(outbox->bytes + outbox->used, queue, up_to, up_to, verdict);

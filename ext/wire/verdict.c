@@ -62,11 +62,15 @@ put_conntrack(struct nlmsghdr *message, const struct lnfq_options *options)
     mnl_attr_nest_end(message, nest);
 }
 
+/* The longest: VLAN tag (nested), conntrack mark and labels (nested), link-layer header,
+ * expectation. */
+#define OPTIONS_SIZE_MAX (20 + 32 + 4 + LNFQ_L2_HEADER_MAX + 4 + LNFQ_EXPECTATION_MAX)
+
 struct lnfq_attributes *
 lnfq_verdict_build_options(const struct lnfq_options *options)
 {
     /* libmnl puts attributes in messages: this one lends its header. */
-    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_VERDICT_SIZE_MAX];
+    _Alignas(struct nlmsghdr) unsigned char bytes[MNL_NLMSG_HDRLEN + OPTIONS_SIZE_MAX];
     struct nlmsghdr *message = mnl_nlmsg_put_header(bytes);
     struct lnfq_attributes *attributes;
     size_t size;
@@ -74,8 +78,13 @@ lnfq_verdict_build_options(const struct lnfq_options *options)
     if (options->vlan.proto.there) {
         put_vlan(message, &options->vlan);
     }
-    if (options->ct_mark.there || options->has_labels) {
+    /* The kernel reads an expectation only beside this one, which may be empty. */
+    if (options->ct_mark.there || options->has_labels || options->expectation != NULL) {
         put_conntrack(message, options);
+    }
+    if (options->expectation != NULL) {
+        mnl_attr_put(message, NFQA_EXP | NLA_F_NESTED, options->expectation_size,
+                     options->expectation);
     }
     if (options->l2_header != NULL) {
         mnl_attr_put(message, NFQA_L2HDR, options->l2_header_size, options->l2_header);
@@ -102,10 +111,8 @@ announce_payload(struct nlmsghdr *message, size_t size)
     return built;
 }
 
-/* The longest: two headers, verdict, mark, priority, VLAN tag (nested), conntrack mark and labels
- * (nested), link-layer header, and the header of a payload. */
-_Static_assert(20 + 12 + 8 + 8 + 20 + 32 + 4 + LNFQ_L2_HEADER_MAX + 4 <= LNFQ_VERDICT_SIZE_MAX,
-               "a verdict with everything fits");
+/* Two headers, verdict, mark, priority, and the header of a payload. */
+_Static_assert(20 + 12 + 8 + 8 + 4 <= LNFQ_VERDICT_SIZE_MAX, "a verdict without options fits");
 
 /* What all verdicts begin with. */
 struct beginning {

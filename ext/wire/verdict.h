@@ -11,12 +11,16 @@
 
 #include "nested.h"
 
-/* Room for the longest message that is built here. */
-#define LNFQ_VERDICT_SIZE_MAX 192
+/* Room for the longest message that is built here, without the options. */
+#define LNFQ_VERDICT_SIZE_MAX 64
 
 /* The longest link-layer header that can be replaced; Ethernet's takes 14 bytes, and 4 for each
  * VLAN tag. */
 #define LNFQ_L2_HEADER_MAX 64
+
+/* The longest expectation. With three tuples of IPv6 and all names they have half of it. A message
+ * with one has to fit every send buffer. */
+#define LNFQ_EXPECTATION_MAX 1024
 
 /* The sequence numbers of verdicts that may find nothing: a queue's last batch verdict, its first
  * on what others have left, and one on a packet that may have been lost. Others that have them are
@@ -50,6 +54,8 @@ struct lnfq_options {
     unsigned char labels[LNFQ_LABELS_SIZE];
     const void *l2_header; /* of the packet's own length; NULL for none */
     size_t l2_header_size;
+    const void *expectation; /* the value of an NFQA_EXP; NULL for none */
+    size_t expectation_size;
 };
 
 /* Whether user space may give it: one of the six, and a queue number and bypass only with NF_QUEUE.

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple, Self
 
+from libnetfilterqueue._netlink import attribute
 from libnetfilterqueue.constants import Hook, Verdict
 from libnetfilterqueue.tuples import Vlan
 
@@ -35,6 +36,7 @@ NFQA_UID = 16
 NFQA_GID = 17
 NFQA_SECCTX = 18
 NFQA_VLAN = 19
+NFQA_EXP = 15
 NFQA_L2HDR = 20
 NFQA_PRIORITY = 21
 NFQA_CGROUP_CLASSID = 22
@@ -52,11 +54,6 @@ NLA_TYPE_MASK = 0x3FFF
 NLA_F_NESTED = 0x8000
 HEADER = 16  # struct nlmsghdr
 QUEUE_HEADER = HEADER + 4  # and struct nfgenmsg
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """A netlink attribute, padded for the next one."""
-    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def message(kind: int, body: bytes = b"", sequence: int = 0, flags: int = 0) -> bytes:

@@ -4,6 +4,7 @@
 import socket
 import struct
 
+from libnetfilterqueue._netlink import attribute
 from libnetfilterqueue.constants import Hook, QueueFlag, SkbInfo
 from libnetfilterqueue.testing import _messages as nl
 from libnetfilterqueue.testing._attributes import Attributes, Rule
@@ -61,12 +62,12 @@ class Skb:
         if copied is not None:
             payload = self.payload[:copied] or None
             if length > len(payload or b""):
-                attributes.append(nl.attribute(nl.NFQA_CAP_LEN, struct.pack("!I", length)))
+                attributes.append(attribute(nl.NFQA_CAP_LEN, struct.pack("!I", length)))
         info = self._attributes.get("skb_info", 0)
         if not flags & QueueFlag.NFQA_CFG_F_GSO:
             info &= SkbInfo.NFQA_SKB_CSUM_NOTVERIFIED
         if info:
-            attributes.append(nl.attribute(nl.NFQA_SKB_INFO, struct.pack("!I", info)))
+            attributes.append(attribute(nl.NFQA_SKB_INFO, struct.pack("!I", info)))
         return nl.packet_message(
             packet_id,
             payload,
@@ -93,29 +94,29 @@ class Skb:
             (uid_gid, nl.NFQA_GID, given.get("gid")),
         ]
         described = [
-            (flag, nl.attribute(kind, struct.pack("!I", number)))
+            (flag, attribute(kind, struct.pack("!I", number)))
             for flag, kind, number in numbers
             if number or (number == 0 and flag)
         ]
         if hw_addr := given.get("hw_addr", b""):
             value = struct.pack("!HH8s", len(hw_addr), 0, hw_addr)
-            described.append((0, nl.attribute(nl.NFQA_HWADDR, value)))
+            described.append((0, attribute(nl.NFQA_HWADDR, value)))
         if (timestamp := given.get("timestamp")) is not None:
             value = struct.pack("!QQ", *divmod(round(timestamp * 1_000_000), 1_000_000))
-            described.append((0, nl.attribute(nl.NFQA_TIMESTAMP, value)))
+            described.append((0, attribute(nl.NFQA_TIMESTAMP, value)))
         if secctx := given.get("secctx"):
             flag = QueueFlag.NFQA_CFG_F_SECCTX
-            described.append((flag, nl.attribute(nl.NFQA_SECCTX, secctx)))
+            described.append((flag, attribute(nl.NFQA_SECCTX, secctx)))
         return described + self._describe_bridge() + self._describe_conntrack()
 
     def _describe_bridge(self) -> list[tuple[int, bytes]]:
         described = []
         if self._on_bridge and self.vlan is not None:
             proto, tci = (struct.pack("!H", part) for part in self.vlan)
-            parts = nl.attribute(nl.NFQA_VLAN_TCI, tci) + nl.attribute(nl.NFQA_VLAN_PROTO, proto)
-            described.append((0, nl.attribute(nl.NFQA_VLAN | nl.NLA_F_NESTED, parts)))
+            parts = attribute(nl.NFQA_VLAN_TCI, tci) + attribute(nl.NFQA_VLAN_PROTO, proto)
+            described.append((0, attribute(nl.NFQA_VLAN | nl.NLA_F_NESTED, parts)))
         if self._on_bridge and self.l2_header:
-            described.append((0, nl.attribute(nl.NFQA_L2HDR, self.l2_header)))
+            described.append((0, attribute(nl.NFQA_L2HDR, self.l2_header)))
         return described
 
     def _describe_conntrack(self) -> list[tuple[int, bytes]]:
@@ -130,17 +131,17 @@ class Skb:
             (nl.CTA_MARK, "!I", self.ct_mark),
         ]
         parts = [
-            nl.attribute(kind, struct.pack(form, number))
+            attribute(kind, struct.pack(form, number))
             for kind, form, number in numbers
             if number is not None
         ]
         if self.ct_labels and any(self.ct_labels):
-            parts.append(nl.attribute(nl.CTA_LABELS, self.ct_labels))
+            parts.append(attribute(nl.CTA_LABELS, self.ct_labels))
         info = struct.pack("!I", self._attributes.get("ct_info", IP_CT_NEW))
         flag = QueueFlag.NFQA_CFG_F_CONNTRACK
         return [
-            (flag, nl.attribute(nl.NFQA_CT | nl.NLA_F_NESTED, b"".join(parts))),
-            (flag, nl.attribute(nl.NFQA_CT_INFO, info)),
+            (flag, attribute(nl.NFQA_CT | nl.NLA_F_NESTED, b"".join(parts))),
+            (flag, attribute(nl.NFQA_CT_INFO, info)),
         ]
 
     def take(self, verdict: nl.SentVerdict) -> bool:

@@ -42,6 +42,7 @@ struct record {
     struct lnfq_verdict verdict;
     struct lnfq_options options;
     unsigned char l2_header[LNFQ_L2_HEADER_MAX];
+    unsigned char expectation[LNFQ_EXPECTATION_MAX];
 };
 
 struct model {
@@ -80,6 +81,11 @@ take_options(struct input *input, struct record *record)
         options->l2_header_size = 1 + take_u8(input) % LNFQ_L2_HEADER_MAX;
         take(input, record->l2_header, options->l2_header_size);
         options->l2_header = record->l2_header;
+    }
+    if (parts & 16) {
+        options->expectation_size = 1 + take_u16(input) % LNFQ_EXPECTATION_MAX;
+        take(input, record->expectation, options->expectation_size);
+        options->expectation = record->expectation;
     }
     record->verdict.options = lnfq_verdict_build_options(options);
     require(record->verdict.options != NULL);
@@ -214,7 +220,7 @@ check_number(const struct nlattr *attribute, struct lnfq_optional number)
 static void
 check_options(const struct nlattr *const attributes[ATTRIBUTES], const struct lnfq_options *options)
 {
-    bool conntrack = options->ct_mark.there || options->has_labels;
+    bool conntrack = options->ct_mark.there || options->has_labels || options->expectation;
     const struct nlattr *nested[ATTRIBUTES];
 
     require((attributes[NFQA_VLAN] != NULL) == options->vlan.proto.there);
@@ -236,6 +242,9 @@ check_options(const struct nlattr *const attributes[ATTRIBUTES], const struct ln
     require(options->l2_header
                 ? is_bytes(attributes[NFQA_L2HDR], options->l2_header, options->l2_header_size)
                 : attributes[NFQA_L2HDR] == NULL);
+    require(options->expectation
+                ? is_bytes(attributes[NFQA_EXP], options->expectation, options->expectation_size)
+                : attributes[NFQA_EXP] == NULL);
 }
 
 static void

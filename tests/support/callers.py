@@ -366,6 +366,15 @@ BUFFERS = {
 }
 
 
+EXPECTED = {"dst": "10.0.0.2", "proto": socket.IPPROTO_TCP, "dport": 2000}
+
+
+def _expectation_due(value: object) -> Due:
+    if isinstance(value, Mapping):
+        return None if value == {"expected": EXPECTED} else (TypeError, ValueError)
+    return ValueError if is_buffer(value) else TypeError  # no bytes of others are attributes
+
+
 def _vlan_due(value: object) -> Due:
     if not isinstance(value, tuple) or len(value) != 2:
         return TypeError
@@ -421,6 +430,7 @@ KINDS: dict[str, Callable[[str], Domain]] = {
     "ReadableBuffer": lambda name: (
         BUFFERS[name] if name in BUFFERS else Domain(lambda: NOOP, _message_due)
     ),
+    "ReadableBuffer | Mapping": lambda _: Domain(lambda: {"expected": EXPECTED}, _expectation_due),
     "WriteableBuffer": lambda _: Domain(lambda: bytearray(IP_PACKET), _writable_due),
     "tuple[SupportsIndex, SupportsIndex]": lambda _: Domain(lambda: (0x8100, 5), _vlan_due),
     "_Float": lambda _: Domain(lambda: 0, _timeout_due),

@@ -3,7 +3,7 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from callers import CORE, Acting, Due, Index, Member, Objects, Unshowable, kept_packet
@@ -38,7 +38,28 @@ def acting(name: str, right: Any, act: Callable[[], object]) -> Any:
     """The value as an object that does something when it is asked for it."""
     if name == "vlan":
         return tuple(Acting(value, act) for value in right)
+    if isinstance(right, Mapping):
+        return ActingMapping(right, act)
     return Acting(right, act)
+
+
+class ActingMapping(Mapping[str, object]):
+    """A mapping that does something whenever it is read."""
+
+    def __init__(self, right: Mapping[str, object], act: Callable[[], object]) -> None:
+        self._right = right
+        self._act = act
+
+    def __getitem__(self, name: str) -> object:
+        self._act()
+        return self._right[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._act()
+        return iter(self._right)
+
+    def __len__(self) -> int:
+        return len(self._right)
 
 
 class ActionError(Exception):

@@ -14,6 +14,7 @@ from netns import TIMEOUT, background
 from queues import Packet, Queue
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue._netlink import attribute
 from libnetfilterqueue.testing._messages import (
     MSG_CONFIG,
     MSG_PACKET,
@@ -23,6 +24,7 @@ from libnetfilterqueue.testing._messages import (
     NFQA_CGROUP_CLASSID,
     NFQA_CT,
     NFQA_CT_INFO,
+    NFQA_EXP,
     NFQA_HWADDR,
     NFQA_IFINDEX_INDEV,
     NFQA_L2HDR,
@@ -44,7 +46,6 @@ from libnetfilterqueue.testing._messages import (
     NLMSG_NOOP,
     SentVerdict,
     aligned,
-    attribute,
     attributes_of,
     error_message,
     message,
@@ -62,6 +63,7 @@ __all__ = [
     "NFQA_CGROUP_CLASSID",
     "NFQA_CT",
     "NFQA_CT_INFO",
+    "NFQA_EXP",
     "NFQA_HWADDR",
     "NFQA_IFINDEX_INDEV",
     "NFQA_L2HDR",

@@ -43,6 +43,8 @@ EVER = 1 << 40
 STEPS = {"once": 1, "on": 5}  # the first failures that are tried are so far apart
 FIRST_HELD = 18  # the id from which on all packets are kept
 LOOPBACK = 1  # the index of its device
+# Of a tuple and a mask that say nothing.
+EXPECTATION = attribute(2, bytes(4)) + attribute(3, bytes(4)) + attribute(4, bytes(100))
 
 libc = ctypes.CDLL(None)
 
@@ -180,7 +182,12 @@ class Traffic:
         for number, packet in enumerate(list(self.kept)):
             with self.trial.step(), contextlib.suppress(nfq.VerdictError):
                 packet.set_verdict(
-                    nfq.NF_ACCEPT, number, vlan=(1, 2), ct_mark=1, ct_labels=b"labels"
+                    nfq.NF_ACCEPT,
+                    number,
+                    vlan=(1, 2),
+                    ct_mark=1,
+                    ct_labels=b"labels",
+                    expectation=EXPECTATION,
                 )
         with self.trial.step():
             kernel.handle.flush()
