@@ -60,5 +60,5 @@ def check_timeout(what: str, value: SupportsFloat | SupportsIndex | None) -> flo
             f"{what} must be a number that a float holds, not {_show(value)}"
         ) from None
     if not seconds >= 0:
-        raise ValueError(f"{what} must be at least 0 or None, not {_show(value)}")
+        raise ValueError(f"{what} must be at least 0 or None, not {show(value)}")
     return seconds
