@@ -56,9 +56,7 @@ def check_timeout(what: str, value: SupportsFloat | SupportsIndex | None) -> flo
     try:
         seconds = float(value)
     except OverflowError:
-        raise ValueError(
-            f"{what} must be a number that a float holds, not {_show(value)}"
-        ) from None
+        raise ValueError(f"{what} must be a number that a float holds, not {show(value)}") from None
     if not seconds >= 0:
         raise ValueError(f"{what} must be at least 0 or None, not {show(value)}")
     return seconds

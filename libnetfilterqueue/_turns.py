@@ -21,6 +21,7 @@ class Turns(Feed):
         self.turn = threading.RLock()
         self._bell: Bell | None = Bell()
         super().__init__(handle, fed)
+        self._watched: select.epoll | None = self._epoll
         handle.on_held = None  # the handle itself knows when a verdict has to leave: hold_limit
 
     @property
@@ -30,19 +31,21 @@ class Turns(Feed):
 
     def wait(self, seconds: float) -> bool:
         """Waits so long for packets, and less if the bell rings. Whether there are packets."""
-        bell = self._bell
-        if bell is None:
+        bell, epoll = self._bell, self._watched
+        if bell is None or epoll is None:
             return False
         poller = select.poll()
         poller.register(bell, READABLE)
         if not self._paused:
-            poller.register(self._epoll.fileno(), READABLE)
+            poller.register(epoll.fileno(), READABLE)
         ready = {descriptor for descriptor, _ in poller.poll(seconds * 1000)}
         bell.hush()
         return bool(ready - {bell.fileno()})
 
     def _release(self) -> None:
-        super()._release()
+        # Not closed here: a thread may be about to wait on it. The last one that has it closes it.
+        self._watched = None
+        del self._epoll
         self._nudge()  # for the last time
         self._bell = None
 

@@ -13,6 +13,7 @@
 
 #include "handle.h"
 #include "mutex.h"
+#include "seldom.h"
 
 /* The slow ways of the two below. */
 void lnfq_lock_await(lnfq_handle *handle);
@@ -30,7 +31,7 @@ lnfq_lock_acquire(lnfq_handle *handle)
 
 /* Releases the lock, and pays the debts: a destructor that finds the lock taken leaves one behind.
  * Callable with and without the GIL. */
-static inline void
+LNFQ_ALWAYS static void
 lnfq_lock_release(lnfq_handle *handle)
 {
     if (lnfq_handle_forked(handle)) {

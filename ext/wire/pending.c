@@ -104,7 +104,7 @@ lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id)
     answer(pending, id, completes(pending, id));
 }
 
-int
+inline int
 lnfq_pending_post(struct lnfq_pending *pending, struct lnfq_outbox *outbox, uint16_t queue,
                   uint32_t id, const struct lnfq_verdict *verdict)
 {
