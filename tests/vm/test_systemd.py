@@ -175,7 +175,15 @@ ENDS: dict[str, tuple[Callable[[Filter], object], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    "end",
+    [
+        "restart",
+        "kill",
+        pytest.param("watchdog", marks=pytest.mark.slow),
+        pytest.param("failed-start", marks=pytest.mark.slow),
+    ],
+)
 def test_nothing_is_lost(service: Filter, udp: UdpPair, end: str) -> None:
     """What its reader has not answered, what it has not read, and what comes meanwhile arrives."""
     bring_about, setting, result = ENDS[end]
@@ -201,6 +209,7 @@ def test_stop(service: Filter, udp: UdpPair) -> None:
         handle.create_queue(1, nfq.NetfilterQueueData.accept)
 
 
+@pytest.mark.slow
 def test_reexec(systemd: Systemd, service: Filter, udp: UdpPair) -> None:
     """A new systemd, as an upgrade of it starts one, has what the old one had."""
     service.start()
@@ -211,6 +220,7 @@ def test_reexec(systemd: Systemd, service: Filter, udp: UdpPair) -> None:
     assert service.stored() == STORED
 
 
+@pytest.mark.slow
 def test_overrun(service: Filter, udp: UdpPair) -> None:
     """The store does not drop a socket that lost messages; a process that starts then has it."""
     service.start()
@@ -229,7 +239,7 @@ def test_overrun(service: Filter, udp: UdpPair) -> None:
     ("settings", "kept"),
     [
         (["FileDescriptorStoreMax=0"], False),
-        (["FileDescriptorStoreMax=0", "Type=exec"], False),
+        pytest.param(["FileDescriptorStoreMax=0", "Type=exec"], False, marks=pytest.mark.slow),
         (["FileDescriptorStoreMax=3", "Type=exec", "NotifyAccess=all"], True),
     ],
 )
