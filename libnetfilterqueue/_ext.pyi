@@ -233,7 +233,9 @@ class NetfilterQueueHandle:
         until a packet has been dispatched if the kernel's table of queues can't be read (see
         ``queue_status``), and while other calls of ``process()`` or ``handle_packet()`` run. With
         ``NF_REPEAT`` these packets go through their table or base chain again. They are queued
-        anew if the rules still say so. Meanwhile the kernel's queue is longer by their number.
+        anew if the rules still say so. Meanwhile the kernel's queue is longer by their number. A
+        loop of your own that reads the socket begins after this call: what it has read and not
+        passed to ``handle_packet()`` counts as the earlier readers'.
 
         With ``shared=True`` another process goes on reading the socket. What it has received is
         left to it, and no batch verdict is sent.

@@ -142,6 +142,12 @@ def test_ctrl_c_at_the_terminal() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGTERM
 
 
+def test_signals_that_python_ignores() -> None:
+    """The program has the signals as the shell would start it: pipelines end as ever."""
+    done = run("--restart", "no", "--", "grep", "SigIgn", "/proc/self/status")
+    assert int(done.stdout.split()[1], 16) & (1 << signal.SIGPIPE - 1) == 0
+
+
 def test_backoff() -> None:
     """A program that ends at once is waited for, longer each time."""
     with keep("--backoff", "0.1", *SHELL, "echo start; exit 1") as process:

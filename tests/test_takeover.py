@@ -407,6 +407,48 @@ def test_in_a_callback(left: socket.socket, udp: UdpPair) -> None:
         assert handle.stats().defaulted == (1 if visible() else 0)
 
 
+def test_while_threads_wait(left: socket.socket, udp: UdpPair) -> None:
+    """Threads that wait for packets have nothing in hand."""
+    iptables("-t raw -A OUTPUT -p udp --sport 9002 -j NFQUEUE --queue-num 2")
+    with nfq.open(fd=left) as handle:
+        handle.create_queue(2, accept)
+        os.close(handle.detach())
+    seen: list[bytes] = []
+
+    def wait() -> None:
+        with contextlib.suppress(nfq.ClosedError):
+            while True:
+                handle.process(timeout=None)
+
+    with sender(9002) as second, nfq.open(fd=left) as handle:
+        second.send(b"settled")
+        read(left, 1)
+        handle.create_queue(1, accepting(seen))
+        threads = [background(wait) for _ in range(2)]
+        udp.send(b"1")
+        assert udp.recv() == b"1"
+        handle.create_queue(2, accepting(seen), unanswered=nfq.NF_ACCEPT)
+        for number in range(20):
+            second.send(b"%d" % number)
+        arrived = [udp.recv() for _ in range(21)]
+        assert sorted(arrived) == sorted([b"settled", *(b"%d" % number for number in range(20))])
+        handle.close()
+        for thread in threads:
+            thread.result(TIMEOUT)
+
+
+def test_a_refused_flag_leaves_what_others_have_bound_since(left: socket.socket) -> None:
+    """A number that was bound here once may be another process's now."""
+    with Reader(left) as other, nfq.open(fd=left) as handle:
+        handle.create_queue(2, accept).destroy()
+        other.bind(2)
+        with pytest.raises(OSError, match="flag"):
+            handle.create_queue(2, accept, flags=1 << 31)
+        with nfq.open() as stranger, pytest.raises(PermissionError):
+            stranger.create_queue(2, accept)
+        os.close(handle.detach())
+
+
 def test_the_queue_of_another_handle_of_this_process(handle: Handle, udp: UdpPair) -> None:
     """EBUSY, whichever handle asks; the queue stays its own."""
     seen: list[bytes] = []

@@ -114,6 +114,33 @@ def test_too_large_while_its_queue_is_destroyed(handle: Handle, udp: UdpPair, to
 
 
 @pytest.mark.usefixtures("small_sends")
+@pytest.mark.parametrize("in_callback", [False, True])
+def test_too_large_while_its_handle_is_detached(
+    handle: Handle, udp: UdpPair, in_callback: bool
+) -> None:
+    """The same where the queue is left to another process."""
+    left: list[int] = []
+    packets: list[Packet] = []
+
+    def callback(packet: Packet) -> None:
+        if in_callback:
+            by_content(packet)
+            left.append(handle.detach())
+        else:
+            packets.append(packet)
+
+    handle.create_queue(1, callback, default_verdict=nfq.NF_ACCEPT)
+    udp.send(LARGE)
+    assert handle.process() == 1
+    if not in_callback:
+        handle.autoflush = False
+        by_content(packets[0])
+        left.append(handle.detach())
+    os.close(left[0])
+    assert udp.arrivals() == [LARGE]
+
+
+@pytest.mark.usefixtures("small_sends")
 @pytest.mark.parametrize("leaves", [False, True])
 def test_told_between_two_callbacks(handle: Handle, udp: UdpPair, leaves: bool) -> None:
     """If on_verdict_error raises or destroys the queue, no further callback is called."""

@@ -102,7 +102,7 @@ leave_older(lnfq_queue *queue)
 
 /* A queue that may be mistaken for its predecessor is bound without its mode first. */
 static int
-bind_queue(lnfq_queue *queue, const struct lnfq_config *config)
+bind_queue(lnfq_queue *queue, const struct lnfq_config *config, bool *bound)
 {
     struct lnfq_config first = *config;
     const struct lnfq_config mode = {
@@ -114,7 +114,8 @@ bind_queue(lnfq_queue *queue, const struct lnfq_config *config)
 
     first.has_mode = config->has_mode && !queue->silent;
     error = lnfq_exchange_request(queue->handle, queue->number, &first, NULL, 0);
-    if (error == 0) {
+    *bound = error == 0;
+    if (*bound) {
         leave_older(queue);
     }
     if (error != 0 || !queue->silent || !config->has_mode || config->mode == NFQNL_COPY_NONE) {
@@ -137,14 +138,15 @@ bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy
 {
     lnfq_handle *handle = queue->handle;
     struct lnfq_history *history = &handle->history[queue->number];
-    int error = bind_queue(queue, config);
+    bool bound;
+    int error = bind_queue(queue, config, &bound);
 
     if (error == EBUSY && handle->adopted) {
         error = lnfq_takeover_queue(queue, config);
         history->bound |= error == 0;
     }
     else if (error != 0 && error != EPERM && error != EBUSY && error != ETIMEDOUT
-             && (history->bound || !handle->adopted)) {
+             && (bound || !handle->adopted)) {
         undo_bind(handle, queue->number);
         *history = (struct lnfq_history){.left = true, .bound = history->bound};
         handle->epoch += 1;
@@ -465,6 +467,8 @@ PyObject *
 lnfq_binding_leave(lnfq_queue *queue)
 {
     execute_recorded(queue);
+    (void)lnfq_post_send(
+        queue->handle); /* while its default is known: a verdict may be too large */
     let_kept_go(queue);
     queue->detached = true;
     return delist(queue);

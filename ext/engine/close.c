@@ -119,15 +119,19 @@ call_listener(lnfq_handle *handle, PyObject **listener, PyObject **error)
     }
 }
 
-/* Destroys the queues, and marks the handle closed. */
+/* Destroys the queues, or lets them go as they are, and marks the handle closed. */
 static void
-destroy_queues(lnfq_handle *handle)
+end_queues(lnfq_handle *handle, bool leave)
 {
     lnfq_queue *queue;
 
     while ((queue = next_queue_or_closed(handle)) != NULL) {
-        /* If the kernel refuses, closing the descriptor unbinds the queue all the same. */
-        (void)lnfq_binding_destroy(queue);
+        if (leave) {
+            (void)leave_queue(handle);
+        }
+        else { /* if the kernel refuses, closing the descriptor unbinds it all the same */
+            (void)lnfq_binding_destroy(queue);
+        }
         Py_DECREF(queue);
     }
 }
@@ -143,9 +147,7 @@ lnfq_close_handle(lnfq_handle *handle, bool unbind)
     else {
         call_listener(handle, &handle->on_close, &error);
         leave_stranger(handle);
-        while (!unbind && handle->keeper.state != LNFQ_KEPT_NO && leave_queue(handle)) {
-        }
-        destroy_queues(handle);
+        end_queues(handle, !unbind && handle->keeper.state != LNFQ_KEPT_NO);
         if (lnfq_report_refusals(handle) < 0) {
             (void)lnfq_error_collect(&error, (PyObject *)handle);
         }

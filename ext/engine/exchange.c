@@ -190,12 +190,21 @@ attempt(lnfq_handle *handle, struct lnfq_awaited *awaited, const unsigned char *
     return error != 0 ? error : EAGAIN;
 }
 
+/* Whether a number that is found bound on this socket can only have been bound by this handle. */
+static bool
+binds_alone(const lnfq_handle *handle, uint16_t queue)
+{
+    return !handle->adopted || (handle->history[queue].bound && !handle->shared);
+}
+
 /* A repeated request may find its work done. On an adopted socket it may be another process's work:
  * then the queue is taken over. */
 static int
-confirm(const lnfq_handle *handle, int error, bool repeated, const struct lnfq_config *config)
+confirm(const lnfq_handle *handle, uint16_t queue, int error, bool repeated,
+        const struct lnfq_config *config)
 {
-    if (config->command == NFQNL_CFG_CMD_BIND && repeated && error == EBUSY && !handle->adopted) {
+    if (config->command == NFQNL_CFG_CMD_BIND && repeated && error == EBUSY
+        && binds_alone(handle, queue)) {
         return 0;
     }
     if (config->command == NFQNL_CFG_CMD_UNBIND && error == ENODEV) {
@@ -261,7 +270,7 @@ lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_con
         size += lnfq_config_put(bytes + size, queue, awaited.seq, true, config);
         memcpy(&first, bytes, sizeof(first));
         awaited.first_seq = first.nlmsg_seq;
-        error = confirm(handle, attempt(handle, &awaited, bytes, size), i > 0, config);
+        error = confirm(handle, queue, attempt(handle, &awaited, bytes, size), i > 0, config);
     }
     awaited_remove(handle, &awaited);
     mark_if_wanted(handle);
@@ -390,7 +399,10 @@ lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool
         if (answers_unsure(answer, LNFQ_SEQ_TEARDOWN)) {
             note_teardown(handle, answer, read);
         }
-        else if (answer->error != 0 && !answers_unsure(answer, LNFQ_SEQ_SETTLE)) {
+        else if (answers_unsure(answer, LNFQ_SEQ_SETTLE)) {
+            answer_awaited(handle, answer); /* EPERM for its datagram, in which a request follows */
+        }
+        else if (answer->error != 0) {
             note_refusal(handle, answer);
         }
         break;

@@ -4,7 +4,10 @@
  */
 #include "post.h"
 
+#include <netinet/in.h> /* before the kernel's, which then leaves it its names */
+
 #include <errno.h>
+#include <linux/netfilter.h>
 #include <linux/netlink.h>
 #include <stdlib.h>
 
@@ -113,18 +116,21 @@ lnfq_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id)
 }
 
 /* The first verdict in the outbox is too large for the socket: its packet gets the default of its
- * queue, which may be one that is being unbound. False if it can't be any smaller. */
+ * queue, which may be one that is being unbound, or is left to another process. False if it can't
+ * be any smaller. */
 static bool
 replace_first(lnfq_handle *handle)
 {
     lnfq_queue *queue;
+    uint32_t verdict;
     uint16_t number;
     uint32_t id;
 
     lnfq_outbox_first(&handle->outbox, &number, &id);
     queue = lnfq_bound_find(handle, number);
     queue = queue != NULL ? queue : lnfq_bound_find_leaving(handle, number);
-    if (!lnfq_outbox_replace(&handle->outbox, atomic_load(&queue->default_verdict))) {
+    verdict = queue != NULL ? atomic_load(&queue->default_verdict) : NF_DROP;
+    if (!lnfq_outbox_replace(&handle->outbox, verdict)) {
         return false;
     }
     lnfq_refusal_defaulted(handle, number, id, EMSGSIZE);
@@ -162,7 +168,7 @@ lnfq_post_send(lnfq_handle *handle)
     } while ((error == EMSGSIZE && replace_first(handle))
              || (error == EAGAIN && lnfq_peer_await_room(handle)));
     note_unsent(handle, error != 0);
-    if (handle->keeper.answered != NULL) {
+    if (error == 0 && handle->keeper.answered != NULL) {
         *handle->keeper.answered = 1;
     }
     if (outbox->withdrawn > 0) {

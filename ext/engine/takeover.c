@@ -140,7 +140,7 @@ look_for_rival(lnfq_handle *handle, void *argument)
         return;
     }
     rivals->any |= !handle->closed && lnfq_bound_find(handle, rivals->queue->number) != NULL;
-    lnfq_mutex_release(&handle->lock);
+    lnfq_lock_release(handle);
 }
 
 /* Whether another handle of this process has a queue of that number on the same socket. Two threads
@@ -240,30 +240,53 @@ settle(lnfq_queue *queue)
         return 0;
     }
     error = settle_up_to(queue, oldest);
-    if (error == 0) {
+    if (error == 0 && queue->bound) { /* a peer's answer takes its time */
         lnfq_pending_settle(&queue->pending, oldest);
         queue->unsettled = false;
     }
     return error;
 }
 
+/* Whether no thread of this process has messages in hand that it has not dispatched. */
+static bool
+nothing_in_hand(lnfq_handle *handle)
+{
+    return atomic_load(&handle->in_hand) == 0;
+}
+
+/* The first queue behind a number that is not settled; NULL if there is none. */
+static lnfq_queue *
+find_unsettled(const lnfq_handle *handle, int32_t behind)
+{
+    for (size_t i = 0; i < handle->queue_count; i++) {
+        if (handle->queues[i]->unsettled && handle->queues[i]->number > behind) {
+            return handle->queues[i];
+        }
+    }
+    return NULL;
+}
+
 void
 lnfq_takeover_settle(lnfq_handle *handle)
 {
-    PyThreadState *thread = lnfq_lock_enter(handle);
+    int32_t tried = -1;
+    lnfq_queue *queue;
 
-    if (!handle->closed && atomic_load(&handle->readers) == 0) {
-        bool left = false;
+    lnfq_lock_acquire(handle);
+    while (!handle->closed && nothing_in_hand(handle)
+           && (queue = find_unsettled(handle, tried)) != NULL) {
+        PyThreadState *thread;
 
-        for (size_t i = 0; i < handle->queue_count; i++) {
-            if (handle->queues[i]->unsettled) {
-                (void)settle(handle->queues[i]); /* until then no batch verdict is made of it */
-                left |= handle->queues[i]->unsettled;
-            }
-        }
-        atomic_store(&handle->unsettled, left);
+        tried = queue->number;
+        Py_INCREF(queue);
+        thread = PyEval_SaveThread();
+        (void)settle(queue); /* until then no batch verdict is made of it */
+        lnfq_lock_leave(handle, thread);
+        Py_DECREF(queue);
+        lnfq_lock_acquire(handle);
     }
-    lnfq_lock_leave(handle, thread);
+    atomic_store(&handle->unsettled, find_unsettled(handle, -1) != NULL);
+    lnfq_lock_release(handle);
 }
 
 /* ---- taking over ---- */
@@ -347,5 +370,5 @@ lnfq_takeover_queue(lnfq_queue *queue, const struct lnfq_config *config)
     }
     queue->unsettled = true;
     atomic_store(&handle->unsettled, true);
-    return atomic_load(&handle->readers) == 0 ? settle(queue) : 0;
+    return nothing_in_hand(handle) ? settle(queue) : 0;
 }

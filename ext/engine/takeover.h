@@ -11,8 +11,8 @@
  * others' packets.
  *
  * What other threads of this process have received and not dispatched yet can't be seen. So this is
- * put off until no call of `process` or `handle_packet` runs. Where the table can't be read it is
- * put off until a packet was received here.
+ * put off while a call of `process` or `handle_packet` has messages in hand. Where the table
+ * can't be read it is put off until a packet was received here.
  */
 #ifndef LNFQ_TAKEOVER_H
 #define LNFQ_TAKEOVER_H

@@ -547,9 +547,11 @@ lnfq_dispatch_backlog(lnfq_handle *handle, Py_ssize_t most)
         return 0;
     }
     lnfq_backlog_init(&rest);
+    atomic_fetch_add(&handle->in_hand, 1);
     dispatch = dispatch_begin(handle, "process()");
     dispatch_asides(&dispatch, count, most, &rest);
     dispatch_leave(&dispatch, &rest);
+    atomic_fetch_sub(&handle->in_hand, 1); /* the rest is where others see it */
     return dispatch_end(&dispatch);
 }
 
@@ -592,6 +594,7 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     source.epoch = handle->epoch;
     aside = (Py_ssize_t)handle->backlog.count;
     atomic_fetch_add(&handle->readers, !closed);
+    atomic_fetch_add(&handle->in_hand, !closed);
     lnfq_lock_release(handle);
     if (closed) {
         Py_DECREF(slot);
@@ -604,7 +607,8 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     dispatch_bytes(&dispatch, slot->bytes, (size_t)slot->borrowed.len, &source, &rest);
     lnfq_slot_give_back(&handle->spare_slot, slot);
     dispatch_leave(&dispatch, &rest);
-    atomic_fetch_sub(&handle->readers, 1); /* the rest is where others see it */
+    atomic_fetch_sub(&handle->in_hand, 1); /* the rest is where others see it */
+    atomic_fetch_sub(&handle->readers, 1);
     aside = dispatch_end(&dispatch);
     lnfq_takeover_go_on(handle);
     return aside;

@@ -212,6 +212,9 @@ batch_try(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t de
     if (handle->closed && received <= 0) {
         received = -EBADF;
     }
+    if (received > 0) {
+        atomic_fetch_add(&handle->in_hand, 1);
+    }
     lnfq_lock_leave(handle, thread);
     return received;
 }
@@ -264,7 +267,9 @@ process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, int64_t de
     if (received <= 0) {
         return received;
     }
-    return lnfq_dispatch_batch(handle, batch);
+    packets = lnfq_dispatch_batch(handle, batch);
+    atomic_fetch_sub(&handle->in_hand, 1);
+    return packets;
 }
 
 /* Signal handlers may have raised, or forked. */

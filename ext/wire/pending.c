@@ -13,7 +13,11 @@ LNFQ_SELDOM static uint32_t
 first_id(struct lnfq_pending *pending, uint32_t id)
 {
     pending->lowest = id;
-    return pending->inherited ? id : 1;
+    if (!pending->inherited) {
+        return 1;
+    }
+    pending->frontier = id - 1;
+    return id;
 }
 
 /* A packet came that is older than another one. Returns by how much `missing` changes. */
@@ -65,6 +69,9 @@ lnfq_pending_settle(struct lnfq_pending *pending, uint32_t up_to)
         pending->highest = up_to;
         pending->frontier = up_to;
         pending->seen = true;
+    }
+    else if (lnfq_pending_newer(pending->lowest, up_to + 1)) {
+        pending->missing += pending->lowest - up_to - 1; /* they are set aside */
     }
     pending->inherited = false;
     pending->gap = pending->missing > 0;

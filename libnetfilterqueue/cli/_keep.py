@@ -66,7 +66,7 @@ def pass_on(keeper: Keeper) -> dict[str, str]:
 def become(command: Sequence[str], keeper: Keeper, failed: int) -> None:
     """In the child: becomes the program, or says why not, and ends."""
     try:
-        for signum in HANDLED:
+        for signum in (*HANDLED, signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores the last two
             signal.signal(signum, signal.SIG_DFL)
         failed = fcntl.fcntl(failed, fcntl.F_DUPFD_CLOEXEC, FIRST + len(keeper.stored))
         os.execvpe(command[0], list(command), pass_on(keeper))

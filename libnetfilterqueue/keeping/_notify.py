@@ -49,5 +49,5 @@ def await_taken() -> bool:
 def is_hung_up(reading: int, seconds: float) -> bool:
     """Whether nobody has the writing end of a pipe any more, at once or after a while."""
     poll = select.poll()
-    poll.register(reading, 0)
+    poll.register(reading, select.POLLIN)  # which nothing but its end makes it; gevent's needs it
     return bool(poll.poll(seconds * 1000))

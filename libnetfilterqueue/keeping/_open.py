@@ -61,7 +61,7 @@ class Name:
 
 _kept: dict[str, Kept] = {}
 _open: WeakValueDictionary[str, Name] = WeakValueDictionary()  # while their handles are
-_lock = threading.Lock()
+_lock = threading.RLock()  # a signal handler may unbind
 
 
 def _leave_to_parent() -> None:
@@ -71,7 +71,7 @@ def _leave_to_parent() -> None:
         kept.close()
     _kept.clear()
     _open.clear()
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)

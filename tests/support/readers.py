@@ -51,6 +51,10 @@ class Reader:
         """Has it accept the oldest packets that it keeps."""
         self._tell(f"accept {count}")
 
+    def bind(self, number: int) -> None:
+        """Has it bind another number."""
+        self._tell(f"bind {number}")
+
     def _tell(self, order: str) -> None:
         self._ours.send(order.encode())
         self._hear()
@@ -81,6 +85,9 @@ class Life:
     def read(self, count: int) -> None:
         for _ in range(count):
             assert self._handle.process(1, TIMEOUT) == 1
+
+    def bind(self, number: int) -> None:
+        self._handle.create_queue(number, self._packets.append)
 
     def accept(self, count: int) -> None:
         for packet in self._packets[:count]:
