@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from netns import TIMEOUT, UdpPair
+from netns import TIMEOUT, UdpPair, abruptly
 from queues import ROUNDS
 
 KEEP = [sys.executable, "-P", "-m", "libnetfilterqueue", "keep"]
@@ -165,7 +165,18 @@ def test_orphans(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     script = f"(sleep 0.01 & echo $! > {pid}) & sleep 0.2; ls /proc | grep -x $(cat {pid})"
     done = subprocess.run(
-        ["unshare", "--pid", "--fork", "--mount-proc", *KEEP, "--restart", "no", *SHELL, script],
+        [
+            *abruptly(),
+            "unshare",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            *KEEP,
+            "--restart",
+            "no",
+            *SHELL,
+            script,
+        ],
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
