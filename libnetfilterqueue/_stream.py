@@ -128,6 +128,14 @@ class Stream(Backlog, Generic[FeedT]):
         except nfq.ClosedError:
             pass
 
+    def _take_nowait(self, empty: type[Exception]) -> nfq.NetfilterQueueData:
+        """The next packet, for get_nowait(); raises `empty`, or ClosedError if none will come."""
+        packet = None if self.closed else self._take(looked=True)
+        if packet is None:
+            raise self._error("get_nowait()") if self._is_ended() else empty
+        self._look()
+        return packet
+
     def _error(self, call: str) -> nfq.ClosedError:
         """For a reader that gets no packet any more."""
         stopped = self._stopped and not self.closed

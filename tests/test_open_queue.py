@@ -19,6 +19,7 @@ import pytest
 from netns import TIMEOUT, Namespace, UdpPair, background, queue_rule, short_turns
 from played_kernel import PlayedKernel, packet_message
 from queues import Handle, Packet, accept, data_of
+from signals import soon
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import PacketStream, open_queue
@@ -275,24 +276,13 @@ def test_ended_by_another_thread(stream: PacketStream, act: str, paused: bool) -
     assert stream.closed == (act != "stop")
 
 
-@contextlib.contextmanager
-def handling(act: Callable[[], object]) -> Iterator[None]:
-    """A signal comes once the block waits, and its handler does something."""
-    before = signal.signal(signal.SIGUSR1, lambda *_: act())
-    main = threading.main_thread().ident
-    assert main is not None
-    threading.Timer(0.02, signal.pthread_kill, (main, signal.SIGUSR1)).start()
-    yield
-    signal.signal(signal.SIGUSR1, before)
-
-
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("paused", [False, True])
 def test_ended_by_a_signal_handler(stream: PacketStream, act: str, paused: bool) -> None:
     """A signal handler ends iteration at once."""
     if paused:
         stream.pause()
-    with handling(lambda: ACTS[act](stream)):
+    with soon(lambda: ACTS[act](stream)):
         assert list(stream) == []
     assert stream.closed == (act != "stop")
     with pytest.raises(nfq.ClosedError, match="stopped" if act == "stop" else "closed"):
@@ -303,7 +293,7 @@ def test_signal_handler_while_others_read(stream: PacketStream, udp: UdpPair) ->
     """A signal handler ends the wait of a thread that only waits for another one to read."""
     reading = background(list[Packet], stream)
     time.sleep(0.01)  # so that it has the turn, most of the time
-    with handling(stream.stop):
+    with soon(stream.stop):
         assert list(stream) == []
     assert reading.result(TIMEOUT) == []
 
@@ -320,7 +310,7 @@ def test_interrupted(udp: UdpPair, nothing_left: None, others: int) -> None:
             kept.append(stream.get())
             stream.get_batch()
             threads.extend(background(list[Packet], stream) for _ in range(others))
-            with handling(lambda: signal.raise_signal(signal.SIGINT)):
+            with soon(lambda: signal.raise_signal(signal.SIGINT)):
                 list(stream)
 
     began = time.monotonic()
@@ -337,7 +327,7 @@ def test_interrupted(udp: UdpPair, nothing_left: None, others: int) -> None:
 
 def test_interrupted_and_going_on(stream: PacketStream, udp: UdpPair) -> None:
     """A program that catches the KeyboardInterrupt reads on."""
-    with handling(lambda: signal.raise_signal(signal.SIGINT)), pytest.raises(KeyboardInterrupt):
+    with soon(lambda: signal.raise_signal(signal.SIGINT)), pytest.raises(KeyboardInterrupt):
         stream.get()
     udp.send(b"data")
     background(stream.get).result(TIMEOUT).accept()

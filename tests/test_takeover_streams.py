@@ -4,9 +4,12 @@
 import asyncio
 import os
 import socket
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import trio as real_trio
+from available import GEVENT
 from netns import UdpPair
 from queues import Packet, accept, data_of, process_until
 
@@ -32,30 +35,22 @@ def leave_two(handle: nfq.NetfilterQueueHandle, udp: UdpPair) -> socket.socket:
     return socket.socket(fileno=handle.detach())
 
 
-def test_without_a_loop(handle: nfq.NetfilterQueueHandle, udp: UdpPair) -> None:
-    """The same for programs without a loop."""
+def streams() -> Iterator[Any]:
+    """Those without await: for programs without a loop, and gevent's."""
+    yield pytest.param(nfq, id="no-loop")
+    if GEVENT:
+        from libnetfilterqueue import green  # noqa: PLC0415 (not everywhere)
+
+        yield pytest.param(green, id="gevent")
+
+
+@pytest.mark.parametrize("module", [*streams()])
+def test_without_await(handle: nfq.NetfilterQueueHandle, udp: UdpPair, module: Any) -> None:
+    """The same for programs without a loop, and in gevent."""
     seen: list[bytes] = []
     with leave_two(handle, udp) as kept:
         adopted = nfq.open(fd=kept)
-        with nfq.open_queue(1, handle=adopted, unanswered=nfq.NF_REPEAT) as packets:
-            for packet in packets:
-                seen.append(data_of(packet))
-                packet.accept()
-                if len(seen) == 2:
-                    packets.stop()
-        assert adopted.closed
-    assert udp.arrivals() == seen == [b"1", b"2"]
-
-
-@pytest.mark.gevent
-def test_in_gevent(handle: nfq.NetfilterQueueHandle, udp: UdpPair) -> None:
-    """The same for gevent."""
-    from libnetfilterqueue import green  # noqa: PLC0415 (not everywhere)
-
-    seen: list[bytes] = []
-    with leave_two(handle, udp) as kept:
-        adopted = nfq.open(fd=kept)
-        with green.open_queue(1, handle=adopted, unanswered=nfq.NF_REPEAT) as packets:
+        with module.open_queue(1, handle=adopted, unanswered=nfq.NF_REPEAT) as packets:
             for packet in packets:
                 seen.append(data_of(packet))
                 packet.accept()

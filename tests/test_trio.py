@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """libnetfilterqueue.trio: attachments and streams at their edges."""
 
-import contextlib
-import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 
 import pytest
@@ -18,6 +15,7 @@ from netns import TIMEOUT, UdpPair, background
 from nurseries import eventually, in_trio
 from played_kernel import PlayedKernel, packet_message
 from queues import Handle, Packet, Raising, accept, accepting, data_of
+from signals import soon
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue.trio import Attachment, PacketStream, attach, open_queue
@@ -447,17 +445,6 @@ ACTS: dict[str, Callable[[PacketStream], object]] = {
 }
 
 
-@contextlib.contextmanager
-def handling(act: Callable[[], object]) -> Iterator[None]:
-    """A signal comes once trio waits, and its handler, one of signal.signal's, does something."""
-    before = signal.signal(signal.SIGUSR1, lambda *_: act())
-    main = threading.main_thread().ident
-    assert main is not None
-    threading.Timer(0.02, signal.pthread_kill, (main, signal.SIGUSR1)).start()
-    yield
-    signal.signal(signal.SIGUSR1, before)
-
-
 @pytest.mark.parametrize("act", ACTS)
 @pytest.mark.parametrize("paused", [False, True])
 @in_trio
@@ -467,7 +454,7 @@ async def test_ended_by_a_signal_handler(udp: UdpPair, act: str, paused: bool) -
         began = time.monotonic()
         if paused:
             stream.pause()
-        with handling(lambda: ACTS[act](stream)):
+        with soon(lambda: ACTS[act](stream)):
             assert [packet async for packet in stream] == []
         assert time.monotonic() - began < TIMEOUT / 2
         assert stream.closed == (act != "stop")

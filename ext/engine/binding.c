@@ -463,15 +463,25 @@ lnfq_binding_destroy(lnfq_queue *queue)
     return error;
 }
 
-PyObject *
+void
 lnfq_binding_leave(lnfq_queue *queue)
 {
+    lnfq_handle *handle = queue->handle;
+    PyObject *callback;
+
+    lnfq_lock_acquire(handle);
+    if (!queue->bound) {
+        lnfq_lock_release(handle);
+        return;
+    }
     execute_recorded(queue);
-    (void)lnfq_post_send(
-        queue->handle); /* while its default is known: a verdict may be too large */
+    (void)lnfq_post_send(handle); /* while its default is known: a verdict may be too large */
     let_kept_go(queue);
     queue->detached = true;
-    return delist(queue);
+    callback = delist(queue);
+    lnfq_lock_release(handle);
+    Py_XDECREF(callback);
+    Py_DECREF(queue); /* the list's; the caller has its own */
 }
 
 void

@@ -42,10 +42,9 @@ PyObject *lnfq_binding_create(lnfq_handle *handle, uint16_t number, PyObject *ca
  */
 int lnfq_binding_destroy(lnfq_queue *queue);
 
-/* With the lock and the GIL: executes the verdicts that are recorded, and lets the queue go as it
- * is. Returns its callback. The caller drops the references to both once it has released the lock.
- */
-PyObject *lnfq_binding_leave(lnfq_queue *queue);
+/* Executes the verdicts that are recorded, and leaves the queue bound for another process. The
+ * caller holds a reference. */
+void lnfq_binding_leave(lnfq_queue *queue);
 
 /* In a child of fork: the handle, and so its callback, let it go; the parent's stays as it is. */
 void lnfq_binding_abandon(lnfq_queue *queue);

@@ -80,28 +80,6 @@ leave_stranger(lnfq_handle *handle)
     lnfq_lock_release(handle);
 }
 
-/* Lets one queue go as it is; false once there is none. */
-static bool
-leave_queue(lnfq_handle *handle)
-{
-    PyObject *callback = NULL;
-    lnfq_queue *queue;
-
-    lnfq_lock_acquire(handle);
-    queue = last_queue(handle);
-    if (queue != NULL) {
-        callback = lnfq_binding_leave(queue);
-    }
-    lnfq_lock_release(handle);
-    if (queue == NULL) {
-        return false;
-    }
-    Py_XDECREF(callback);
-    Py_DECREF(queue); /* the list's */
-    Py_DECREF(queue); /* ours */
-    return true;
-}
-
 static void
 let_listeners_go(lnfq_handle *handle)
 {
@@ -127,7 +105,7 @@ end_queues(lnfq_handle *handle, bool leave)
 
     while ((queue = next_queue_or_closed(handle)) != NULL) {
         if (leave) {
-            (void)leave_queue(handle);
+            lnfq_binding_leave(queue);
         }
         else { /* if the kernel refuses, closing the descriptor unbinds it all the same */
             (void)lnfq_binding_destroy(queue);
@@ -163,6 +141,18 @@ lnfq_close_handle(lnfq_handle *handle, bool unbind)
     return 0;
 }
 
+/* A queue that is bound, a new reference; NULL if there is none. */
+static lnfq_queue *
+next_queue(lnfq_handle *handle)
+{
+    lnfq_queue *queue;
+
+    lnfq_lock_acquire(handle);
+    queue = last_queue(handle);
+    lnfq_lock_release(handle);
+    return queue;
+}
+
 /* Marks a handle without queues closed, once what they have recorded is sent, and returns the
  * descriptor; -1 if it is closed already, or the descriptor is a stranger's. */
 static int
@@ -185,13 +175,16 @@ give_descriptor(lnfq_handle *handle)
 int
 lnfq_close_detach(lnfq_handle *handle)
 {
+    lnfq_queue *queue;
     int fd;
 
     if (lnfq_handle_check(handle, "detach()") < 0 || lnfq_flush_now(handle, "detach()") < 0
         || lnfq_report_refusals(handle) < 0) {
         return -1;
     }
-    while (leave_queue(handle)) {
+    while ((queue = next_queue(handle)) != NULL) {
+        lnfq_binding_leave(queue);
+        Py_DECREF(queue);
     }
     fd = give_descriptor(handle);
     /* Only now: streams let go of their packets, which are the next process's. */

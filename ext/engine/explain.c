@@ -29,13 +29,13 @@ permitted(lnfq_handle *handle)
 static void
 explain_permission(lnfq_handle *handle, uint16_t queue, char remedy[LNFQ_REMEDY_SIZE])
 {
-    uint32_t port;
+    struct lnfq_status status;
 
     if (!permitted(handle)) {
         snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", LNFQ_REMEDY_PERMISSION);
     }
-    else if (handle->kernel && lnfq_netns_is_ours(handle->fd) && lnfq_status_owner(queue, &port)) {
-        lnfq_remedy_taken(remedy, queue, &port, lnfq_status_is_own(port));
+    else if (handle->kernel && lnfq_netns_is_ours(handle->fd) && lnfq_status_find(queue, &status)) {
+        lnfq_remedy_taken(remedy, queue, &status.port, lnfq_status_is_own(status.port));
     }
     else {
         lnfq_remedy_taken(remedy, queue, NULL, false);

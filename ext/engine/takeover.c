@@ -33,84 +33,66 @@
 
 /* ---- the kernel's table ---- */
 
-/* What is looked for in the table, and how. */
-struct search {
-    lnfq_handle *handle;
-    uint32_t port;
-    void (*function)(const struct lnfq_status *status, struct search *search);
+/* A queue's line, looked for in another thread's namespace. */
+struct line {
     uint16_t number;
+    struct lnfq_status *status;
     bool found;
-    struct lnfq_status status;
-    unsigned char *numbers;
 };
 
-static void
-look_at(const struct lnfq_status *status, void *argument)
-{
-    struct search *search = argument;
-
-    if (status->port == search->port) {
-        search->function(status, search);
-    }
-}
-
 static int
-read_table(void *argument)
+find_line(void *argument)
 {
-    return lnfq_status_each(look_at, argument);
-}
+    struct line *line = argument;
 
-/* Calls the search's function with each queue that is bound on the socket. Returns 0 or an errno.
- */
-static int
-search_table(struct search *search)
-{
-    int fd = search->handle->fd;
-    int error = lnfq_transport_port(fd, &search->port);
-
-    return error != 0 ? error : lnfq_netns_run_beside(fd, read_table, search);
-}
-
-static void
-find_number(const struct lnfq_status *status, struct search *search)
-{
-    if (status->number == search->number) {
-        search->status = *status;
-        search->found = true;
-    }
+    line->found = lnfq_status_find(line->number, line->status);
+    return 0;
 }
 
 /* What the table says of a queue; false where it can't be read. */
 static bool
-find_status(lnfq_queue *queue, struct lnfq_status *status)
+find_status(const lnfq_queue *queue, struct lnfq_status *status)
 {
-    struct search search = {
-        .handle = queue->handle,
-        .function = find_number,
-        .number = queue->number,
-    };
-    bool found = search_table(&search) == 0 && search.found;
+    int fd = queue->handle->fd;
+    struct line line = {.number = queue->number, .status = status};
+    uint32_t port;
 
-    *status = search.status;
-    return found;
+    return lnfq_transport_port(fd, &port) == 0 && lnfq_netns_run_beside(fd, find_line, &line) == 0
+           && line.found && status->port == port;
 }
 
+/* The numbers that are bound on a handle's socket. */
+struct list {
+    lnfq_handle *handle;
+    uint32_t port;
+    unsigned char *numbers;
+};
+
 static void
-mark_number(const struct lnfq_status *status, struct search *search)
+mark_number(const struct lnfq_status *status, void *argument)
 {
-    if (lnfq_bound_find(search->handle, status->number) == NULL) {
-        search->numbers[status->number / CHAR_BIT] |=
+    struct list *list = argument;
+
+    if (status->port == list->port && lnfq_bound_find(list->handle, status->number) == NULL) {
+        list->numbers[status->number / CHAR_BIT] |=
             (unsigned char)(1u << status->number % CHAR_BIT);
     }
+}
+
+static int
+mark_numbers(void *argument)
+{
+    return lnfq_status_each(mark_number, argument);
 }
 
 int
 lnfq_takeover_list(lnfq_handle *handle, unsigned char numbers[LNFQ_TAKEOVER_NUMBERS])
 {
-    struct search search = {.handle = handle, .function = mark_number, .numbers = numbers};
+    struct list list = {.handle = handle, .numbers = numbers};
+    int error = lnfq_transport_port(handle->fd, &list.port);
 
     memset(numbers, 0, LNFQ_TAKEOVER_NUMBERS);
-    return search_table(&search);
+    return error != 0 ? error : lnfq_netns_run_beside(handle->fd, mark_numbers, &list);
 }
 
 /* ---- other handles of this process ---- */

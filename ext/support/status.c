@@ -76,30 +76,30 @@ lnfq_status_each(void (*function)(const struct lnfq_status *status, void *argume
     return 0;
 }
 
-/* The number that is looked for, and the port that has it. */
-struct owner {
+/* The number that is looked for, and its line. */
+struct search {
     uint16_t queue;
-    uint32_t *port;
+    struct lnfq_status *status;
     bool found;
 };
 
 static void
 compare(const struct lnfq_status *status, void *argument)
 {
-    struct owner *owner = argument;
+    struct search *search = argument;
 
-    if (status->number == owner->queue) {
-        *owner->port = status->port;
-        owner->found = true;
+    if (status->number == search->queue) {
+        *search->status = *status;
+        search->found = true;
     }
 }
 
 bool
-lnfq_status_owner(uint16_t queue, uint32_t *port)
+lnfq_status_find(uint16_t queue, struct lnfq_status *status)
 {
-    struct owner owner = {.queue = queue, .port = port};
+    struct search search = {.queue = queue, .status = status};
 
-    return lnfq_status_each(compare, &owner) == 0 && owner.found;
+    return lnfq_status_each(compare, &search) == 0 && search.found;
 }
 
 /* Whether the descriptor is a netfilter socket of that port id, in the thread's namespace. */

@@ -29,8 +29,8 @@ struct lnfq_status {
 int lnfq_status_each(void (*function)(const struct lnfq_status *status, void *argument),
                      void *argument);
 
-/* The port id that has bound a queue in this thread's namespace, as far as the kernel shows it. */
-bool lnfq_status_owner(uint16_t queue, uint32_t *port);
+/* Finds a queue's line there; false where there is none, or the kernel hides it. Needs no GIL. */
+bool lnfq_status_find(uint16_t queue, struct lnfq_status *status);
 
 /* Whether a socket of this process has that port id in this thread's namespace. */
 bool lnfq_status_is_own(uint32_t port);

@@ -86,11 +86,7 @@ class PacketStream(Stream[Attachment]):
         """
         self._check_loop()
         self._check_here("get_nowait()")
-        packet = None if self.closed else self._take(looked=True)
-        if packet is None:
-            raise self._error("get_nowait()") if self._is_ended() else asyncio.QueueEmpty
-        self._look()
-        return packet
+        return self._take_nowait(asyncio.QueueEmpty)
 
     def __aiter__(self) -> Self:
         self._check_loop()

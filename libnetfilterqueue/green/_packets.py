@@ -88,11 +88,7 @@ class PacketStream(Stream[Attachment]):
         ``get()``.
         """
         self._check_hub("get_nowait()")
-        packet = None if self.closed else self._take(looked=True)
-        if packet is None:
-            raise self._error("get_nowait()") if self._is_ended() else gevent.queue.Empty
-        self._look()
-        return packet
+        return self._take_nowait(gevent.queue.Empty)
 
     def __iter__(self) -> Self:
         self._check_hub("__iter__()")

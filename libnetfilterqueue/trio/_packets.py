@@ -83,11 +83,7 @@ class PacketStream(Stream[Attachment]):
         self._check_trio()
         if self._feed is not None and not self._packets and not self._paused:
             self._read_now(self._feed)
-        packet = None if self.closed else self._take(looked=True)
-        if packet is None:
-            raise self._error("get_nowait()") if self._is_ended() else trio.WouldBlock
-        self._look()
-        return packet
+        return self._take_nowait(trio.WouldBlock)
 
     def __aiter__(self) -> Self:
         self._check_trio()

@@ -53,8 +53,8 @@ def _check(end: float) -> None:
     assert time.monotonic() < end, "what the test waits for did not come"
 
 
-class Manual(Loop):
-    """Calls of `process`, one after the other."""
+class Listing(Loop):
+    """One that looks at all its handles itself."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,6 +65,10 @@ class Manual(Loop):
         self._handles.append(handle)
         yield
         self._handles.remove(handle)
+
+
+class Manual(Listing):
+    """Calls of `process`, one after the other."""
 
     def until(self, done: Callable[[], object]) -> None:
         end = time.monotonic() + TIMEOUT
@@ -133,18 +137,8 @@ class Gevent(Loop):
         self._patch.undo()
 
 
-class Trio(Loop):
+class Trio(Listing):
     """trio: what feeds the handles runs as long as it does, and ends with an exception."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._handles: list[Handle] = []
-
-    @contextlib.contextmanager
-    def feed(self, handle: Handle) -> Iterator[None]:
-        self._handles.append(handle)
-        yield
-        self._handles.remove(handle)
 
     def until(self, done: Callable[[], object]) -> None:
         end = time.monotonic() + TIMEOUT
