@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from netns import TIMEOUT, UdpPair, abruptly
+from netns import TIMEOUT, UdpPair, plain_environment
 from queues import ROUNDS
 
 KEEP = [sys.executable, "-P", "-m", "libnetfilterqueue", "keep"]
@@ -164,19 +164,11 @@ def test_orphans(tmp_path: Path) -> None:
     """As the first process of a container it leaves no zombies of the program's children."""
     pid = tmp_path / "pid"
     script = f"(sleep 0.01 & echo $! > {pid}) & sleep 0.2; ls /proc | grep -x $(cat {pid})"
+    preloaded = f"LD_PRELOAD={os.environ.get('LD_PRELOAD', '')}"
+    unshare = ["unshare", "--pid", "--fork", "--mount-proc", "env", preloaded]
     done = subprocess.run(
-        [
-            *abruptly(),
-            "unshare",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            *KEEP,
-            "--restart",
-            "no",
-            *SHELL,
-            script,
-        ],
+        [*unshare, *KEEP, "--restart", "no", *SHELL, script],
+        env=plain_environment(),
         capture_output=True,
         text=True,
         timeout=TIMEOUT,

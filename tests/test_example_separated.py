@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 from capabilities import effective, only
-from netns import CAP_NET_ADMIN, QUEUED_PORT, TIMEOUT, UdpPair, abruptly, iptables, queue_rule
+from netns import CAP_NET_ADMIN, QUEUED_PORT, TIMEOUT, UdpPair, iptables, queue_rule
 from played_kernel import (
     MSG_CONFIG,
     MSG_PACKET,
@@ -28,7 +28,7 @@ from programs import EXAMPLES, QUEUE, Program, running
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Program]:
     """The example, with one capability."""
-    with running(tmp_path, "separated.py", under=[*only("net_admin"), *abruptly()]) as program:
+    with running(tmp_path, "separated.py", under=[*only("net_admin")]) as program:
         program.wait_for("bound")
         yield program
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from exiting import WAYS
-from netns import TIMEOUT, abruptly, private_namespace
+from netns import TIMEOUT, private_namespace
 from played_kernel import asks, error_message, messages_in, packet_message
 from queues import ROUNDS
 
@@ -26,7 +26,7 @@ def start(way: str, rounds: int) -> "subprocess.Popen[str]":
     """Starts the program in a namespace of its own."""
     # From 3.12 on Python warns of fork beside threads, and a debug build of what is left open.
     python = [sys.executable, "-W", "ignore::DeprecationWarning", "-W", "ignore::ResourceWarning"]
-    command = [*abruptly(), *python, PROGRAM, way, str(rounds)]
+    command = [*python, PROGRAM, way, str(rounds)]
     environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
     with private_namespace():
         return subprocess.Popen(
@@ -86,7 +86,7 @@ def test_exit_beside_a_full_pair() -> None:
     with ours:
         with theirs:
             program = subprocess.Popen(
-                [*abruptly(), sys.executable, "-P", "-c", PAIRED, str(theirs.fileno())],
+                [sys.executable, "-P", "-c", PAIRED, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

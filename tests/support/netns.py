@@ -183,11 +183,6 @@ def plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
-def abruptly() -> list[str]:
-    """What goes in front of a command that ends while threads of it run: those free nothing."""
-    return ["env", f"ASAN_OPTIONS={os.environ.get('ASAN_OPTIONS', '')}:detect_leaks=0"]
-
-
 def tool_environment() -> dict[str, str]:
     """The environment for the system's tools that administer the network."""
     return {
