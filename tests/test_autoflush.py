@@ -149,6 +149,7 @@ def test_on_held_after_a_queue_that_was_refused() -> None:
         packets[1].accept()
         assert len(told) == 1
         kernel.answer(binding, errno.EPERM)
+        kernel.answer(kernel.request())  # for which it asks whether anything is permitted
         with pytest.raises(PermissionError):
             creating.result(TIMEOUT)
         packets[0].accept()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from building import ROOT, environment
 
-pytestmark = pytest.mark.timeout(900)  # the compiler may be slow to start
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the compiler may be slow to start
 
 LIBRARIES = {"libnetfilter_queue": "1.0.5", "libnfnetlink": "1.0.1", "libmnl": "1.0.4"}
 # What stands after each distribution's command.

@@ -10,6 +10,8 @@ from netns import UdpPair, run
 from pages import ROOT, Reader, anchors, links
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+README = ROOT / "README.md"
+READ = [pytest.param(page, marks=() if page == README else pytest.mark.slow) for page in PAGES]
 
 MISTAKES = {
     "a language that nobody knows": "```cobol\nSTOP RUN.\n```\n",
@@ -87,7 +89,7 @@ def test_nothing():
 
 
 @pytest.mark.timeout(900)  # a page may have a dozen programs, which take seconds on a busy machine
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", READ, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page(page: Path, tmp_path: Path, udp: UdpPair) -> None:
     """A reader who does what a page says, block by block, sees what it says."""
     run("ip address add 192.0.2.1/32 dev lo")  # with none but 127.0.0.1 resolvers ask for nothing

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from netns import TIMEOUT, UdpPair, background, queue_rule
 from played_kernel import PlayedKernel, message, packet_message
-from queues import Handle, Packet, accept, accepting, netlink_socket
+from queues import ROUNDS, Handle, Packet, accept, accepting, netlink_socket
 
 import libnetfilterqueue as nfq
 
@@ -118,7 +118,7 @@ def test_callback_whose_end_binds_the_number(handle: Handle) -> None:
 
 def test_number_is_free_once_its_queue_is_destroyed(handle: Handle) -> None:
     """The number is free for another thread that sees `destroyed` before `destroy` returns."""
-    for _ in range(300):
+    for _ in range(2 * ROUNDS):
         queue = handle.create_queue(1, accept, mode=COPY)
 
         def follow(queue: nfq.NetfilterQueueQueueHandle = queue) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from building import ROOT, environment
 
-pytestmark = pytest.mark.timeout(900)  # the build system tries the compiler's warnings one by one
+# The build system tries the compiler's warnings one by one.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 MAKE = "import sys, mesonpy; mesonpy.build_sdist(sys.argv[1])"
 DIRECTORIES = {"docs", "examples", "ext", "libnetfilterqueue", "packaging", "tests"}

@@ -4,8 +4,8 @@
     without_memory.py SCENARIO LAST
 
 Runs a scenario again and again: the first time its first allocation fails, then its second, until
-it needs no more. With LAST "once" no other fails; with "on" all after it do, and only every fifth
-is tried. Prints as JSON how many allocations there are, how many were tried, what was raised, and
+it needs no more. With LAST "once" no other fails; with "on" all after it do. STEPS says how many are
+left out. Prints as JSON how many allocations there are, how many were tried, what was raised, and
 after which failures something was never freed.
 failing_malloc.c has to be preloaded.
 """
@@ -33,14 +33,15 @@ from played_kernel import (
     error_message,
     packet_message,
 )
-from queues import Packet
+from queues import ROUNDS, Packet
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import _ext
 
 ENOENT = 2
 EVER = 1 << 40
-STEPS = {"once": 1, "on": 5}  # the first failures that are tried are so far apart
+# The first failures that are tried are so far apart. With 200 rounds none is left out.
+STEPS = {"once": max(1, 200 // ROUNDS), "on": 5}
 FIRST_HELD = 18  # the id from which on all packets are kept
 LOOPBACK = 1  # the index of its device
 # Of a tuple and a mask that say nothing.
