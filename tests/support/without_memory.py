@@ -40,8 +40,8 @@ from libnetfilterqueue import _ext
 
 ENOENT = 2
 EVER = 1 << 40
-# The first failures that are tried are so far apart. With 200 rounds none is left out.
-STEPS = {"once": max(1, 200 // ROUNDS), "on": 5}
+# The first failures that are tried are so far apart.
+STEPS = {"once": max(1, 200 // ROUNDS), "on": max(5, 1000 // ROUNDS)}
 FIRST_HELD = 18  # the id from which on all packets are kept
 LOOPBACK = 1  # the index of its device
 # Of a tuple and a mask that say nothing.
