@@ -195,21 +195,21 @@ def sized(scale: Scale, size: int, fewer: int) -> Table:
     return Table(f"{size:,}-byte packets, accepted", (CPU, RATE), rows)
 
 
-def threads(scale: Scale) -> Table:
-    """Whether threads run beside each other: in free-threaded Python, all processors at work."""
-    one = "one queue, one thread"
+def parallel(scale: Scale, interpreter: str, loop: str, title: str) -> Table:
+    """Whether two queues take what two processors can do."""
+    one = "one queue"
 
     def start(loop: str, queues: int) -> Callable[[], Subject]:
-        command = [FREE_THREADED, *python(loop, "drop")[1:]]
+        command = [interpreter, *python(loop, "drop")[1:]]
         packets = scale.packets * queues
         everywhere = contextlib.nullcontext()
         return lambda: Burst(command, packets, 64, accepted=False, queues=queues, place=everywhere)
 
     rows = [
-        Row(one, start("process", 1), (FREE_THREADED,)),
-        Row("two queues, two threads", start("two_threads", 2), (FREE_THREADED,)),
+        Row(one, start("process", 1), (interpreter,)),
+        Row(f"two queues, {loop.replace('_', ' ')}", start(loop, 2), (interpreter,)),
     ]
-    return Table("free-threaded Python, dropped", (RATE, CPU), rows, limit=one)
+    return Table(title, (RATE, CPU), rows, limit=one)
 
 
 def pending(scale: Scale) -> Table:
@@ -306,7 +306,8 @@ def tables(scale: Scale) -> list[Table]:
         sized(scale, 1400, 2),
         sized(scale, 65_531, 20),
         pending(scale),
-        threads(scale),
+        parallel(scale, sys.executable, "two_processes", "two processes, dropped"),
+        parallel(scale, FREE_THREADED, "two_threads", "free-threaded Python, dropped"),
         *latency(scale),
         *throughput(scale),
         dispatch(),

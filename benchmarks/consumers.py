@@ -9,8 +9,10 @@ function in LOOPS, ACTION one in ACTIONS; what COUNT and FLAGS mean stands in co
 
 import asyncio
 import contextlib
+import ctypes
 import importlib
 import os
+import signal
 import socket
 import struct
 import sys
@@ -27,6 +29,7 @@ MAXLEN = 1 << 20
 RECEIVE_BUFFER = 1 << 29
 MESSAGE_MAX = 65536 + 4096
 SO_RCVBUFFORCE = 33
+PR_SET_PDEATHSIG = 1
 
 # NetfilterQueue's and fnfqueue's packets have accept() and drop() as well.
 Callback = Callable[[Any], None]
@@ -203,6 +206,21 @@ def two_threads(callback: Callback, flags: int) -> None:
     threading.Thread(target=loop, args=(handles[1],), daemon=True).start()
     say_ready()
     loop(handles[0])
+
+
+def two_processes(callback: Callback, flags: int) -> None:
+    """The same in two processes. Whatever ends the first one ends the second."""
+    bound_there, tell = os.pipe()
+    if os.fork() == 0:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        handle = bound(callback, flags, QUEUE + 1)
+        os.write(tell, b".")
+    else:
+        handle = bound(callback, flags)
+        os.read(bound_there, 1)
+        say_ready()
+    while True:
+        handle.process(timeout=None)
 
 
 def manual(callback: Callback, flags: int) -> None:
@@ -460,6 +478,7 @@ LOOPS = {
     for f in (
         process,
         two_threads,
+        two_processes,
         manual,
         stream,
         asyncio_attached,

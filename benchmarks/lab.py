@@ -74,22 +74,27 @@ class QueueState(NamedTuple):
 
 
 class Consumer:
-    """A consumer's process in the calling thread's namespace, its queue bound."""
+    """A consumer in the calling thread's namespace, its queues bound: a process, or some."""
 
     def __init__(self, command: list[str], place: contextlib.AbstractContextManager[None]) -> None:
         # Whatever ends this program ends the consumer.
         command = ["setpriv", "--pdeathsig", "KILL", "--", *command]
         with place:
             self._process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
             )
-        self._tasks = Path(f"/proc/{self._process.pid}/task")
         self._table = os.open("/proc/thread-self/net/netfilter/nfnetlink_queue", os.O_RDONLY)
         try:
             self._await_ready()
         except MeasurementError:
             self.close()
             raise
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        self._children = [Path(f"/proc/{pid}") for pid in children.read_text().split()]
 
     def _await_ready(self) -> None:
         output = self._process.stdout
@@ -129,24 +134,30 @@ class Consumer:
     def hold(self) -> None:
         """Stops all threads, and returns when they have stopped."""
         # Not Popen's send_signal, which would take the end of the process away from waitid.
-        os.kill(self._process.pid, signal.SIGSTOP)
+        os.killpg(self._process.pid, signal.SIGSTOP)
         stopped = os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED)
         if stopped is None or stopped.si_code != os.CLD_STOPPED:
             raise self._died()
+        for child in self._children:
+            while ") T " not in (child / "stat").read_text():
+                time.sleep(POLL)
 
     def release(self) -> None:
         """Lets it go on."""
-        os.kill(self._process.pid, signal.SIGCONT)
+        os.killpg(self._process.pid, signal.SIGCONT)
 
     def cpu_time(self) -> int:
         """Nanoseconds that all threads have run, in user space and in the kernel."""
         return sum(
-            int((task / "schedstat").read_text().split()[0]) for task in self._tasks.iterdir()
+            int((task / "schedstat").read_text().split()[0])
+            for process in (Path(f"/proc/{self._process.pid}"), *self._children)
+            for task in (process / "task").iterdir()
         )
 
     def close(self) -> None:
-        """Ends the process."""
-        self._process.kill()
+        """Ends all its processes."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         os.close(self._table)
         for file in (self._process.stdout, self._process.stderr):

@@ -3,13 +3,17 @@
 
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from flows import FLOWS, balance, send_flows, sender
-from netns import UdpPair, queue_rule
+from netns import TIMEOUT, UdpPair, queue_rule
 from programs import QUEUE, running
+from queues import accept
+
+import libnetfilterqueue as nfq
 
 SIGNALS = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 
@@ -36,6 +40,43 @@ def test_worker_pool(tmp_path: Path, signum: signal.Signals) -> None:
     assert sorted(map(int, shares)) == list(range(QUEUE, QUEUE + 4))
     assert all(map(int, shares.values()))
     assert sum(map(int, shares.values())) == 3 * len(FLOWS) + 1
+
+
+@SIGNALS
+def test_worker_processes(tmp_path: Path, signum: signal.Signals) -> None:
+    """Every process has a share of the flows, and all packets but the forbidden one pass."""
+    balance(QUEUE, QUEUE + 1)
+    with running(tmp_path, "worker_processes.py", 2) as program:
+        program.wait_for(r"Queue \d+ is bound", 2)
+        with sender() as sock:
+            sock.send(b"forbidden")
+        send_flows(3)  # nothing else arrives
+        program.end(signum)
+    shares = dict(re.findall(r"Queue (\d+): (\d+) packets", program.output))
+    assert sorted(map(int, shares)) == [QUEUE, QUEUE + 1]
+    assert all(map(int, shares.values()))
+    assert sum(map(int, shares.values())) == 3 * len(FLOWS) + 1
+
+
+def test_worker_process_fails(tmp_path: Path) -> None:
+    """If a process can't bind its queue, the program ends, and says why."""
+    with nfq.open() as handle:
+        handle.create_queue(QUEUE + 1, accept)
+        with running(tmp_path, "worker_processes.py", 2) as program:
+            assert program.process.wait(TIMEOUT) == 1
+    assert "bound by" in program.output
+    assert "A process has ended, so all do" in program.output
+
+
+def test_worker_processes_follow(tmp_path: Path) -> None:
+    """If the program is killed, its processes give their queues free."""
+    with running(tmp_path, "worker_processes.py", 2) as program:
+        program.wait_for(r"Queue \d+ is bound", 2)
+        program.kill()
+        end = time.monotonic() + TIMEOUT
+        while nfq.queue_status():
+            assert time.monotonic() < end
+            time.sleep(0.005)
 
 
 @SIGNALS
