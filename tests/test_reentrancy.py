@@ -250,7 +250,8 @@ def test_signal_in_a_callback(udp: UdpPair, act: Act, dispatch: Callable[[Handle
                 create_queue(handle, callback)
                 udp.send(*SENT)
                 dispatched = dispatch(handle)
-            assert (dispatched > 0, sorted(udp.arrivals())) == (True, SENT)
+                state = handle.stats(), nfq.queue_status()
+            assert (dispatched > 0, sorted(udp.arrivals())) == (True, SENT), state
 
 
 class Signalling:
