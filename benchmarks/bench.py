@@ -225,6 +225,8 @@ def pending(scale: Scale) -> Table:
             ):
                 sent = packets if action == "park" else scale.packets
                 rows.append(Row(f"{label}, {count:,} {text}", _pending(command, sent, count)))
+        shuffled = _pending(python("process", "shuffle", count), scale.packets, count)
+        rows.append(Row(f"process, {count:,} answered in any order", shuffled))
     return Table("64-byte packets, others pending", (CPU, RATE), rows)
 
 

@@ -165,6 +165,24 @@ def defer(count: int) -> Callback:
     return callback
 
 
+def shuffle(count: int) -> Callback:
+    """Accepts, for each packet that comes, any of the last so many."""
+    held: list[nfq.NetfilterQueueData] = []
+    place = 0
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        nonlocal place
+        if len(held) < count:
+            held.append(packet)
+            return
+        place = (place * 1_103_515_245 + 12_345) % (1 << 31)
+        number = place * count >> 31
+        held[number], packet = packet, held[number]
+        packet.accept()
+
+    return callback
+
+
 # How packets come in
 
 
@@ -471,6 +489,7 @@ ACTIONS = {
         set_payload,
         park,
         defer,
+        shuffle,
     )
 }
 LOOPS = {
