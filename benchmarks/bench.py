@@ -218,15 +218,17 @@ def pending(scale: Scale) -> Table:
     for count in (1, 1000, 30_000):
         # Older kernels search for a packet from the oldest one on.
         packets = max(scale.packets // (20 if count == 30_000 else 1), 64)
-        for action, text in (("park", "left for good"), ("defer", "each answered in turn")):
+        for action, text in (
+            ("park", "left for good"),
+            ("defer", "each answered in turn"),
+            ("shuffle", "answered in any order"),
+        ):
             for label, command in (
                 ("C, one by one", c("one_by_one", action, count)),
                 ("process", python("process", action, count)),
             ):
-                sent = packets if action == "park" else scale.packets
+                sent = scale.packets if action == "defer" else packets
                 rows.append(Row(f"{label}, {count:,} {text}", _pending(command, sent, count)))
-        shuffled = _pending(python("process", "shuffle", count), scale.packets, count)
-        rows.append(Row(f"process, {count:,} answered in any order", shuffled))
     return Table("64-byte packets, others pending", (CPU, RATE), rows)
 
 

@@ -9,7 +9,7 @@
 static int
 answer(struct nfq_q_handle *queue, struct nfgenmsg *header, struct nfq_data *packet, void *data)
 {
-    const struct task *task = data;
+    struct task *task = data;
     uint32_t id = ntohl(nfq_get_msg_packet_hdr(packet)->packet_id);
 
     (void)header;

@@ -9,6 +9,7 @@
  *     accept, drop    every packet
  *     park            accept, and leave the first COUNT packets without a verdict for good
  *     defer           accept each packet when COUNT more have come
+ *     shuffle         accept, for each packet that comes, any of the last COUNT
  *
  * and FLAGS are the queue's (NFQA_CFG_F_*). Whatever goes wrong ends the program: a consumer that
  * lost a packet must not be measured.
@@ -39,6 +40,8 @@ struct task {
     uint32_t held; /* the first so many packets get no verdict when they come */
     bool deferred; /* they get it later, one for each that comes */
     uint32_t flags;
+    uint32_t *shuffled; /* the ids of those that wait, if they get it in any order */
+    uint64_t place;     /* of the last one that got it */
 };
 
 static inline void
@@ -65,6 +68,13 @@ task_read(int argc, char **argv)
     task.held = (uint32_t)strtoul(argv[2], NULL, 0);
     task.deferred = strcmp(argv[1], "defer") == 0;
     task.flags = (uint32_t)strtoul(argv[3], NULL, 0);
+    if (strcmp(argv[1], "shuffle") == 0) {
+        task.shuffled = calloc(task.held, sizeof(*task.shuffled));
+        fail_if(task.shuffled == NULL, "calloc");
+        for (uint32_t i = 0; i < task.held; i++) {
+            task.shuffled[i] = i + 1;
+        }
+    }
     return task;
 }
 
@@ -77,9 +87,18 @@ task_due(const struct task *task, uint32_t id)
 
 /* For which packet. */
 static inline uint32_t
-task_target(const struct task *task, uint32_t id)
+task_target(struct task *task, uint32_t id)
 {
-    return task->deferred ? id - task->held : id;
+    uint32_t *waiting, target;
+
+    if (task->shuffled == NULL) {
+        return task->deferred ? id - task->held : id;
+    }
+    task->place = (task->place * 1103515245 + 12345) % (1U << 31);
+    waiting = &task->shuffled[task->place * task->held >> 31];
+    target = *waiting;
+    *waiting = id;
+    return target;
 }
 
 static inline void
