@@ -227,7 +227,7 @@ def pending(scale: Scale) -> Table:
                 ("C, one by one", c("one_by_one", action, count)),
                 ("process", python("process", action, count)),
             ):
-                sent = scale.packets if action == "defer" else packets
+                sent = packets if action == "park" else scale.packets
                 rows.append(Row(f"{label}, {count:,} {text}", _pending(command, sent, count)))
     return Table("64-byte packets, others pending", (CPU, RATE), rows)
 

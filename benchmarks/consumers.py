@@ -11,7 +11,9 @@ import asyncio
 import contextlib
 import ctypes
 import importlib
+import itertools
 import os
+import random
 import signal
 import socket
 import struct
@@ -168,16 +170,14 @@ def defer(count: int) -> Callback:
 def shuffle(count: int) -> Callback:
     """Accepts, for each packet that comes, any of the last so many."""
     held: list[nfq.NetfilterQueueData] = []
-    place = 0
+    places = itertools.cycle(random.Random(1).choices(range(count), k=1 << 16))
 
     def callback(packet: nfq.NetfilterQueueData) -> None:
-        nonlocal place
         if len(held) < count:
             held.append(packet)
             return
-        place = (place * 1_103_515_245 + 12_345) % (1 << 31)
-        number = place * count >> 31
-        held[number], packet = packet, held[number]
+        place = next(places)
+        held[place], packet = packet, held[place]
         packet.accept()
 
     return callback
