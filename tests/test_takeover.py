@@ -8,7 +8,8 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from netns import (
 )
 from queues import ROUNDS, Handle, Packet, accept, accepting, data_of, keeping, process_until
 from readers import Reader
-from segments import Route, router
+from segments import Route, bridge, router
 from statuses import visible
 
 import libnetfilterqueue as nfq
@@ -168,7 +169,7 @@ def test_a_refused_flag_leaves_the_queue(left: socket.socket, udp: UdpPair) -> N
         assert udp.arrivals() == [b"1"]
 
 
-HOOKS = [
+LOCAL = [
     ("raw", "PREROUTING"),
     ("mangle", "PREROUTING"),
     ("mangle", "INPUT"),
@@ -177,9 +178,11 @@ HOOKS = [
     ("mangle", "OUTPUT"),
     ("filter", "OUTPUT"),
     ("mangle", "POSTROUTING"),
-    ("mangle", "FORWARD"),
-    ("filter", "FORWARD"),
 ]
+ROUTED = [("mangle", "FORWARD"), ("filter", "FORWARD")]
+# Where the kernel has br_netfilter, packets on a bridge meet the rules of iptables.
+BRIDGE_CALLS = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+BRIDGED = [*LOCAL[:2], *ROUTED, LOCAL[-1]] if BRIDGE_CALLS.exists() else []
 
 
 def leave_three(table: str, chain: str, send: Callable[[bytes], object]) -> socket.socket:
@@ -202,17 +205,47 @@ def repeat_three(kept: socket.socket) -> list[bytes]:
     return sorted(seen)
 
 
-@pytest.mark.parametrize(("table", "chain"), HOOKS, ids="-".join)
+@pytest.mark.parametrize(("table", "chain"), LOCAL)
 def test_repeated_at_each_hook(table: str, chain: str, netns: Namespace) -> None:
     """Wherever the rule is, a repeated packet comes to it again, and passes once."""
-    if chain == "FORWARD":
-        with router(netns) as way, udp_ends(way) as (sending, receiving):
-            assert repeat_three(leave_three(table, chain, sending.send)) == [b"1", b"2", b"3"]
-            assert sorted(receiving.recv(10) for _ in range(3)) == [b"1", b"2", b"3"]
-    else:
-        with UdpPair() as pair:
-            assert repeat_three(leave_three(table, chain, pair.send)) == [b"1", b"2", b"3"]
-            assert sorted(pair.recv() for _ in range(3)) == [b"1", b"2", b"3"]
+    with UdpPair() as pair:
+        assert repeat_three(leave_three(table, chain, pair.send)) == [b"1", b"2", b"3"]
+        assert sorted(pair.recv() for _ in range(3)) == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize(
+    ("way", "table", "chain"),
+    [*[(router, *hook) for hook in ROUTED], *[(bridge, *hook) for hook in BRIDGED]],
+)
+def test_repeated_on_the_way(
+    way: Callable[[Namespace], AbstractContextManager[Route]],
+    table: str,
+    chain: str,
+    netns: Namespace,
+) -> None:
+    """The same for packets that are routed, and for those that a bridge passes on."""
+    with way(netns) as route, udp_ends(route) as (sending, receiving):
+        assert repeat_three(leave_three(table, chain, sending.send)) == [b"1", b"2", b"3"]
+        assert sorted(receiving.recv(10) for _ in range(3)) == [b"1", b"2", b"3"]
+        receiving.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            receiving.recv(10)
+
+
+def test_repeated_in_its_table(netns: Namespace) -> None:
+    """The rules of the tables before it are not repeated."""
+    iptables("-t raw -A OUTPUT -p udp --dport 9999 -j MARK --xor-mark 1")
+    marks: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        marks.append(packet.mark)
+        packet.accept()
+
+    with UdpPair() as pair, leave_three("mangle", "OUTPUT", pair.send) as kept:
+        with nfq.open(fd=kept) as handle:
+            handle.create_queue(1, callback, unanswered=nfq.NF_REPEAT)
+            process_until(handle, lambda: len(marks) == 3)
+    assert marks == [1, 1, 1]
 
 
 def test_no_batch_before(left: socket.socket, udp: UdpPair) -> None:
