@@ -25,7 +25,17 @@ from netns import (
     short_turns,
     without_capability,
 )
-from queues import ROUNDS, Handle, Packet, accept, accepting, data_of, keeping, process_until
+from queues import (
+    ROUNDS,
+    Handle,
+    Packet,
+    Queue,
+    accept,
+    accepting,
+    data_of,
+    keeping,
+    process_until,
+)
 from readers import Reader
 from segments import Route, bridge, router
 from statuses import visible
@@ -241,10 +251,12 @@ def test_repeated_in_its_table(netns: Namespace) -> None:
         marks.append(packet.mark)
         packet.accept()
 
-    with UdpPair() as pair, leave_three("mangle", "OUTPUT", pair.send) as kept:
-        with nfq.open(fd=kept) as handle:
-            handle.create_queue(1, callback, unanswered=nfq.NF_REPEAT)
-            process_until(handle, lambda: len(marks) == 3)
+    with contextlib.ExitStack() as stack:
+        pair = stack.enter_context(UdpPair())
+        kept = stack.enter_context(leave_three("mangle", "OUTPUT", pair.send))
+        handle = stack.enter_context(nfq.open(fd=kept))
+        handle.create_queue(1, callback, unanswered=nfq.NF_REPEAT)
+        process_until(handle, lambda: len(marks) == 3)
     assert marks == [1, 1, 1]
 
 
@@ -626,6 +638,53 @@ def test_detach_wakes(handle: Handle) -> None:
     os.close(handle.detach())
     with pytest.raises(nfq.ClosedError):
         waiting.result(TIMEOUT)
+
+
+def create_some(handle: Handle, numbers: range, begin: threading.Event) -> list[Queue]:
+    """Creates queues, until the handle is closed."""
+    queues: list[Queue] = []
+    begin.wait(TIMEOUT)
+    with contextlib.suppress(nfq.ClosedError):
+        queues.extend(handle.create_queue(number, accept) for number in numbers)
+    return queues
+
+
+def test_detach_while_others_create_queues() -> None:
+    """A queue that another thread creates meanwhile is left bound like the others."""
+    with short_turns():
+        for _ in range(5 * ROUNDS):
+            begin = threading.Event()
+            handle = nfq.open()
+            handle.create_queue(1, accept)
+            parts = (range(10, 60), range(60, 110))
+            threads = [background(create_some, handle, numbers, begin) for numbers in parts]
+            begin.set()
+            os.close(handle.detach())
+            queues = [queue for thread in threads for queue in thread.result(TIMEOUT)]
+            assert all(queue.destroyed for queue in queues)
+
+
+def test_detached_by_two_threads() -> None:
+    """One gets the descriptor, and the other one a ClosedError."""
+
+    def detach(handle: Handle, barrier: threading.Barrier) -> None:
+        barrier.wait(TIMEOUT)
+        try:
+            os.close(handle.detach())
+        except nfq.ClosedError:
+            losers.append(handle)
+
+    losers: list[Handle] = []
+    with short_turns():
+        for _ in range(5 * ROUNDS):
+            barrier = threading.Barrier(2)
+            handle = nfq.open()
+            for number in range(1, 4):
+                handle.create_queue(number, accept)
+            threads = [background(detach, handle, barrier) for _ in range(2)]
+            for thread in threads:
+                thread.result(TIMEOUT)
+    assert len(losers) == 5 * ROUNDS
 
 
 def test_handed_on_under_traffic(left: socket.socket, udp: UdpPair) -> None:
