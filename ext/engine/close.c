@@ -157,8 +157,8 @@ leave_queue(lnfq_handle *handle)
 }
 
 /* Once no queue is bound: marks the handle closed, when what they have recorded is sent, and takes
- * the descriptor, which is -1 if it is a stranger's. Returns 0, EAGAIN if a queue is bound, or EBADF
- * if another thread has closed the handle. */
+ * the descriptor, which is -1 if it is a stranger's. Returns 0, EAGAIN if a queue is bound, or
+ * EBADF if another thread has closed the handle. */
 static int
 take_descriptor(lnfq_handle *handle, int *fd)
 {
