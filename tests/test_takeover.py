@@ -3,6 +3,7 @@
 
 import contextlib
 import errno
+import gc
 import os
 import socket
 import struct
@@ -25,6 +26,7 @@ from netns import (
     short_turns,
     without_capability,
 )
+from played_kernel import PlayedKernel, packet_message
 from queues import (
     ROUNDS,
     Handle,
@@ -409,6 +411,37 @@ def test_ids_that_wrap(first_id: int) -> None:
                 assert handle.process() == 3
                 assert seen == [b"3", b"4", b"5"]
                 assert [packet.wait(TIMEOUT).passed for packet in sent] == [False] * 3 + [True] * 3
+
+
+def count_queues() -> int:
+    return sum(isinstance(found, Queue) for found in gc.get_objects())
+
+
+def take_over_from(kernel: PlayedKernel) -> Queue:
+    """Has its handle take over queue 1. The kernel is one whose table can't be read."""
+    creating = background(kernel.handle.create_queue, 1, accept)
+    kernel.answer(kernel.request(), errno.EBUSY)
+    kernel.answer(kernel.request())
+    return creating.result(TIMEOUT)
+
+
+def test_destroyed_while_it_is_settled() -> None:
+    """The queue lives until a kernel that takes its time has settled it."""
+    with PlayedKernel() as kernel:
+        before = count_queues()
+        queue = take_over_from(kernel)
+        kernel.socket.send(packet_message(5, b"data", number=1))
+        processing = background(kernel.handle.process)
+        settled = kernel.request()
+        destroying = threading.Thread(target=queue.destroy)
+        destroying.start()
+        kernel.answer(kernel.request())
+        destroying.join(TIMEOUT)
+        del destroying, queue
+        assert count_queues() == before + 1
+        kernel.answer(settled)
+        assert processing.result(TIMEOUT) == 1
+        assert count_queues() == before
 
 
 def test_a_full_receive_buffer(left: socket.socket, udp: UdpPair) -> None:
