@@ -342,6 +342,26 @@ def test_a_number_that_others_have_unbound(left: socket.socket, udp: UdpPair) ->
         assert udp.arrivals() == seen == [b"3"]
 
 
+def test_a_number_that_it_binds_again_itself(left: socket.socket, udp: UdpPair) -> None:
+    """It does not take over from itself, though it finds the number bound: an answer was lost."""
+    iptables("-t raw -A OUTPUT -p udp --sport 9002 -j NFQUEUE --queue-num 2")
+    left.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 14)
+    seen: list[bytes] = []
+    with sender(9002) as second, nfq.open(fd=left) as handle:
+        queue = handle.create_queue(1, accept, rcvbuf=0)
+        handle.create_queue(2, accept, rcvbuf=0)
+        udp.send(b"old")
+        queue.destroy()
+        before = handle.stats()
+        for _ in range(100):
+            second.send(b"fills the receive buffer")
+        handle.create_queue(1, accepting(seen), rcvbuf=0)
+        udp.send(b"new")
+        process_until(handle, lambda: seen)
+        assert seen == [b"new"]
+        assert handle.stats().overruns > before.overruns
+
+
 # Where the table can't be read
 
 
@@ -482,6 +502,42 @@ def test_in_a_callback(left: socket.socket, udp: UdpPair) -> None:
         assert handle.process() == 3
         assert seen == [b"2", b"3"]
         assert udp.arrivals() == [b"1", b"2", b"3"]
+        assert handle.stats().defaulted == (1 if visible() else 0)
+
+
+def test_older_packets_that_are_set_aside(left: socket.socket, udp: UdpPair) -> None:
+    """Verdicts on newer packets do not release them, once the queue is settled."""
+    iptables("-t raw -A OUTPUT -p udp --sport 9002 -j NFQUEUE --queue-num 2")
+    with nfq.open(fd=left) as handle:
+        handle.create_queue(2, accept)
+        os.close(handle.detach())
+    packets: list[Packet] = []
+    with sender(9002) as second, nfq.open(fd=left) as handle:
+
+        def take_over(packet: Packet) -> None:
+            packet.accept()
+            handle.create_queue(1, packets.append)
+            udp.send(b"new", b"newer")
+            handle.process()
+            raise KeyboardInterrupt
+
+        udp.send(b"lost")
+        read(left, 1)
+        handle.create_queue(2, take_over)
+        second.send(b"interrupted")
+        udp.send(b"old")
+        with pytest.raises(KeyboardInterrupt):
+            handle.process()
+        assert [data_of(packet) for packet in packets] == [b"new", b"newer"]
+        handle.autoflush = False
+        for packet in packets:
+            packet.accept()
+        handle.flush()
+        assert udp.arrivals() == [b"interrupted", b"new", b"newer"]
+        assert handle.process() == 1
+        packets[2].accept()
+        handle.flush()
+        assert udp.arrivals() == [b"old"]
         assert handle.stats().defaulted == (1 if visible() else 0)
 
 
