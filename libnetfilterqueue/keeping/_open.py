@@ -98,7 +98,7 @@ def open(
     them, and the copy is dropped.
 
     After three take-overs whose readers were given packets, and ended without a verdict, packets
-    that readers have left unanswered are not repeated any more (``NF_REPEAT``). They get the queue's
+    that they have left unanswered are not repeated any more (``NF_REPEAT``). They get the queue's
     default verdict: one of them may be what ends the readers.
 
     Any thread may call it. It waits for an answer of whoever started the process, usually for less
