@@ -401,6 +401,24 @@ def test_the_next_packet_tells(elsewhere: socket.socket, udp: UdpPair) -> None:
         assert udp.arrivals() == [b"3"]
 
 
+def test_batch_verdict_before_that(elsewhere: socket.socket, udp: UdpPair) -> None:
+    """A batch verdict is not for what the others have read, which is not settled yet."""
+    udp.send(b"1", b"2")
+    read(elsewhere, 2)
+
+    def accept_all(packet: Packet) -> None:
+        packet.queue.set_verdict_batch(nfq.NF_ACCEPT, packet.id)
+
+    with nfq.open(fd=elsewhere) as handle:
+        handle.create_queue(1, accept_all)
+        assert handle.process() == 0
+        udp.send(b"3")
+        assert handle.process() == 1
+        udp.send(b"4", b"5")
+        assert handle.process() == 2
+        assert udp.arrivals() == [b"3", b"4", b"5"]
+
+
 def test_a_packet_in_the_socket_tells(elsewhere: socket.socket, udp: UdpPair) -> None:
     """Without the table a packet that was still to be read tells just as well, and at once."""
     udp.send(b"1", b"2", b"3")
