@@ -58,12 +58,11 @@ class Rule:
         self._seen = 0
         self._set_mark = _check("set_mark", set_mark)
         self._xor_mark = _check("xor_mark", xor_mark)
-        self.numbers: list[int] = _check_queues(queue)
-        """Its queues."""
-        targets = [Target(number, bool(bypass)) for number in self.numbers]
+        self._numbers = _check_queues(queue)
+        targets = [Target(number, bool(bypass)) for number in self._numbers]
         self._targets = itertools.cycle(targets or [Target(None)])
 
-    def matches(self, packet: Marked) -> bool:
+    def _matches(self, packet: Marked) -> bool:
         """Whether the rule is about a packet that meets it."""
         is_marked = self._match_mark in (None, packet.mark)
         return is_marked and self._is_in_limit() and self._is_its_turn()
@@ -78,7 +77,7 @@ class Rule:
         self._seen += 1
         return self._every is None or (self._seen - 1) % self._every == 0
 
-    def apply(self, packet: Marked) -> Target | None:
+    def _apply(self, packet: Marked) -> Target | None:
         """Where a packet goes that the rule is about; ``None`` for the next rule."""
         if self._set_mark is None and self._xor_mark is None:
             return next(self._targets)
@@ -89,8 +88,13 @@ class Rule:
 
 def walk(rules: Iterable[Rule], packet: Marked) -> Target:
     """Where a packet goes that meets these rules."""
-    fates = (rule.apply(packet) for rule in rules if rule.matches(packet))
+    fates = (rule._apply(packet) for rule in rules if rule._matches(packet))
     return next(filter(None, fates), Target(None))
+
+
+def first_queue(rules: Iterable[Rule]) -> int:
+    """The number of the first queue that is named."""
+    return next(number for rule in rules for number in rule._numbers)
 
 
 def make_rules(
@@ -110,7 +114,7 @@ def make_rules(
         check_type(isinstance(rule, Rule), "enqueue(): rules must be Rules", rule)
     if (number, bypass, match_mark) != (1, False, None):
         raise ValueError("enqueue(): rules exclude number, bypass and match_mark")
-    if not any(rule.numbers for rule in found):
+    if not any(rule._numbers for rule in found):
         raise ValueError("enqueue(): one of the rules must have a queue")
     return found
 

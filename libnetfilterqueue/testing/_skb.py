@@ -8,7 +8,7 @@ from libnetfilterqueue._netlink import attribute
 from libnetfilterqueue.constants import Hook, QueueFlag, SkbInfo
 from libnetfilterqueue.testing import _messages as nl
 from libnetfilterqueue.testing._attributes import Attributes
-from libnetfilterqueue.testing._rules import Rule
+from libnetfilterqueue.testing._rules import Rule, first_queue
 from libnetfilterqueue.tuples import Vlan
 
 IP_CT_NEW = 2
@@ -20,7 +20,7 @@ class Skb:
     def __init__(self, payload: bytes, rules: list[Rule], attributes: Attributes) -> None:
         self.rules: list[Rule] = rules
         self.id: int | None = None
-        self.number: int = next(number for rule in rules for number in rule.numbers)
+        self.number: int = first_queue(rules)
         self.passed: bool | None = None
         self.verdicts: tuple[nl.SentVerdict, ...] = ()
         self.payload: bytes = payload
