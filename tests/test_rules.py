@@ -155,6 +155,7 @@ WRONG: dict[str, tuple[type[Exception], str, Callable[[Any], object]]] = {
     ),
     "range": (ValueError, "queue must be from 0 to 0xffff", lambda _: Rule(queue=1 << 16)),
     "ranges": (ValueError, "queue must be from 0 to 0xffff", lambda _: Rule(queue=(1, -1))),
+    "none": (ValueError, "queue must name a queue", lambda _: Rule(queue=[])),
     "mark": (ValueError, "set_mark must be from 0 to 0xffffffff", lambda _: Rule(set_mark=-1)),
     "never": (ValueError, "every must be at least 1, not 0", lambda _: Rule(every=0, queue=1)),
     "type": (TypeError, "every must be an int, not float", lambda _: Rule(every=1.5)),  # type: ignore[arg-type]

@@ -127,5 +127,7 @@ def _check(name: str, value: SupportsIndex | None) -> int | None:
 def _check_queues(queue: SupportsIndex | Iterable[SupportsIndex] | None) -> list[int]:
     if queue is None:
         return []
-    numbers = queue if isinstance(queue, Iterable) else [queue]
+    numbers = list(queue) if isinstance(queue, Iterable) else [queue]
+    if not numbers:
+        raise ValueError("Rule(): queue must name a queue, or be None")
     return [check_bits("Rule(): queue", number, 16) for number in numbers]
