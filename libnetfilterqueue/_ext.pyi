@@ -902,14 +902,14 @@ def _keep(
     handle: NetfilterQueueHandle,
     kept: bool | None,
     tired: bool,
-    answered: WriteableBuffer,
+    record: WriteableBuffer,
     on_unbind: Callable[[], object],
     /,
 ) -> None:
     """Note that somebody keeps the handle's socket.
 
-    The first byte of ``answered`` becomes 1 when verdicts are sent. It must not be a memoryview. If ``tired`` is true, packets are
-    not repeated.
+    The first byte of ``record`` becomes 1 when verdicts are sent, the second one when a callback is
+    given a packet. It must not be a memoryview. If ``tired`` is true, packets are not repeated.
     """
 
 def queue_status() -> list[QueueStatus]:

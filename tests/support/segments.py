@@ -95,6 +95,20 @@ def router(middle: Namespace) -> Iterator[Route]:
 
 
 @contextlib.contextmanager
+def bridge(middle: Namespace) -> Iterator[Route]:
+    """Two namespaces, and between them the calling thread's, which has a bridge."""
+    with contextlib.closing(Namespace()) as left, contextlib.closing(Namespace()) as right:
+        run("ip link add bridge type bridge")
+        up("bridge")
+        for name, end, address in zip(("toleft", "toright"), (left, right), OUTER[V4], strict=True):
+            veth(name, "eth0", end)
+            run(f"ip link set {name} master bridge")
+            with end:
+                assign("eth0", address)
+        yield Route(left, right, V4, OUTER[V4], middle, V4, OUTER[V4][1])
+
+
+@contextlib.contextmanager
 def tunnel(link: str, outer: int, inner: int) -> Iterator[Route]:
     """A tunnel between neighbours; `link` is what `ip link add` is told of it."""
     with ethernet(outer) as way:

@@ -8,8 +8,8 @@ import nft
 import pytest
 from bridge import Neighbour, Tag, neighbours, tagged
 from kernel import KERNEL
-from netns import UdpPair
-from queues import Handle, Packet, keeping, receive
+from netns import TIMEOUT, UdpPair
+from queues import Handle, Packet, keeping, process_until, receive
 
 import libnetfilterqueue as nfq
 
@@ -244,3 +244,29 @@ def test_drop(handle: Handle, packets: list[Packet], both: tuple[Neighbour, Neig
     receive(handle, packets).drop()
     receive(handle, packets).accept()
     assert right.recv() == HEADER + b"second"
+
+
+# Taking over
+
+
+@pytest.mark.parametrize("hook", ["prerouting", "forward", "postrouting"])
+def test_repeated(handle: Handle, packets: list[Packet], hook: str) -> None:
+    """A packet that an ended program had read comes to its rule again, and passes once."""
+    frames = [HEADER + b"%d" % number for number in range(3)]
+    seen: list[bytes] = []
+
+    def callback(packet: Packet) -> None:
+        seen.append(packet.get_payload())
+        packet.accept()
+
+    with neighbours() as (left, right):
+        nft.rules("queue num 1", hook=hook, family="bridge")
+        for frame in frames:
+            left.send(frame)
+        assert handle.process(1, TIMEOUT) == 1
+        with socket.socket(fileno=handle.detach()) as kept, nfq.open(fd=kept) as successor:
+            successor.create_queue(1, callback, unanswered=nfq.NF_REPEAT)
+            process_until(successor, lambda: len(seen) == 3)
+            assert len(packets) == 1
+        assert sorted(seen) == [b"0", b"1", b"2"]
+        assert sorted(right.recv() for _ in range(3)) == frames
