@@ -154,9 +154,14 @@ def nothing(content: bytearray) -> None:
     """The packet as it was."""
 
 
+def renewed(data: bytes | bytearray) -> bytes:
+    """Other data of the same length."""
+    return data.replace(b"old!", b"new!")
+
+
 def renew(content: bytearray) -> None:
     """Data of the same length."""
-    content[:] = content.replace(b"old!", b"new!")
+    content[:] = renewed(content)
 
 
 def lengthen(route: Route) -> Change:
