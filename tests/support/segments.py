@@ -156,7 +156,7 @@ def nothing(content: bytearray) -> None:
 
 def renewed(data: bytes | bytearray) -> bytes:
     """Other data of the same length."""
-    return data.replace(b"old!", b"new!")
+    return bytes(data).replace(b"old!", b"new!")
 
 
 def renew(content: bytearray) -> None:

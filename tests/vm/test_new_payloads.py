@@ -216,7 +216,7 @@ def packet_of(protocol: int, rest: bytes) -> Change:
         content[2:4] = len(content).to_bytes(2)
         content[9] = protocol
         content[10:12] = bytes(2)
-        content[10:12] = checksum(content[:20]).to_bytes(2)
+        content[10:12] = checksum(bytes(content[:20])).to_bytes(2)
 
     return change
 
