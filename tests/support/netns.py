@@ -127,7 +127,9 @@ def _make() -> int:
 def _make_with_user() -> int:
     """A descriptor on one that belongs to a new user namespace: only a program can make that."""
     command = ["unshare", "--map-root-user", "--net", "sh", "-c", "echo; read line"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=plain_environment()
+    ) as program:
         assert program.stdout
         program.stdout.readline()
         descriptor = os.open(f"/proc/{program.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
