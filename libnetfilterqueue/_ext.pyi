@@ -112,7 +112,8 @@ class NetfilterQueueHandle:
         it from the kernel. The most frequent error is ``ENOENT``: the kernel has dropped the packet
         meanwhile, for example with its device, or another verdict has released it. ``EPERM`` means
         that ``CAP_NET_ADMIN`` is gone: the packet waits, and the kernel reports only the first of
-        the verdicts that were sent together.
+        the verdicts that were sent together. A packet that the kernel drops because of its new
+        payload is not reported: see ``set_verdict``.
 
         ``EMSGSIZE`` means that the verdict's payload does not fit in the send buffer
         (``SO_SNDBUF``). The packet has had its queue's default verdict instead. This is reported as
