@@ -9,7 +9,8 @@ from pathlib import Path
 from pygments.lexers.shell import BashLexer
 from sphinx.application import Sphinx
 
-sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_extensions"))
 
 project = "libnetfilterqueue"
 version = release = importlib.metadata.version(project)
@@ -48,6 +49,7 @@ html_show_sourcelink = False
 html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_search_scorer = str(HERE / "_extensions" / "scorer.js")
 html_favicon = "_static/favicon.svg"
 
 # Link previews name their picture by its whole address, so who publishes the pages says where.

@@ -5,6 +5,7 @@ It is the search itself: the site's JavaScript and its index, without a browser.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +24,10 @@ var document = {
 };
 var SPHINX_HIGHLIGHT_ENABLED = false;
 var _ready = () => {};
-var _removeChildren = () => {};
 var _ = (text) => text;
 """
 # As `Search.query` does it; the last result is shown first.
 ASK = """
-Search.setIndex = (index) => { Search._index = index };
 const find = (query) => {
     const [text, terms, excluded, marked, objects] = Search._parseQuery(query);
     return JSON.stringify(
@@ -39,19 +38,83 @@ const find = (query) => {
 FIRST = 3  # results
 
 QUERIES = {
+    "operation not permitted": "troubleshooting",
+    "CAP_NET_ADMIN needed docker": "troubleshooting",
+    "no buffer space available": "troubleshooting",
+    "ENOBUFS": "troubleshooting",
+    "protocol not supported": "troubleshooting",
+    "bound by another program": "troubleshooting",
+    "fatal error libnetfilter_queue.h no such file": "troubleshooting",
+    "failed building wheel for NetfilterQueue": "troubleshooting",
+    "callback never called": "troubleshooting",
+    "callback not called": "troubleshooting",
+    "packets come once": "troubleshooting",
+    "connection hangs": "troubleshooting",
+    "slow": "troubleshooting",
+    "forward chain not working": "troubleshooting",
+    "WSL": "troubleshooting",
+    "docker": "deployment",
+    "internet stops after script ends": "troubleshooting",
+    "ssh locked out": "troubleshooting",
+    "offload": "troubleshooting",
+    "No module named netfilterqueue": "troubleshooting",
+    "no chain/target/match by that name": "troubleshooting",
+    "ctrl-c does not stop program": "troubleshooting",
+    "nftables queue rule": "rules",
+    "iptables NFQUEUE": "rules",
+    "priority of chains": "rules",
+    "queue-bypass": "rules",
+    "queue-balance": "rules",
+    "cpu fanout": "rules",
+    "NF_REPEAT loop": "rules",
+    "NAT": "rules",
+    "ip rule fwmark": "rules",
+    "rule survive reboot": "tutorial",
+    "iptables-persistent": "tutorial",
+    "block domain names dns": "tutorial",
+    "systemd service": "deployment",
+    "without root": "privileges",
+    "asyncio": "loops",
+    "gevent": "loops",
+    "multithreading threads": "loops",
+    "multiple queues threads": "loops",
+    "modify packet payload checksum": "verdicts",
+    "modify packet": "verdicts",
+    "default verdict": "verdicts",
+    "mark a packet": "verdicts",
+    "unit test without root": "testing",
+    "test with pytest": "testing",
+    "pcap": "testing",
+    "memoryview": "buffers",
+    "packet loss": "lost",
+    "how fast packets per second": "performance",
+    "increase throughput": "performance",
+    "queue length maxlen": "performance",
+    "restart without losing packets": "restarts",
+    "migrate from NetfilterQueue": "moving",
+    "fnfqueue": "moving",
+    "conntrack mark": "cookbook/once-per-connection",
+    "fastapi": "anyio",
+    "install ubuntu debian": "installing",
+    "alpine": "installing",
+    "capture packets to pcapng file": "command-line",
+    "exception in callback stops loop": "cookbook/production-loop",
+    "log exception and continue": "cookbook/production-loop",
+    "only first packets of a connection": "cookbook/once-per-connection",
+    "connmark": "cookbook/once-per-connection",
 }
 
 
 class Search:
     """The site's search."""
 
-    def __init__(self) -> None:
-        self._engine = MiniRacer()
-        self._engine.eval(BROWSER)
+    def __init__(self, engine: MiniRacer) -> None:
+        self._engine = engine
+        engine.eval(BROWSER)
         for script in SCRIPTS:
-            self._engine.eval((BUILT / "_static" / script).read_text())
-        self._engine.eval(ASK)
-        self._engine.eval((BUILT / "searchindex.js").read_text())
+            engine.eval((BUILT / "_static" / script).read_text())
+        engine.eval(ASK)
+        engine.eval((BUILT / "searchindex.js").read_text())
 
     def __call__(self, query: str) -> list[str]:
         """The pages that are found, the best first."""
@@ -60,8 +123,9 @@ class Search:
 
 
 @pytest.fixture(scope="module")
-def search() -> Search:
-    return Search()
+def search() -> Iterator[Search]:
+    with MiniRacer() as engine:
+        yield Search(engine)
 
 
 def test_queries() -> None:
