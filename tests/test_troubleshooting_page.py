@@ -33,7 +33,7 @@ def coroutine(handle: Handle) -> None:
     async def callback(packet: Packet) -> None:
         packet.accept()
 
-    handle.create_queue(2, callback)
+    handle.create_queue(2, callback)  # type: ignore[arg-type]
 
 
 def overrun(handle: Handle) -> None:

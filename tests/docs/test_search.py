@@ -118,7 +118,7 @@ class Search:
 
     def __call__(self, query: str) -> list[str]:
         """The pages that are found, the best first."""
-        found = json.loads(self._engine.eval(f"find({json.dumps(query)})"))
+        found = json.loads(str(self._engine.eval(f"find({json.dumps(query)})")))
         return list(map(str, found))
 
 

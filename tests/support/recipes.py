@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The programs of the cookbook's pages, run as they stand there, with the rules that stand there."""
+"""The programs of the cookbook's pages, run as they stand there, with the rules of the page."""
 
 import contextlib
 import sys
@@ -20,7 +20,7 @@ def write(name: str, directory: Path) -> None:
 
 @contextlib.contextmanager
 def recipe(name: str, directory: Path, program: str, rules: str | None = None) -> Iterator[Program]:
-    """A program of a page runs, its queue bound and its rules loaded, for the length of the block."""
+    """A program of a page runs on its queue, with its rules, for the length of the block."""
     write(name, directory)
     if rules is not None:
         run(f"{'nft -f' if rules.endswith('.nft') else 'iptables-restore'} {directory / rules}")
