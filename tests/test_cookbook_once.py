@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from netns import PORT, TIMEOUT, background, iptables
+from netns import PORT, TIMEOUT, background
 from programs import Program
-from recipes import recipe
+from recipes import dropped, recipe
 
 LENGTH = 10_000_000
 
@@ -48,12 +48,6 @@ def queued(program: Program) -> int:
     packets = re.search(r"(\d+) packets were queued", program.output)
     assert packets is not None
     return int(packets[1])
-
-
-def dropped(chain: str) -> int:
-    """How many packets the rule for blocked connections has dropped in a chain."""
-    lines = iptables(f"-t mangle -nvxL {chain}").splitlines()
-    return sum(int(line.split()[0]) for line in lines if "DROP" in line.split())
 
 
 def test_download(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from netns import PORT, TIMEOUT, UdpPair
-from recipes import recipe
+from netns import PORT, TIMEOUT, UdpPair, background
+from queues import Handle, process_until
+from recipes import load, recipe
 
 HOST = "127.0.0.1"
 
@@ -35,6 +36,16 @@ def test_udp(tmp_path: Path) -> None:
         udp.send(b"fine")
         assert udp.recv() == b"fine"
         udp.send(b"forbidden")
-        with pytest.raises(OSError, match="No route to host|Permission denied|refused"):
+        with pytest.raises(OSError, match="No route to host"):
             udp.sender.recv(100)
         program.end(signal.SIGINT)
+
+
+def test_syn(handle: Handle, tmp_path: Path) -> None:
+    """Whose SYN is rejected is refused the connection."""
+    load("reject", tmp_path, "reject.v4")
+    handle.create_queue(1, lambda packet: packet.accept(mark=0x10))
+    asked = background(socket.create_connection, (HOST, PORT), TIMEOUT)
+    process_until(handle, asked.done)
+    with pytest.raises(ConnectionRefusedError):
+        asked.result(TIMEOUT)
