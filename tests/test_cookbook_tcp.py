@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/cookbook/tcp-data.md: TCP's data get another length, both ways, also where packets are lost."""
+"""docs/cookbook/tcp-data.md: TCP's data get another length, also where packets are lost."""
 
 import signal
 import socket
@@ -14,10 +14,15 @@ LINES = 600
 DATA = b"".join(b"%04d: the colour of it %s\n" % (n, b"." * 130) for n in range(LINES))
 
 
+def say(client: socket.socket) -> None:
+    client.sendall(DATA)
+    client.shutdown(socket.SHUT_WR)
+
+
 def exchange() -> bytes:
     """Sends all, and reads what comes back until the other side has finished."""
     with socket.create_connection((LOOPBACK[socket.AF_INET], PORT), TIMEOUT) as client:
-        sent = background(lambda: (client.sendall(DATA), client.shutdown(socket.SHUT_WR)))
+        sent = background(say, client)
         received = b"".join(iter(lambda: client.recv(1 << 16), b""))
         sent.result(TIMEOUT)
     return received
@@ -35,8 +40,8 @@ def test_echo(tmp_path: Path, every: int) -> None:
         with tcp_echo():
             received = exchange()
         program.end(signal.SIGTERM)
-    # The longer name contains the word, which is replaced once more on the way back. A word that two
-    # packets share is found on neither way, or on one.
+    # The longer name contains the word, which is replaced once more on the way back. A word that
+    # two packets share is found on neither way, or on one.
     assert received.replace(NAME, b"colour").replace(NAME, b"colour") == DATA
     twice = NAME.replace(b"colour", NAME)
     assert received.count(twice) > LINES / 2
