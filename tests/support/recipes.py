@@ -16,7 +16,8 @@ def load(name: str, directory: Path, rules: str) -> None:
     for block in blocks(ROOT / "docs" / "cookbook" / f"{name}.md"):
         if block.file is not None:
             (directory / block.file).write_text(block.text)
-    run(f"iptables-restore {directory / rules}")
+    command = "nft -f" if rules.endswith(".nft") else "iptables-restore"
+    run(f"{command} {directory / rules}")
 
 
 @contextlib.contextmanager
