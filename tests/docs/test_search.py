@@ -104,7 +104,7 @@ QUERIES = {
     "connmark": "cookbook/once-per-connection",
     "get source ip address": "cookbook/parse-packets",
     "parse ipv6 header": "cookbook/parse-packets",
-    "scapy slow": "cookbook/parse-packets",
+    "scapy slow": "troubleshooting",
     "connection refused": "cookbook/reject",
     "send RST instead of drop": "cookbook/reject",
     "icmp unreachable": "cookbook/reject",
