@@ -33,7 +33,7 @@ def test_reject(tmp_path: Path) -> None:
     """What is refused is answered by RST, or by ICMP."""
     with (
         recipe("reject", tmp_path, "reject.py", "reject.nft") as program,
-        socket.create_server((HOST, PORT)) as listener,
+        socket.create_server((HOST, PORT)),
         socket.create_connection((HOST, PORT), TIMEOUT) as client,
         UdpPair() as udp,
     ):
