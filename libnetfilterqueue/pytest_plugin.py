@@ -1,22 +1,77 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The pytest fixture that libnetfilterqueue brings. It costs nothing where it is not used."""
+"""The pytest fixtures that libnetfilterqueue brings. They cost nothing where they are not used."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from libnetfilterqueue.testing import FakeKernel
+    from libnetfilterqueue.testing import Kernel
+
+FAILED = pytest.StashKey[bool]()  # of tests whose function has raised
+MARKER = """nfqueue(allow_undecided=False, allow_open=False, allow_refused=False, \
+allow_unbound=False, allow_unheard=False): what a test with the fixture nfqueue may leave behind"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the marker."""
+    config.addinivalue_line("markers", MARKER)
+
+
+def _allowed(item: pytest.Item) -> set[str]:
+    """What the test's markers allow; one that is nearer to the test goes before others."""
+    from libnetfilterqueue.testing._complaints import check_allowed  # noqa: PLC0415
+
+    given: dict[str, object] = {}
+    for marker in item.iter_markers("nfqueue"):
+        if marker.args:
+            raise TypeError("@pytest.mark.nfqueue takes keywords")
+        given = {**marker.kwargs, **given}
+    return check_allowed("@pytest.mark.nfqueue", given)
+
+
+def _complaints(item: pytest.Item, kernel: "Kernel", *others: str) -> str:
+    """What is left of the test; empty if that is nothing, or allowed. The others are, too."""
+    from libnetfilterqueue.testing._complaints import describe  # noqa: PLC0415
+
+    allowed = _allowed(item).union(others)
+    return describe(found for found in kernel._complaints() if found.allowed_by not in allowed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that has failed has that told once; what is left of it may say why."""
+    report = yield
+    if call.when == "call" and call.excinfo is not None:
+        item.stash[FAILED] = True
+        kernel = getattr(item, "funcargs", {}).get("nfqueue")
+        if report.failed and kernel is not None:
+            # What was not done any more is no reason, what nobody has heard of may be.
+            text = _complaints(item, kernel, "allow_undecided", "allow_open")
+            report.sections += [("nfqueue", text)] if text else []
+    return report
+
+
+def _strict(request: pytest.FixtureRequest, kernel: "Kernel") -> "Iterator[Kernel]":
+    """Fails the test at its end for what it leaves behind."""
+    _allowed(request.node)  # an error in a marker is told at once
+    with kernel, kernel.patched():
+        yield kernel
+        if not request.node.stash.get(FAILED, False) and (
+            text := _complaints(request.node, kernel)
+        ):
+            pytest.fail(text, pytrace=False)
 
 
 @pytest.fixture
-def nfqueue() -> "Iterator[FakeKernel]":
+def nfqueue(request: pytest.FixtureRequest) -> "Iterator[Kernel]":
     """A fake kernel, on which ``libnetfilterqueue.open()`` opens its handles.
 
     See docs/testing.md.
     """
     from libnetfilterqueue.testing import FakeKernel  # noqa: PLC0415 (most tests do without)
 
-    with FakeKernel() as kernel, kernel.patched():
-        yield kernel
+    yield from _strict(request, FakeKernel())

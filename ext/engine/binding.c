@@ -167,7 +167,10 @@ bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy
 static size_t
 put_teardown(lnfq_queue *queue, unsigned char *bytes)
 {
-    const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
+    const struct lnfq_verdict verdict = {
+        .verdict = atomic_load(&queue->default_verdict),
+        .reason = LNFQ_REASON_UNBOUND,
+    };
     const struct lnfq_config shut = {
         .has_maxlen = true,
         .maxlen = 0,

@@ -110,7 +110,7 @@ CONNTRACK_BITS = {"id": 32, "status": 32, "mark": 32, "zone": 16, "timeout": 32}
 
 # What else enqueue() can be told, and what its users have been heard to call things: the words of
 # rules, of scapy, of other bindings.
-OTHER_ARGUMENTS = ["number", "bypass", "match_mark"]
+OTHER_ARGUMENTS = ["number", "bypass", "match_mark", "allow_unbound"]
 SYNONYMS = {
     "queue": "number",
     "queue_num": "number",
@@ -148,12 +148,17 @@ class Rule(NamedTuple):
     number: int
     bypass: bool
     match_mark: int | None
+    allow_unbound: bool
 
     @classmethod
-    def checked(cls, number: int, bypass: bool, match_mark: int | None) -> "Rule":
+    def checked(
+        cls, number: int, bypass: bool, match_mark: int | None, allow_unbound: bool
+    ) -> "Rule":
         """Its arguments are enqueue()'s. Raises TypeError and ValueError."""
         mark = None if match_mark is None else check_bits("enqueue(): match_mark", match_mark, 32)
-        return cls(check_bits("enqueue(): number", number, 16), bool(bypass), mark)
+        return cls(
+            check_bits("enqueue(): number", number, 16), bool(bypass), mark, bool(allow_unbound)
+        )
 
 
 def check_bits(what: str, value: SupportsIndex, bits: int, *, hint: str = "") -> int:

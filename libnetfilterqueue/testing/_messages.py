@@ -136,6 +136,25 @@ class Header(NamedTuple):
         return cls(kind, flags, int.from_bytes(data[18:QUEUE_HEADER], "big"))
 
 
+# Why a packet gets a verdict that no program has decided on: ext/wire/verdict.h has the numbers,
+# which handles send where the kernel does not look.
+RAISED, SILENT, HANDLED, UNBOUND, TOO_LARGE, NO_MEMORY = range(1, 7)
+DEFAULTS = {
+    RAISED: "its callback raised an exception",
+    SILENT: "nobody gave it a verdict, and nobody has it any more",
+    HANDLED: "its handler ended without a verdict",
+    UNBOUND: "its queue ended before it had a verdict",
+    TOO_LARGE: "its verdict was too large to be sent",
+    NO_MEMORY: "there was no memory for it or for its verdict",
+}
+
+
+def read_reason(data: bytes) -> int:
+    """Why a verdict was sent: 0, or one of the reasons above."""
+    (reason,) = struct.unpack_from("=I", data, 12)
+    return int(reason)
+
+
 def read_u32(attributes: dict[int, bytes], kind: int) -> int | None:
     """An attribute's number, None if it is not there."""
     value = attributes.get(kind)
@@ -180,6 +199,8 @@ class SentVerdict(NamedTuple):
     """The connection's new mark."""
     ct_labels: bytes | None = None
     """The connection's new labels, 16 bytes."""
+    default: str | None = None
+    """Why it is the queue's default verdict; ``None`` if a program has decided."""
 
     @classmethod
     def read(cls, data: bytes) -> Self:
@@ -208,4 +229,5 @@ class SentVerdict(NamedTuple):
             attributes.get(NFQA_L2HDR),
             read_u32(conntrack, CTA_MARK),
             conntrack.get(CTA_LABELS),
+            DEFAULTS.get(read_reason(data)),
         )

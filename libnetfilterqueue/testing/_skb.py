@@ -11,6 +11,7 @@ from libnetfilterqueue.testing._attributes import Attributes, Rule
 from libnetfilterqueue.tuples import Vlan
 
 IP_CT_NEW = 2
+SHOWN = 32  # bytes of a payload that are enough to tell it from others
 
 
 class Skb:
@@ -21,6 +22,7 @@ class Skb:
         self.id: int | None = None
         self.number: int = rule.number
         self.passed: bool | None = None
+        self.why: str | None = None
         self.verdicts: tuple[nl.SentVerdict, ...] = ()
         self.payload: bytes = payload
         self.mark: int = attributes.get("mark", 0)
@@ -45,6 +47,27 @@ class Skb:
             family = socket.AF_BRIDGE
         given = self._attributes
         return given.get("family", int(family)), given.get("hw_protocol", hw_protocol)
+
+    @property
+    def decided(self) -> bool:
+        """Whether it passed or was dropped because a program decided so."""
+        return self.passed is not None and self.why is None
+
+    @property
+    def defaulted(self) -> bool:
+        """Whether it passed or was dropped without a program's decision."""
+        return self.passed is not None and self.why is not None
+
+    def settle(self, passed: bool, why: str | None) -> None:
+        """It passes, or is dropped; `why` unless a program has decided so."""
+        self.passed = passed
+        self.why = why
+
+    def __str__(self) -> str:
+        begin = self.payload[:SHOWN]
+        more = "..." if len(self.payload) > SHOWN else ""
+        numbered = f"packet {self.id}" if self.id else "a packet"
+        return f"{numbered} of queue {self.number} ({begin!r}{more})"
 
     def matches(self) -> bool:
         """Whether the rule sends it to its queue."""
