@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from libnetfilterqueue.testing import Kernel
 
 FAILED = pytest.StashKey[bool]()  # of tests whose function has raised
+FIXTURES = ("nfqueue", "nfqueue_real")
 MARKER = """nfqueue(allow_undecided=False, allow_open=False, allow_refused=False, \
 allow_unbound=False, allow_unheard=False): what a test with the fixture nfqueue may leave behind"""
 
@@ -47,8 +48,8 @@ def pytest_runtest_makereport(
     report = yield
     if call.when == "call" and call.excinfo is not None:
         item.stash[FAILED] = True
-        kernel = getattr(item, "funcargs", {}).get("nfqueue")
-        if report.failed and kernel is not None:
+        arguments = getattr(item, "funcargs", {})
+        for kernel in (arguments[name] for name in FIXTURES if report.failed and name in arguments):
             # What was not done any more is no reason, what nobody has heard of may be.
             text = _complaints(item, kernel, "allow_undecided", "allow_open")
             report.sections += [("nfqueue", text)] if text else []
@@ -66,12 +67,40 @@ def _strict(request: pytest.FixtureRequest, kernel: "Kernel") -> "Iterator[Kerne
             pytest.fail(text, pytrace=False)
 
 
+def _fake() -> "Kernel":
+    from libnetfilterqueue.testing import FakeKernel  # noqa: PLC0415 (most tests do without)
+
+    return FakeKernel()
+
+
+def _real() -> "Kernel":
+    from libnetfilterqueue.testing import RealKernel, UnavailableError  # noqa: PLC0415
+
+    try:
+        return RealKernel()
+    except UnavailableError as error:
+        pytest.skip(f"nfqueue_real: {error}")
+
+
+KERNELS = {"fake": _fake, "real": _real}
+
+
 @pytest.fixture
 def nfqueue(request: pytest.FixtureRequest) -> "Iterator[Kernel]":
     """A fake kernel, on which ``libnetfilterqueue.open()`` opens its handles.
 
-    See docs/testing.md.
+    Its parameter, if it has one, is ``"fake"`` or ``"real"``. See docs/testing.md.
     """
-    from libnetfilterqueue.testing import FakeKernel  # noqa: PLC0415 (most tests do without)
+    name = getattr(request, "param", "fake")
+    if name not in KERNELS:
+        raise ValueError(f'the parameter of nfqueue must be "fake" or "real", not {name!r}')
+    yield from _strict(request, KERNELS[name]())
 
-    yield from _strict(request, FakeKernel())
+
+@pytest.fixture
+def nfqueue_real(request: pytest.FixtureRequest) -> "Iterator[Kernel]":
+    """The real kernel's queues in a namespace of the test's own, with all that ``nfqueue`` has.
+
+    The test is skipped where the system forbids that. See docs/testing.md.
+    """
+    yield from _strict(request, _real())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A packet of the fake kernel tells a decision from a default, and decide() asks for one."""
+"""A packet tells a decision from a default, and decide() asks for one: on both kernels."""
 
 import asyncio
 import contextlib
@@ -10,19 +10,24 @@ from typing import Any
 
 import pytest
 import trio
+from kernels import udp_packet
 from netns import TIMEOUT
 from queues import Handle, Packet, accept
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import aio
 from libnetfilterqueue import trio as trio_adapter
-from libnetfilterqueue.testing import FakeKernel, KernelPacket
+from libnetfilterqueue.testing import Kernel, KernelPacket
 from libnetfilterqueue.testing import _waiting as waiting
+
+pytestmark = pytest.mark.parametrize("nfqueue", ["fake", "real"], indirect=True)
+
+DATA = udp_packet(0, b"data", 1)
 
 
 @pytest.fixture
-def handle(nfqueue: FakeKernel) -> Iterator[Handle]:
-    """An open handle of the fake kernel."""
+def handle(nfqueue: Kernel) -> Iterator[Handle]:
+    """An open handle of the kernel."""
     with nfq.open() as handle:
         yield handle
 
@@ -48,11 +53,11 @@ def nothing(packet: Packet) -> None:
 
 
 @pytest.mark.parametrize("default", [nfq.NF_DROP, nfq.NF_ACCEPT])
-def test_decided(nfqueue: FakeKernel, handle: Handle, default: nfq.Verdict) -> None:
+def test_decided(nfqueue: Kernel, handle: Handle, default: nfq.Verdict) -> None:
     """A verdict of the program is a decision, also where it says what the default says."""
     handle.create_queue(1, accept, default_verdict=default)
     handle.create_queue(2, nfq.Packet.drop, default_verdict=default)
-    accepted, dropped = nfqueue.enqueue(b"1"), nfqueue.enqueue(b"2", 2)
+    accepted, dropped = nfqueue.enqueue(DATA), nfqueue.enqueue(DATA, 2)
     assert fate(accepted) == fate(dropped) == (False, False, None, None)
     handle.process()
     assert fate(accepted) == (True, False, True, None)
@@ -68,7 +73,7 @@ def test_decided(nfqueue: FakeKernel, handle: Handle, default: nfq.Verdict) -> N
     ],
 )
 def test_defaulted(
-    nfqueue: FakeKernel,
+    nfqueue: Kernel,
     handle: Handle,
     callback: Callable[[Packet], None],
     why: str,
@@ -76,7 +81,7 @@ def test_defaulted(
 ) -> None:
     """A callback that decides nothing leaves its packet to the default, and the reason is told."""
     handle.create_queue(1, callback, default_verdict=default)
-    packet = nfqueue.enqueue(b"data")
+    packet = nfqueue.enqueue(DATA)
     with contextlib.suppress(ZeroDivisionError):
         handle.process()
     assert fate(packet) == (False, True, default == nfq.NF_ACCEPT, why)
@@ -85,7 +90,7 @@ def test_defaulted(
     assert repr(packet).endswith(f": {why}>")
 
 
-def test_in_a_row(nfqueue: FakeKernel, handle: Handle) -> None:
+def test_in_a_row(nfqueue: Kernel, handle: Handle) -> None:
     """Equal verdicts of one batch, decided and not, are told apart."""
     calls = iter([accept, nothing, nothing, accept, accepts_and_raises])
 
@@ -93,29 +98,29 @@ def test_in_a_row(nfqueue: FakeKernel, handle: Handle) -> None:
         next(calls)(packet)
 
     handle.create_queue(1, callback, default_verdict=nfq.NF_ACCEPT)
-    packets = nfqueue.enqueue_all([b"data"] * 5)
+    packets = nfqueue.enqueue_all([DATA] * 5)
     with pytest.raises(ZeroDivisionError):
         handle.process()
     assert [packet.decided for packet in packets] == [True, False, False, True, True]
     assert all(packet.passed for packet in packets)
 
 
-def test_dropped_reference(nfqueue: FakeKernel, handle: Handle) -> None:
+def test_dropped_reference(nfqueue: Kernel, handle: Handle) -> None:
     """A kept packet that is let go had no verdict."""
     kept: list[Packet] = []
     handle.create_queue(1, kept.append)
-    packet = nfqueue.enqueue(b"data")
+    packet = nfqueue.enqueue(DATA)
     handle.process()
     kept.clear()
     assert packet.why == "nobody gave it a verdict, and nobody has it any more"
 
 
 @pytest.mark.nfqueue(allow_undecided=True)
-def test_end_of_queue(nfqueue: FakeKernel, handle: Handle) -> None:
+def test_end_of_queue(nfqueue: Kernel, handle: Handle) -> None:
     """The end of a queue is no decision."""
     kept: list[Packet] = []
     queue = handle.create_queue(1, kept.append, default_verdict=nfq.NF_ACCEPT)
-    read, unread = nfqueue.enqueue_all([b"1", b"2"])
+    read, unread = nfqueue.enqueue_all([DATA, DATA])
     handle.process(max_packets=1)
     queue.destroy()
     assert (
@@ -131,19 +136,19 @@ def test_end_of_queue(nfqueue: FakeKernel, handle: Handle) -> None:
 
 
 @pytest.mark.nfqueue(allow_unbound=True, allow_refused=True)
-def test_kernel(nfqueue: FakeKernel, handle: Handle) -> None:
+def test_kernel(nfqueue: Kernel, handle: Handle) -> None:
     """What the kernel does by itself is no decision either."""
     handle.create_queue(1, accept, maxlen=1)
     handle.create_queue(2, accept, mode=None)
     handle.create_queue(3, lambda packet: packet.requeue(4))
     handle.create_queue(5, accept, maxlen=0, flags=nfq.NFQA_CFG_F_FAIL_OPEN)
-    waits = nfqueue.enqueue(b"1")
+    waits = nfqueue.enqueue(DATA)
     whys = {
-        "queue 1 was full: maxlen is 1": nfqueue.enqueue(b"2"),
-        "queue 2 has no copy mode": nfqueue.enqueue(b"3", 2),
-        "nobody has bound queue 4": nfqueue.enqueue(b"4", 3),
-        "queue 5 was full: maxlen is 0": nfqueue.enqueue(b"5", 5),
-        "its rule does not match it": nfqueue.enqueue(b"6", match_mark=1),
+        "queue 1 was full: maxlen is 1": nfqueue.enqueue(DATA),
+        "queue 2 has no copy mode": nfqueue.enqueue(DATA, 2),
+        "nobody has bound queue 4": nfqueue.enqueue(DATA, 3),
+        "queue 5 was full: maxlen is 0": nfqueue.enqueue(DATA, 5),
+        "its rule does not match it": nfqueue.enqueue(DATA, match_mark=1),
         "flush() dropped it": waits,
     }
     nfqueue.flush(waits)
@@ -154,34 +159,34 @@ def test_kernel(nfqueue: FakeKernel, handle: Handle) -> None:
 
 
 @pytest.mark.nfqueue(allow_undecided=True)
-def test_full_buffer(nfqueue: FakeKernel, handle: Handle) -> None:
+def test_full_buffer(nfqueue: Kernel, handle: Handle) -> None:
     """A packet without room in the receive buffer says so."""
     handle.rcvbuf = 4096
     handle.create_queue(1, accept)
-    packets = nfqueue.enqueue_all([bytes(1400)] * 5)
+    packets = nfqueue.enqueue_all([udp_packet(0, bytes(1400), 1)] * 5)
     assert packets[-1].why == "the handle's receive buffer was full"
 
 
-def test_too_large(nfqueue: FakeKernel, handle: Handle) -> None:
+def test_too_large(nfqueue: Kernel, handle: Handle) -> None:
     """A verdict that the socket has no room for is replaced by the default."""
     handle.create_queue(1, lambda packet: packet.accept(payload=bytes(60_000)))
     with socket.fromfd(handle.fd(), socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
-    packet = nfqueue.enqueue(b"data")
+    packet = nfqueue.enqueue(DATA)
     handle.process()
     assert packet.why == "its verdict was too large to be sent"
 
 
-async def test_handler(nfqueue: FakeKernel) -> None:
+async def test_handler(nfqueue: Kernel) -> None:
     """A handler that ends without a verdict has not decided, which is counted as a default."""
 
     async def handler(packet: Packet) -> None:
-        if packet.get_payload() == b"accept":
+        if packet.mark:
             packet.accept()
 
     async with aio.open_queue(1, default_verdict=nfq.NF_ACCEPT) as stream:
         serving = asyncio.create_task(aio.serve(stream, handler))
-        decided, defaulted = nfqueue.enqueue_all([b"accept", b"nothing"])
+        decided, defaulted = nfqueue.enqueue(DATA, mark=1), nfqueue.enqueue(DATA)
         assert (await decided).decided
         assert fate(await defaulted) == (
             False,
@@ -197,26 +202,25 @@ async def test_handler(nfqueue: FakeKernel) -> None:
 # decide()
 
 
-def test_decide(nfqueue: FakeKernel) -> None:
+def test_decide(nfqueue: Kernel) -> None:
     """A callback decides in a line, with the attributes that it looks at."""
 
     def callback(packet: Packet) -> None:
-        assert packet.conntrack is not None
-        if packet.uid == 1000:
-            packet.accept(mark=packet.conntrack.mark)
+        if packet.mark == 5:
+            packet.accept(mark=packet.priority)
 
-    packet = nfqueue.decide(callback, b"data", uid=1000, conntrack={"mark": 5})
-    assert (packet.decided, packet.passed, packet.mark) == (True, True, 5)
-    packet = nfqueue.decide(callback, b"data", uid=1, conntrack={})
+    packet = nfqueue.decide(callback, DATA, mark=5, priority=6)
+    assert (packet.decided, packet.passed, packet.mark) == (True, True, 6)
+    packet = nfqueue.decide(callback, DATA)
     assert (packet.defaulted, packet.passed) == (True, False)
-    assert nfqueue.decide(nothing, b"data", 7, default_verdict=nfq.NF_ACCEPT).passed
+    assert nfqueue.decide(nothing, DATA, 7, default_verdict=nfq.NF_ACCEPT).passed
     with pytest.raises(ZeroDivisionError):
-        nfqueue.decide(raises, b"data")
+        nfqueue.decide(raises, DATA)
     assert nfqueue.queues == {}
 
 
 @pytest.mark.nfqueue(allow_undecided=True)
-def test_repeat(nfqueue: FakeKernel) -> None:
+def test_repeat(nfqueue: Kernel) -> None:
     """NF_REPEAT brings the packet back, and not for ever."""
     marks = []
 
@@ -227,10 +231,10 @@ def test_repeat(nfqueue: FakeKernel) -> None:
         else:
             packet.accept()
 
-    assert nfqueue.decide(callback, b"data").passed
+    assert nfqueue.decide(callback, DATA).passed
     assert marks == [0, 1, 2, 3]
     with pytest.raises(TimeoutError, match=r"decide\(\): .*repeat\(\) has not decided within 0.05"):
-        nfqueue.decide(nfq.Packet.repeat, b"data", timeout=0.05)
+        nfqueue.decide(nfq.Packet.repeat, DATA, timeout=0.05)
 
 
 async def decides(packet: Packet) -> None:
@@ -251,18 +255,18 @@ async def fails(packet: Packet) -> None:
     raise ZeroDivisionError
 
 
-async def test_asyncio(nfqueue: FakeKernel) -> None:
+async def test_asyncio(nfqueue: Kernel) -> None:
     """So does a handler in asyncio and uvloop."""
-    packet = await nfqueue.decide(decides, b"data")
+    packet = await nfqueue.decide(decides, DATA)
     assert (packet.decided, packet.passed, packet.mark) == (True, True, 1)
-    packet = await nfqueue.decide(ends, b"data")
+    packet = await nfqueue.decide(ends, DATA)
     assert packet.why == "its handler ended without a verdict"
     with pytest.raises(ZeroDivisionError):
-        await nfqueue.decide(fails, b"data")
+        await nfqueue.decide(fails, DATA)
     assert nfqueue.queues == {}
 
 
-async def test_asyncio_limit(nfqueue: FakeKernel) -> None:
+async def test_asyncio_limit(nfqueue: Kernel) -> None:
     """A handler that does not end is told by name, and its own TimeoutError is its own."""
 
     async def waits(packet: Packet) -> None:
@@ -272,37 +276,37 @@ async def test_asyncio_limit(nfqueue: FakeKernel) -> None:
         raise TimeoutError("its own")
 
     with pytest.raises(TimeoutError, match=r"waits\(\) has not decided within 0.05 seconds"):
-        await nfqueue.decide(waits, b"data", timeout=0.05)
+        await nfqueue.decide(waits, DATA, timeout=0.05)
     with pytest.raises(TimeoutError, match="its own"):
-        await nfqueue.decide(has_own, b"data")
+        await nfqueue.decide(has_own, DATA)
 
 
-def test_asyncio_in_a_line(nfqueue: FakeKernel) -> None:
+def test_asyncio_in_a_line(nfqueue: Kernel) -> None:
     """Without a loop it is asyncio.run's, or trio.run's."""
-    assert asyncio.run(nfqueue.decide(decides, b"data")).passed
-    assert trio.run(nfqueue.decide, decides_in_trio, b"data").passed
+    assert asyncio.run(nfqueue.decide(decides, DATA)).passed
+    assert trio.run(nfqueue.decide, decides_in_trio, DATA).passed
 
 
-def test_trio(nfqueue: FakeKernel) -> None:
+def test_trio(nfqueue: Kernel) -> None:
     """So does a handler in trio."""
 
     async def waits(packet: Packet) -> None:
         await trio.sleep_forever()
 
     async def main() -> None:
-        packet = await nfqueue.decide(decides_in_trio, b"data")
+        packet = await nfqueue.decide(decides_in_trio, DATA)
         assert (packet.decided, packet.passed, packet.mark) == (True, True, 1)
         with pytest.raises(ZeroDivisionError):
-            await nfqueue.decide(fails, b"data")
+            await nfqueue.decide(fails, DATA)
         with pytest.raises(TimeoutError, match=r"waits\(\) has not decided within 0.05 seconds"):
-            await nfqueue.decide(waits, b"data", timeout=0.05)
+            await nfqueue.decide(waits, DATA, timeout=0.05)
         assert nfqueue.queues == {}
 
     trio.run(main)
 
 
 @pytest.mark.gevent
-def test_gevent(nfqueue: FakeKernel) -> None:
+def test_gevent(nfqueue: Kernel) -> None:
     """So does one that blocks greenlets, which is limited too."""
     import gevent  # noqa: PLC0415 (not every Python has it)
 
@@ -310,13 +314,13 @@ def test_gevent(nfqueue: FakeKernel) -> None:
         gevent.sleep(seconds)
         packet.accept()
 
-    assert nfqueue.decide(handler, b"data").decided
+    assert nfqueue.decide(handler, DATA).decided
     with pytest.raises(TimeoutError, match=r"has not decided within 0\.05 seconds"):
-        nfqueue.decide(partial(handler, seconds=TIMEOUT), b"data", timeout=0.05)
+        nfqueue.decide(partial(handler, seconds=TIMEOUT), DATA, timeout=0.05)
 
 
 @pytest.mark.nfqueue(allow_undecided=True)
-def test_wrong(nfqueue: FakeKernel, handle: Handle) -> None:
+def test_wrong(nfqueue: Kernel, handle: Handle) -> None:
     """Wrong arguments, and a number that a program has bound, are told."""
     wrong: Callable[..., Any] = nfqueue.decide
     handle.create_queue(2, accept)
@@ -327,13 +331,13 @@ def test_wrong(nfqueue: FakeKernel, handle: Handle) -> None:
     }
     for error, arguments in expected.items():
         with pytest.raises(error):
-            wrong(accept, b"data", **arguments)
+            wrong(accept, DATA, **arguments)
 
 
 # Waiting
 
 
-def test_await_in_trio(nfqueue: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_await_in_trio(nfqueue: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A packet, and what listens, can be awaited in trio, and cancelled; it has a limit."""
 
     async def program(packets: list[KernelPacket]) -> None:
@@ -345,7 +349,7 @@ def test_await_in_trio(nfqueue: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(program, [])
             await nfqueue.listening(1)
-            assert (await nfqueue.enqueue(b"data")).passed
+            assert (await nfqueue.enqueue(DATA)).passed
             with trio.move_on_after(0.01) as scope:
                 await nfqueue.listening(2)
             assert scope.cancelled_caught

@@ -916,3 +916,25 @@ def test_verdict_on_the_wire(nfqueue: FakeKernel, handle: Handle) -> None:
     assert nfqueue.refusals == [Refusal(0, None, errno.ENODEV)]
     packets[0].accept()
     assert sent.passed
+
+
+def test_decide(nfqueue: FakeKernel) -> None:
+    """A queue that decides on one packet asks for the attributes that the test names."""
+
+    def callback(packet: Packet) -> None:
+        assert (packet.uid, packet.gid, packet.secctx, packet.ct_info) == (1, 2, b"context", 3)
+        assert packet.conntrack is not None
+        assert packet.skb_info == 3
+        packet.accept(mark=packet.conntrack.mark)
+
+    packet = nfqueue.decide(
+        callback,
+        b"data",
+        uid=1,
+        gid=2,
+        secctx=b"context",
+        conntrack={"mark": 5},
+        ct_info=3,
+        skb_info=3,
+    )
+    assert packet.mark == 5

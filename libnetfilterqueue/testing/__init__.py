@@ -12,6 +12,8 @@ from libnetfilterqueue.testing._kernel import Kernel
 from libnetfilterqueue.testing._messages import SentVerdict
 from libnetfilterqueue.testing._packets import KernelPacket
 from libnetfilterqueue.testing._queues import KernelQueue, Refusal
+from libnetfilterqueue.testing._real import RealKernel
+from libnetfilterqueue.testing._real_namespace import UnavailableError
 from libnetfilterqueue.testing._waiting import Waitable
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "Kernel",
     "KernelPacket",
     "KernelQueue",
+    "RealKernel",
     "Refusal",
     "SentVerdict",
+    "UnavailableError",
     "Waitable",
 ]

@@ -148,6 +148,7 @@ class Kernel:
         """
         rule = Rule.checked(number, bypass, match_mark, allow_unbound)
         skb = Skb(as_bytes(payload), rule, check_attributes(attributes))
+        self._queues.check(skb)
         with self._locked("enqueue()"):
             self._drain()
             self._queues.apply_rule(skb)
@@ -197,7 +198,7 @@ class Kernel:
         """
         packets = []
         for captured in read_capture(path):
-            own: Attributes = {**captured.attributes(), **attributes}
+            own: Attributes = {**self._queues.take_over(captured.attributes()), **attributes}
             packets.append(
                 self.enqueue(
                     captured.payload,

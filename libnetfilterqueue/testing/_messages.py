@@ -71,6 +71,17 @@ def error_message(error: int, request: bytes) -> bytes:
     return message(NLMSG_ERROR, struct.pack("=i", -error) + echo, sequence)
 
 
+def is_error(message: bytes) -> bool:
+    """Whether it is an answer to a request."""
+    return struct.unpack_from("=H", message, 4) == (NLMSG_ERROR,)
+
+
+def read_error(message: bytes) -> int:
+    """What it says: an errno, or 0."""
+    (error,) = struct.unpack_from("=i", message, HEADER)
+    return -int(error)
+
+
 def packet_message(
     packet_id: int = 1,
     payload: bytes | None = b"payload",
@@ -159,6 +170,24 @@ def read_u32(attributes: dict[int, bytes], kind: int) -> int | None:
     """An attribute's number, None if it is not there."""
     value = attributes.get(kind)
     return None if value is None else int.from_bytes(value[:4], "big")
+
+
+def read_packet_id(attributes: dict[int, bytes]) -> int:
+    """A queued packet's id."""
+    return int.from_bytes(attributes[NFQA_PACKET_HDR][:4], "big")
+
+
+def verdict_message(number: int, packet_id: int, verdict: int) -> bytes:
+    """A verdict on one packet."""
+    header = attribute(NFQA_VERDICT_HDR, struct.pack("!II", verdict, packet_id))
+    body = struct.pack("!BBH", socket.AF_UNSPEC, 0, number) + header
+    return message(MSG_VERDICT, body, packet_id, NLM_F_REQUEST)
+
+
+def with_packet_id(request: bytes, packet_id: int) -> bytes:
+    """The same verdict with another id; its first attribute is the verdict's."""
+    place = QUEUE_HEADER + 8
+    return request[:place] + struct.pack("!I", packet_id) + request[place + 4 :]
 
 
 def read_rcvbuf(message: bytes) -> int:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from libnetfilterqueue.constants import CopyMode, QueueFlag, Verdict
 from libnetfilterqueue.testing import _messages as nl
+from libnetfilterqueue.testing._attributes import Attributes
 from libnetfilterqueue.testing._skb import Skb
 
 COPY_RANGE_MAX = 0xFFFF - 4  # NFQNL_MAX_COPY_RANGE
@@ -206,12 +207,23 @@ class Queues:
 
     # Packets
 
+    def take_over(self, captured: Attributes) -> Attributes:
+        """What packets have of those that were captured."""
+        return captured
+
+    def check(self, packet: Skb) -> None:
+        """Raises ValueError for a packet that there can't be in this kernel."""
+
     def apply_rule(self, packet: Skb) -> None:
         """The packet comes to its rule."""
         if packet.matches():
             self._queue(packet, packet.rule.number, packet.rule.bypass)
         else:
             packet.settle(True, "its rule does not match it")
+
+    def _repeat(self, packet: Skb) -> None:
+        """The packet comes to its rule again."""
+        self.apply_rule(packet)
 
     def _queue(self, packet: Skb, number: int, bypass: bool) -> None:
         """nf_queue(): the packet goes to a queue; where it can't it is dropped, or passes."""
@@ -232,6 +244,11 @@ class Queues:
             packet.settle(fail_open, f"queue {queue.number} was full: maxlen is {queue.maxlen}")
             queue.queue_dropped += not fail_open
             return
+        self._deliver(queue, packet)
+
+    def _deliver(self, queue: Instance, packet: Skb) -> None:
+        """The queue has room for it."""
+        fail_open = bool(queue.flags & QueueFlag.NFQA_CFG_F_FAIL_OPEN)
         queue.id_sequence = (queue.id_sequence + 1) & 0xFFFFFFFF
         if not self._send(queue.portid, queue.message(packet)):
             packet.settle(fail_open, "the handle's receive buffer was full")
@@ -258,10 +275,8 @@ class Queues:
             queue = self._find(portid, number)
             verdict = nl.SentVerdict.read(request)
             packet_id = verdict.packet_id
-            if verdict.batch:
-                self._decide_batch(queue, verdict)
-            else:
-                self._decide_one(queue, verdict)
+            decide = self._decide_batch if verdict.batch else self._decide_one
+            decide(queue, verdict, request)
         except ValueError:
             self._note_refusal(request, None, errno.EINVAL)
             raise Refused(errno.EINVAL) from None
@@ -289,7 +304,7 @@ class Queues:
             raise Refused(errno.EPERM)
         return queue
 
-    def _decide_one(self, queue: Instance, verdict: nl.SentVerdict) -> None:
+    def _decide_one(self, queue: Instance, verdict: nl.SentVerdict, request: bytes) -> None:
         packet = queue.waiting.pop(verdict.packet_id, None)
         if packet is None:
             raise Refused(errno.ENOENT)
@@ -298,7 +313,7 @@ class Queues:
             raise Refused(errno.EINVAL)
         self._reinject(packet, verdict)
 
-    def _decide_batch(self, queue: Instance, verdict: nl.SentVerdict) -> None:
+    def _decide_batch(self, queue: Instance, verdict: nl.SentVerdict, request: bytes) -> None:
         ids = up_to(verdict.packet_id, queue.waiting)
         if not ids:
             raise Refused(errno.ENOENT)
@@ -311,7 +326,7 @@ class Queues:
         verdict = sent.verdict
         match verdict & VERDICT_MASK:
             case Verdict.NF_REPEAT:
-                self.apply_rule(packet)
+                self._repeat(packet)
             case Verdict.NF_QUEUE:
                 self._queue(packet, verdict >> 16, bool(verdict & VERDICT_FLAG_QUEUE_BYPASS))
             case kind if sent.default == nl.DEFAULTS[nl.UNBOUND]:
