@@ -81,8 +81,8 @@ class Kernel:
         self._unheard.look()
         with self._locked("open()"):
             self._opened += 1
+            self._queues.attach(self._opened)
             peer = Peer(self._opened, caller())
-            self._queues.attach(peer.portid)
             self._peers[peer.portid] = peer
             self._epoll.register(peer.fileno(), peer.events)
             return peer.open()

@@ -77,9 +77,10 @@ class Namespace:
     def __init__(self) -> None:
         self._channel, theirs = _socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.settimeout(PATIENCE)
-        with contextlib.closing(theirs):
-            self._holder = spawn_holder(theirs)
+        self._holder: int | None = None
         try:
+            with contextlib.closing(theirs):
+                self._holder = spawn_holder(theirs)
             self._check_isolated()
             self._furnish()
         except BaseException:
@@ -127,7 +128,8 @@ class Namespace:
         with contextlib.suppress(OSError):  # it has ended
             self._channel.send(b"")  # a child of fork may have a copy of this end
         self._channel.close()
-        original("os", "waitpid")(self._holder, 0)
+        if self._holder is not None:
+            original("os", "waitpid")(self._holder, 0)
 
 
 def spawn_holder(channel: _socket.socket) -> int:

@@ -24,7 +24,7 @@ from libnetfilterqueue.testing._real_namespace import (
 )
 from libnetfilterqueue.testing._real_observer import Observer
 from libnetfilterqueue.testing._real_rules import LAST_NUMBER, Rules
-from libnetfilterqueue.testing._real_sender import Sender, check_attributes, destination
+from libnetfilterqueue.testing._real_sender import Sender, check
 from libnetfilterqueue.testing._skb import Skb
 
 
@@ -102,8 +102,7 @@ class RealQueues(Queues):
 
     def check(self, packet: Skb) -> None:
         """Raises ValueError for a packet that the kernel would not send as it is."""
-        destination(packet.payload)
-        check_attributes(packet)
+        check(packet)
 
     def apply_rule(self, packet: Skb) -> None:
         """The packet is sent."""

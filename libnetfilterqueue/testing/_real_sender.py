@@ -7,12 +7,12 @@ import socket
 import struct
 
 from libnetfilterqueue.constants import Hook
-from libnetfilterqueue.testing._attributes import Attributes
 from libnetfilterqueue.testing._real_namespace import LOOPBACK, Namespace
 from libnetfilterqueue.testing._real_rules import CHAINS
 from libnetfilterqueue.testing._skb import Skb
 
 IPV4_HEADER, IPV6_HEADER = 20, 40
+HW_PROTOCOLS = {int(socket.AF_INET): 0x0800, int(socket.AF_INET6): 0x86DD}
 # What a packet has before it meets its rule, and a test can choose.
 CHOSEN = {"mark", "priority", "hook"}
 
@@ -33,11 +33,11 @@ def destination(packet: bytes) -> tuple[int, str]:
     )
 
 
-def check_attributes(skb: Skb) -> None:
+def check(skb: Skb) -> None:
     """Raises ValueError for what the kernel gives a packet itself, unless it is just that."""
-    given: Attributes = skb.attributes
-    own = {"outdev": LOOPBACK, "family": skb.family, "hw_protocol": skb.hw_protocol}
-    for name, value in given.items():
+    family, _ = destination(skb.payload)
+    own = {"outdev": LOOPBACK, "family": family, "hw_protocol": HW_PROTOCOLS[family]}
+    for name, value in skb.attributes.items():
         if name not in CHOSEN and own.get(name) != value:
             raise ValueError(
                 f"enqueue(): the real kernel gives packets their {name} itself; "

@@ -35,7 +35,7 @@ class Skb:
             None if conntrack is None else conntrack.get("labels", bytes(16))
         )
         self.attributes: Attributes = attributes
-        self.family, self.hw_protocol = self._protocols()
+        self._family, self._hw_protocol = self._protocols()
 
     def _protocols(self) -> tuple[int, int]:
         """Family and EtherType."""
@@ -80,7 +80,7 @@ class Skb:
 
     @property
     def _on_bridge(self) -> bool:
-        return self.family == socket.AF_BRIDGE
+        return self._family == socket.AF_BRIDGE
 
     def message(self, packet_id: int, number: int, copied: int | None, flags: int) -> bytes:
         """What the queue sends: `copied` bytes of the payload at most, None for its attributes."""
@@ -101,8 +101,8 @@ class Skb:
             payload,
             *attributes,
             number=number,
-            family=self.family,
-            hw_protocol=self.hw_protocol,
+            family=self._family,
+            hw_protocol=self._hw_protocol,
             hook=self.hook,
         )
 
