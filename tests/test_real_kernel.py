@@ -141,6 +141,13 @@ def test_verdicts(nfqueue_real: Kernel, payload: bytes, hook: nfq.Hook) -> None:
     assert (packet.payload[:20], packet.payload[-4:]) == (payload[:20], b"DATA")
 
 
+def test_largest(nfqueue_real: Kernel) -> None:
+    """A packet that is longer than what a queue tells of it passes whole."""
+    largest = udp_packet(0, bytes(65507), 1)
+    packet = nfqueue_real.decide(accept, largest)
+    assert (packet.passed, packet.payload) == (True, largest)
+
+
 def test_many(nfqueue_real: Kernel, handle: Handle) -> None:
     """More packets wait than one socket has room for; one batch verdict releases them."""
     kept: list[Packet] = []

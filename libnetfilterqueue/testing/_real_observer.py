@@ -12,7 +12,8 @@ from libnetfilterqueue.testing._real_rules import LAST_NUMBER
 class Seen(NamedTuple):
     """A packet that has passed."""
 
-    payload: bytes
+    payload: bytes | None
+    """``None`` if it is longer than what a queue tells of a packet."""
     mark: int
     priority: int
 
@@ -31,7 +32,8 @@ class Observer:
             raise UnavailableError(f"this kernel has no queues for packets: {error}") from error
 
     def _see(self, packet: nfq.NetfilterQueueData) -> None:
-        self._seen.append(Seen(packet.get_payload(), packet.mark, packet.priority))
+        payload = None if packet.truncated else packet.get_payload()
+        self._seen.append(Seen(payload, packet.mark, packet.priority))
         packet.drop()
 
     def read(self) -> Seen | None:

@@ -157,7 +157,8 @@ class RealQueues(Queues):
         elif seen is not None:
             if not packet.passed:
                 packet.settle(True, "the kernel let it pass")
-            packet.payload, packet.mark, packet.priority = seen
+            packet.payload = seen.payload or packet.payload
+            packet.mark, packet.priority = seen.mark, seen.priority
 
     def forget(self, packet: Skb) -> None:
         """Drops a packet that waits: the kernel keeps none that has a verdict."""
