@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from kernels import udp_packet
-from netns import TIMEOUT, plain_environment
+from netns import TIMEOUT
 from pytests import run_passing, run_pytest
 from queues import Handle, Packet, accept, process_until
 from scapy.layers.inet import IP, UDP
@@ -445,7 +445,7 @@ def test_skipped(tmp_path: Path) -> None:
     done = subprocess.run(
         ["unshare", "-rn", "sh", "-e", "-c", WITHOUT_NAMESPACES, "sh", *command, tmp_path],
         cwd=tmp_path,
-        env={**plain_environment(), "COLUMNS": "200"},
+        env={**os.environ, "COLUMNS": "200"},
         capture_output=True,
         text=True,
         timeout=4 * TIMEOUT,
