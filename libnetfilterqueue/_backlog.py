@@ -18,7 +18,7 @@ def settle(packet: nfq.NetfilterQueueData) -> None:
     if packet.verdict is None:
         # Another thread may have been faster, or its queue been destroyed.
         with contextlib.suppress(nfq.ClosedError, nfq.VerdictError):
-            packet.set_verdict(packet.queue.default_verdict)
+            packet._settle()
 
 
 class Event(Protocol):

@@ -862,6 +862,11 @@ class NetfilterQueueData:
         self, mark: SupportsIndex | None = None, payload: ReadableBuffer | None = None
     ) -> None:
         """The same as ``set_verdict(NF_ACCEPT, mark, payload=payload)``: the packet goes on."""
+    def _settle(self) -> None:
+        """For adapters: give the packet its queue's default verdict, which counts as that.
+
+        Otherwise like ``set_verdict``.
+        """
     def drop(self) -> None:
         """The same as ``set_verdict(NF_DROP)``: the packet is thrown away."""
     def repeat(self, mark: SupportsIndex | None = None) -> None:

@@ -20,6 +20,8 @@ import libnetfilterqueue as nfq
 from libnetfilterqueue.testing import FakeKernel
 from libnetfilterqueue.testing._links import LINKS as KNOWN_LINKS
 
+pytestmark = pytest.mark.nfqueue(allow_undecided=True, allow_unbound=True)  # none is about verdicts
+
 
 @pytest.fixture
 def handle(nfqueue: FakeKernel) -> Iterator[Handle]:

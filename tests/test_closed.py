@@ -43,6 +43,8 @@ OF_A_QUEUE: dict[str, Call] = {
     "requeue": lambda *objects: objects[2].requeue(2),
 }
 
+pytestmark = pytest.mark.nfqueue(allow_undecided=True)  # none is about verdicts
+
 
 @pytest.mark.parametrize(
     ("name", "destroy"),

@@ -4,6 +4,7 @@
 import array
 import asyncio
 import errno
+import math
 import os
 import pydoc
 import re
@@ -56,6 +57,9 @@ ALL_FLAGS = (
     nfq.NFQA_CFG_F_CONNTRACK | nfq.NFQA_CFG_F_GSO | nfq.NFQA_CFG_F_UID_GID | nfq.NFQA_CFG_F_SECCTX
 )
 REAL_OPEN = nfq.open
+
+# Most look at what is there while packets wait.
+pytestmark = pytest.mark.nfqueue(allow_undecided=True)
 
 
 @pytest.fixture
@@ -176,6 +180,7 @@ def test_conntrack(nfqueue: FakeKernel, handle: Handle) -> None:
     assert (alone.ct_mark, alone.ct_labels) == (None, None)
 
 
+@pytest.mark.nfqueue(allow_refused=True)
 def test_bridge(nfqueue: FakeKernel, handle: Handle) -> None:
     """On a bridge verdicts change tag and header; a header of another length loses the packet."""
     packets = keeping(handle)
@@ -284,6 +289,8 @@ def test_wrong_arguments(nfqueue: FakeKernel) -> None:
             (),
         ),
         (TypeError, "timeout must be a number of seconds", nfqueue.listening().wait, ("5",)),
+        (TypeError, "timeout must be a number of seconds", nfqueue.listening().wait, (None,)),
+        (ValueError, "timeout must be a finite number", nfqueue.listening().wait, (math.inf,)),
     ]
     for error, what, call, arguments in calls:
         with pytest.raises(error, match=what):
@@ -385,6 +392,7 @@ def test_queues(nfqueue: FakeKernel, handle: Handle) -> None:
     assert list(nfqueue.queues) == [4, 5]
 
 
+@pytest.mark.nfqueue(allow_refused=True)
 def test_refusals(nfqueue: FakeKernel, handle: Handle) -> None:
     """Refused verdicts are listed."""
     packets = keeping(handle)
@@ -523,7 +531,7 @@ def test_close_between_two_calls() -> None:
     theirs.send(b"second")
     with ClosingPair(fileno=ours.detach()) as closing:
         closing.other = theirs
-        peer = peers.Peer(1)
+        peer = peers.Peer(1, "here")
         peer._ours.close()
         peer._theirs.close()
         peer._ours = closing
@@ -615,7 +623,7 @@ def test_wait(nfqueue: FakeKernel, handle: Handle) -> None:
         queue.set_mode(COPY, 0)
         listening.result(TIMEOUT)
         packet = nfqueue.enqueue(b"data")
-        waiting = [pool.submit(packet.wait, timeout) for timeout in (None, TIMEOUT)]
+        waiting = [pool.submit(packet.wait, timeout) for timeout in (TIMEOUT, TIMEOUT)]
         with pytest.raises(TimeoutError, match="a verdict on a packet of queue 1"):
             packet.wait(timeout=0)
         handle.process()
@@ -744,6 +752,7 @@ def test_thread_without_patching() -> None:
         timer.join()
 
 
+@pytest.mark.nfqueue(allow_unheard=True)
 @pytest.mark.gevent
 def test_dead_greenlet(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
     """The error names a greenlet that has failed."""
@@ -887,6 +896,7 @@ def test_nothing_left() -> None:
     assert len(list(descriptors.iterdir())) == before[0]
 
 
+@pytest.mark.nfqueue(allow_refused=True)
 def test_verdict_on_the_wire(nfqueue: FakeKernel, handle: Handle) -> None:
     """Broken messages are refused or ignored as netlink does it, and disturb nothing."""
     packets = keeping(handle)
@@ -906,3 +916,25 @@ def test_verdict_on_the_wire(nfqueue: FakeKernel, handle: Handle) -> None:
     assert nfqueue.refusals == [Refusal(0, None, errno.ENODEV)]
     packets[0].accept()
     assert sent.passed
+
+
+def test_decide(nfqueue: FakeKernel) -> None:
+    """A queue that decides on one packet asks for the attributes that the test names."""
+
+    def callback(packet: Packet) -> None:
+        assert (packet.uid, packet.gid, packet.secctx, packet.ct_info) == (1, 2, b"context", 3)
+        assert packet.conntrack is not None
+        assert packet.skb_info == 3
+        packet.accept(mark=packet.conntrack.mark)
+
+    packet = nfqueue.decide(
+        callback,
+        b"data",
+        uid=1,
+        gid=2,
+        secctx=b"context",
+        conntrack={"mark": 5},
+        ct_info=3,
+        skb_info=3,
+    )
+    assert packet.mark == 5

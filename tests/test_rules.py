@@ -188,6 +188,6 @@ def test_wrong_rules(nfqueue: FakeKernel, name: str) -> None:
 def test_where_packets_go(nfqueue: FakeKernel) -> None:
     """Where nobody listens they are dropped, or pass by bypass; behind the last rule they pass."""
     rules = [Rule(limit=1, queue=1), Rule(limit=1, queue=2, bypass=True), Rule(set_mark=7)]
-    packets = nfqueue.enqueue_all([b"1", b"2", b"3"], rules=rules)
+    packets = nfqueue.enqueue_all([b"1", b"2", b"3"], rules=rules, allow_unbound=True)
     assert [packet.passed for packet in packets] == [False, True, True]
     assert [(packet.number, packet.mark) for packet in packets] == [(1, 0), (2, 0), (1, 7)]

@@ -2,14 +2,10 @@
 """What docs/testing.md says beside its blocks, in pytest as its readers run it."""
 
 import importlib.metadata
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-from capabilities import only
-from netns import TIMEOUT
+from pytests import run_passing
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "testing.md").read_text()
@@ -50,39 +46,16 @@ def test_unused():
 """
 
 
-def run_pytest(directory: Path, *arguments: str) -> str:
-    """What pytest says in that directory of all tests there, run without any capability."""
-    command = [*only(), sys.executable, "-W", "error", "-m", "pytest", "-v", *arguments]
-    # Others than ours, which are here for our own tests, would want to be configured, or load what
-    # ours doesn't: hypothesis, anyio, and from Python 3.14 on pdb, asyncio.
-    command += ["-p", "no:asyncio", "-p", "no:timeout", "-p", "no:cacheprovider"]
-    command += ["-p", "no:hypothesispytest", "-p", "no:debugging", "-p", "no:anyio"]
-    command += ["--rootdir", str(directory), str(directory)]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    environment.pop("PYTEST_DISABLE_PLUGIN_AUTOLOAD", None)
-    done = subprocess.run(
-        command,
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=4 * TIMEOUT,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_without_privileges(tmp_path: Path) -> None:
     """The fixture works where the real kernel refuses."""
     (tmp_path / "test_program.py").write_text(NO_PRIVILEGES)
-    assert "2 passed" in run_pytest(tmp_path)
+    assert "2 passed" in run_passing(tmp_path)
 
 
 def test_unused(tmp_path: Path) -> None:
     """The plugin loads nothing of its own until its fixture is used."""
     (tmp_path / "test_program.py").write_text(UNUSED)
-    assert "1 passed" in run_pytest(tmp_path)
+    assert "1 passed" in run_passing(tmp_path)
 
 
 def test_extra() -> None:

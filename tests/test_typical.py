@@ -106,6 +106,7 @@ def test_constants() -> None:
     assert verdict >> 16 == 5
 
 
+@pytest.mark.nfqueue(allow_undecided=True)
 def test_batch(nfqueue: FakeKernel) -> None:
     """set_verdict_batch gives one verdict to all packets that wait."""
     packets: list[nfq.NetfilterQueueData] = []
@@ -171,6 +172,7 @@ async def marks(stream: aio.PacketStream) -> AsyncIterator[int]:
         yield mark
 
 
+@pytest.mark.nfqueue(allow_undecided=True)
 async def test_stream(nfqueue: FakeKernel) -> None:
     """A stream is iterated, or asked for packets."""
     async with aio.open_queue(1, rcvbuf=1 << 20) as stream:

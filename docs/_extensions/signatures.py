@@ -12,7 +12,7 @@ from typing import Any
 
 from sphinx.addnodes import desc_signature
 from sphinx.application import Sphinx
-from sphinx.domains.python import PyAttribute
+from sphinx.domains.python import PyAttribute, PyMethod
 
 import libnetfilterqueue as nfq
 
@@ -85,11 +85,11 @@ def process_signature(  # noqa: PLR0917 (the event's)
 ) -> tuple[str, str] | None:
     """Gives autodoc the signature of a function of the extension's, and classes none to be called.
 
-    Only streams and fake kernels are made by calling their class.
+    Only streams and the kernels of tests are made by calling their class.
     """
     if arguments is None:
         return None
-    if what == "class" and not name.endswith((".PacketStream", ".FakeKernel")):
+    if what == "class" and not name.endswith((".PacketStream", ".FakeKernel", ".RealKernel")):
         return "", ""
     return STUB.get(name) or (readable(arguments), readable(returned or ""))
 
@@ -109,8 +109,17 @@ class Attribute(PyAttribute):
         return super().handle_signature(sig, signode)
 
 
+class Method(PyMethod):
+    """A method; autodoc asks nobody about the signatures of overloads."""
+
+    def handle_signature(self, sig: str, signode: desc_signature) -> tuple[str, str]:
+        """Names types as people know them."""
+        return super().handle_signature(readable(sig), signode)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("autodoc-process-signature", process_signature)
     app.add_directive_to_domain("py", "attribute", Attribute, override=True)
+    app.add_directive_to_domain("py", "method", Method, override=True)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

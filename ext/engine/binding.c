@@ -221,7 +221,10 @@ bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy
 static size_t
 put_teardown(lnfq_queue *queue, unsigned char *bytes)
 {
-    const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
+    const struct lnfq_verdict verdict = {
+        .verdict = atomic_load(&queue->default_verdict),
+        .reason = LNFQ_REASON_UNBOUND,
+    };
     const struct lnfq_config shut = no_room(queue);
     uint32_t newest = queue->pending.seen ? queue->pending.highest : queue->last_id;
     uint32_t everything = newest + (UINT32_MAX >> 2); /* ids are compared signed */

@@ -67,7 +67,7 @@ set_aside(lnfq_handle *handle, const unsigned char *bytes, size_t length,
     queue = index != NULL ? lnfq_bound_find(handle, index->queue) : NULL;
     if (queue != NULL && lnfq_claim_message(queue, index->id, handle->epoch, false)) {
         queue->pending.gap = true; /* older ones may wait to be dispatched */
-        (void)lnfq_post_default(handle, queue, index->id);
+        (void)lnfq_post_default(handle, queue, index->id, LNFQ_REASON_NO_MEMORY);
     }
 }
 

@@ -86,12 +86,12 @@ lnfq_fate_execute(lnfq_packet *packet)
 }
 
 void
-lnfq_fate_default(lnfq_packet *packet)
+lnfq_fate_default(lnfq_packet *packet, enum lnfq_reason reason)
 {
     lnfq_queue *queue = packet->queue;
 
     packet->recorded = true;
     packet->verdict.verdict = atomic_load(&queue->default_verdict); /* the rest goes with it */
-    (void)lnfq_post_default(queue->handle, queue, packet->index.id);
+    (void)lnfq_post_default(queue->handle, queue, packet->index.id, reason);
     packet_leave(packet);
 }

@@ -10,6 +10,7 @@
 
 #include "forward.h"
 #include "kept.h"
+#include "verdict.h"
 
 /* Its queue lists it as kept; takes `kept`. */
 void lnfq_fate_keep(lnfq_packet *packet, struct lnfq_kept *kept);
@@ -27,7 +28,7 @@ void lnfq_fate_end(lnfq_packet *packet);
 int lnfq_fate_execute(lnfq_packet *packet);
 
 /* The same with its queue's default; nobody can give it another one any more. */
-void lnfq_fate_default(lnfq_packet *packet);
+void lnfq_fate_default(lnfq_packet *packet, enum lnfq_reason reason);
 
 /* A kept packet learns whether a batch verdict has covered it. */
 void lnfq_fate_learn(lnfq_packet *packet);

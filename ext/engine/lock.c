@@ -29,7 +29,7 @@ pay_debts(lnfq_handle *handle)
             lnfq_queue *queue = lnfq_bound_find(handle, debt->number);
 
             lnfq_kept_remove(queue, debt);
-            (void)lnfq_post_default(handle, queue, debt->id);
+            (void)lnfq_post_default(handle, queue, debt->id, LNFQ_REASON_SILENT);
         }
         free(debt);
         debt = next;

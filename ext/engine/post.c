@@ -58,9 +58,13 @@ lnfq_post_batch(lnfq_handle *handle, lnfq_queue *queue, uint64_t count, uint32_t
 /* Sends a verdict past the outbox. It may overtake what is in there: no batch verdict in there is
  * about its packet, which is outstanding. Returns 0 or an errno. */
 static int
-send_past(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id, uint32_t seq)
+send_past(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id, uint32_t seq,
+          enum lnfq_reason reason)
 {
-    const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
+    const struct lnfq_verdict verdict = {
+        .verdict = atomic_load(&queue->default_verdict),
+        .reason = reason,
+    };
     _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_VERDICT_SIZE_MAX];
     size_t size = lnfq_verdict_put(bytes, queue->number, id, &verdict);
     int error;
@@ -77,9 +81,9 @@ send_past(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id, uint32_t se
 
 /* The same for a packet that was received. */
 static int
-send_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id)
+send_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id, enum lnfq_reason reason)
 {
-    int error = send_past(handle, queue, id, id);
+    int error = send_past(handle, queue, id, id, reason);
 
     if (error == 0) {
         lnfq_pending_answer(&queue->pending, id);
@@ -90,7 +94,7 @@ send_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id)
 int
 lnfq_post_unsure(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id)
 {
-    int error = send_past(handle, queue, id, LNFQ_SEQ_UNSURE);
+    int error = send_past(handle, queue, id, LNFQ_SEQ_UNSURE, LNFQ_REASON_UNBOUND);
 
     if (error == 0) {
         handle->stats.defaulted += 1;
@@ -100,16 +104,19 @@ lnfq_post_unsure(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id)
 }
 
 int
-lnfq_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id)
+lnfq_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id, enum lnfq_reason reason)
 {
-    const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
-    int error = handle->held ? send_default(handle, queue, id) : ENOMEM;
+    const struct lnfq_verdict verdict = {
+        .verdict = atomic_load(&queue->default_verdict),
+        .reason = reason,
+    };
+    int error = handle->held ? send_default(handle, queue, id, reason) : ENOMEM;
 
     if (error != 0) {
         error = lnfq_post_verdict(handle, queue, id, &verdict);
     }
     if (error != 0) {
-        error = send_default(handle, queue, id);
+        error = send_default(handle, queue, id, reason);
     }
     queue->pending.stranded |= error != 0;
     handle->stats.defaulted += 1;

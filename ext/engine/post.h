@@ -28,7 +28,7 @@ int lnfq_post_batch(lnfq_handle *handle, lnfq_queue *queue, uint64_t count, uint
  * there is no memory, or if held verdicts have to stay. Returns 0, or an errno: then the packet
  * waits in the kernel until its queue is destroyed, and no batch verdict releases it.
  */
-int lnfq_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id);
+int lnfq_post_default(lnfq_handle *handle, lnfq_queue *queue, uint32_t id, enum lnfq_reason reason);
 
 /* Sends the default verdict for a packet that the kernel may have, though it was not
  * received. Returns 0 or an errno. */

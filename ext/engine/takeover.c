@@ -188,6 +188,7 @@ settle_up_to(lnfq_queue *queue, uint32_t up_to)
     const struct lnfq_verdict verdict = {
         .verdict = queue->unanswered.there ? queue->unanswered.value
                                            : atomic_load(&queue->default_verdict),
+        .reason = queue->unanswered.there ? LNFQ_REASON_DECIDED : LNFQ_REASON_UNBOUND,
     };
     const struct lnfq_config config = {.has_maxlen = true, .maxlen = queue->maxlen};
     _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_VERDICT_SIZE_MAX];

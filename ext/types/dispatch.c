@@ -223,7 +223,7 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
         handle->stats.orphaned += 1;
     }
     else if (packet == NULL) {
-        (void)lnfq_post_default(handle, queue, index->id);
+        (void)lnfq_post_default(handle, queue, index->id, LNFQ_REASON_NO_MEMORY);
     }
     else {
         callback = Py_NewRef(queue->callback);
@@ -237,6 +237,16 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
     }
     lnfq_lock_release(handle);
     return callback;
+}
+
+/* Why a packet whose callback is over gets the default; `error` is that of its own verdict. */
+static enum lnfq_reason
+default_reason(bool raised, int error)
+{
+    if (error != 0) {
+        return LNFQ_REASON_NO_MEMORY;
+    }
+    return raised ? LNFQ_REASON_RAISED : LNFQ_REASON_SILENT;
 }
 
 /*
@@ -262,7 +272,7 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
         }
         if (error != 0 || !packet->recorded) {
             if (kept == NULL || (raised && !packet->recorded)) {
-                lnfq_fate_default(packet);
+                lnfq_fate_default(packet, default_reason(raised, error));
             }
         }
         if (packet->state == LNFQ_PACKET_ACTIVE && kept != NULL) {
@@ -295,7 +305,7 @@ keep(struct dispatch *dispatch, lnfq_packet *packet)
     lnfq_lock_acquire(dispatch->handle);
     if (packet->queue->bound && packet->state == LNFQ_PACKET_KEPT && packet->kept != NULL
         && !packet->kept->covered) {
-        lnfq_fate_default(packet);
+        lnfq_fate_default(packet, LNFQ_REASON_NO_MEMORY);
     }
     lnfq_lock_release(dispatch->handle);
 }

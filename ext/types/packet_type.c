@@ -68,6 +68,7 @@ static PyMethodDef packet_methods[] = {
     {"accept", (PyCFunction)(void (*)(void))lnfq_verdict_methods_accept,
      METH_FASTCALL | METH_KEYWORDS, DOC_NetfilterQueueData_accept},
     {"drop", lnfq_verdict_methods_drop, METH_NOARGS, DOC_NetfilterQueueData_drop},
+    {"_settle", lnfq_verdict_methods_settle, METH_NOARGS, DOC_NetfilterQueueData__settle},
     {"repeat", (PyCFunction)(void (*)(void))lnfq_verdict_methods_repeat,
      METH_FASTCALL | METH_KEYWORDS, DOC_NetfilterQueueData_repeat},
     {"requeue", (PyCFunction)(void (*)(void))lnfq_verdict_methods_requeue,

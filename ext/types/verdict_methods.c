@@ -99,6 +99,7 @@ packet_give(lnfq_packet *packet, const struct lnfq_verdict *verdict, const char 
         packet->verdict = *verdict;
         packet->recorded = true;
         error = state == LNFQ_PACKET_KEPT ? lnfq_fate_execute(packet) : 0;
+        handle->stats.defaulted += verdict->reason != LNFQ_REASON_DECIDED;
     }
     lnfq_lock_release(handle);
     lnfq_packet_let_go(payload, options);
@@ -182,6 +183,17 @@ lnfq_verdict_methods_drop(PyObject *self, PyObject *Py_UNUSED(ignored))
     const struct lnfq_verdict verdict = {.verdict = NF_DROP};
 
     return packet_give(packet_cast(self), &verdict, "drop()");
+}
+
+PyObject *
+lnfq_verdict_methods_settle(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    const struct lnfq_verdict verdict = {
+        .verdict = atomic_load(&packet_cast(self)->queue->default_verdict),
+        .reason = LNFQ_REASON_HANDLED,
+    };
+
+    return packet_give(packet_cast(self), &verdict, "_settle()");
 }
 
 PyObject *

@@ -13,6 +13,8 @@ PyObject *lnfq_verdict_methods_set_verdict(PyObject *self, PyObject *const *args
 PyObject *lnfq_verdict_methods_accept(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                       PyObject *kwnames);
 PyObject *lnfq_verdict_methods_drop(PyObject *self, PyObject *ignored);
+
+PyObject *lnfq_verdict_methods_settle(PyObject *self, PyObject *ignored);
 PyObject *lnfq_verdict_methods_repeat(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                       PyObject *kwnames);
 PyObject *lnfq_verdict_methods_requeue(PyObject *self, PyObject *const *args, Py_ssize_t nargs,

@@ -72,8 +72,8 @@ plain(const struct lnfq_verdict *verdict)
 static bool
 equal(const struct lnfq_verdict *a, const struct lnfq_verdict *b)
 {
-    return plain(b) && a->verdict == b->verdict && same_number(a->mark, b->mark)
-           && same_number(a->priority, b->priority);
+    return plain(b) && a->verdict == b->verdict && a->reason == b->reason
+           && same_number(a->mark, b->mark) && same_number(a->priority, b->priority);
 }
 
 /* Notes the payload that belongs behind the message which ends at `end`. */
@@ -329,7 +329,7 @@ lnfq_outbox_ends_with(const struct lnfq_outbox *outbox, uint16_t queue, uint32_t
 bool
 lnfq_outbox_replace(struct lnfq_outbox *outbox, uint32_t verdict)
 {
-    const struct lnfq_verdict plain = {.verdict = verdict};
+    const struct lnfq_verdict plain = {.verdict = verdict, .reason = LNFQ_REASON_TOO_LARGE};
     struct stretch first = measure(outbox, 0, outbox->enclosures);
     uint32_t id = message_id(outbox, 0);
     size_t size;

@@ -138,7 +138,8 @@ put(unsigned char *buffer, uint16_t type, uint16_t queue, uint32_t id, uint32_t 
     struct nlmsghdr *message = &beginning_of(buffer)->header;
 
     *beginning_of(buffer) = (struct beginning){
-        .header = {sizeof(struct beginning), LNFQ_MESSAGE_TYPE(type), NLM_F_REQUEST, seq, 0},
+        .header = {sizeof(struct beginning), LNFQ_MESSAGE_TYPE(type), NLM_F_REQUEST, seq,
+                   verdict->reason},
         .family = {AF_UNSPEC, NFNETLINK_V0, htons(queue)},
         .attribute = {NLA_HDRLEN + sizeof(struct nfqnl_msg_verdict_hdr), NFQA_VERDICT_HDR},
         .verdict = {htonl(sent), htonl(id)},

@@ -29,9 +29,21 @@
 #define LNFQ_SEQ_SETTLE 0xfffffffd
 #define LNFQ_SEQ_UNSURE 0xfffffffe /* what others send by themselves has small numbers */
 
+/* Why a packet gets a verdict: a program has decided, or it gets its queue's default. */
+enum lnfq_reason {
+    LNFQ_REASON_DECIDED,
+    LNFQ_REASON_RAISED,    /* its callback raised */
+    LNFQ_REASON_SILENT,    /* nobody can give it a verdict any more */
+    LNFQ_REASON_HANDLED,   /* its handler ended without one */
+    LNFQ_REASON_UNBOUND,   /* its queue ended, or who had read it */
+    LNFQ_REASON_TOO_LARGE, /* its own verdict was too large for the socket */
+    LNFQ_REASON_NO_MEMORY, /* for the packet, or for its own verdict */
+};
+
 /* What a packet is to get. Numbers are in host byte order; what is absent is not sent. */
 struct lnfq_verdict {
     uint32_t verdict; /* as the caller gave it */
+    enum lnfq_reason reason;
     struct lnfq_optional mark;
     struct lnfq_optional priority;
     uint32_t payload_size;
@@ -70,8 +82,10 @@ struct lnfq_attributes *lnfq_verdict_build_options(const struct lnfq_options *op
 
 /*
  * Builds an NFQNL_MSG_VERDICT, returns its size. Its sequence number is the packet's id, so that a
- * refusal that echoes no more than the header can be told apart. A payload is the last attribute
- * and is not copied: it and its padding have to follow what is built here, and count in nlmsg_len.
+ * refusal that echoes no more than the header can be told apart. Its port id is the reason: the
+ * kernel does not look at it, and a program that acts as the kernel tells it to a test. A payload
+ * is the last attribute and is not copied: it and its padding have to follow what is built here,
+ * and count in nlmsg_len.
  */
 size_t lnfq_verdict_put(unsigned char *buffer, uint16_t queue, uint32_t id,
                         const struct lnfq_verdict *verdict);

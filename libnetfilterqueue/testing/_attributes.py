@@ -110,7 +110,7 @@ CONNTRACK_BITS = {"id": 32, "status": 32, "mark": 32, "zone": 16, "timeout": 32}
 
 # What else enqueue() can be told, and what its users have been heard to call things: the words of
 # rules, of scapy, of other bindings.
-OTHER_ARGUMENTS = ["number", "bypass", "match_mark", "rules"]
+OTHER_ARGUMENTS = ["number", "bypass", "match_mark", "rules", "allow_unbound"]
 SYNONYMS = {
     "queue": "number",
     "queue_num": "number",

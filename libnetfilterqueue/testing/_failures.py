@@ -58,10 +58,14 @@ class Failures:
                     threading.excepthook = self._before
 
     def _note(self, arguments: "threading.ExceptHookArgs") -> None:
-        if arguments.thread is not None:
+        if arguments.thread is not None and not issubclass(arguments.exc_type, SystemExit):
             failure = Failure(f"thread {arguments.thread.name}", repr(arguments.exc_value))
             self._threads[arguments.thread.ident] = failure
         self._before(arguments)
+
+    def threads(self) -> list[str]:
+        """The threads that have failed; one that ends itself by SystemExit has not."""
+        return [str(failed) for failed in self._threads.values()]
 
     def found(self, loop: object = None) -> list[Failure]:
         """All that have failed, as far as it can be known; of the tasks, those of this loop."""

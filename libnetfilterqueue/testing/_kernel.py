@@ -1,26 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fake kernel: its end of the handles' sockets, and its thread."""
+"""A kernel that tests see into: its end of the handles' sockets, and its thread."""
 
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, SupportsBytes, Unpack
+from typing import TYPE_CHECKING, Any, Self, SupportsBytes, Unpack, cast, overload
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import _ext
-from libnetfilterqueue._arguments import check_type
+from libnetfilterqueue._arguments import check_type, is_coroutine_function
 from libnetfilterqueue.testing import _messages as nl
 from libnetfilterqueue.testing._attributes import Attributes, check_attributes, check_bits
 from libnetfilterqueue.testing._captures import read_capture
+from libnetfilterqueue.testing._complaints import Complaint, check_allowed, describe
+from libnetfilterqueue.testing._decision import Callback, Decision, Handler, flags_for
 from libnetfilterqueue.testing._original import original
 from libnetfilterqueue.testing._packets import KernelPacket
 from libnetfilterqueue.testing._peer import EPOLLIN, Peer
-from libnetfilterqueue.testing._queues import KernelQueue, Queues, Refusal, Refused
+from libnetfilterqueue.testing._queues import KernelQueue, Queues, Refusal, Refused, Send
 from libnetfilterqueue.testing._rules import Rule, make_rules
 from libnetfilterqueue.testing._skb import Skb
-from libnetfilterqueue.testing._waiting import Waitable, Waiters
+from libnetfilterqueue.testing._unheard import PACKAGE, Unheard
+from libnetfilterqueue.testing._waiting import TIMEOUT, Waitable, Waiters, check_timeout
 from libnetfilterqueue.tuples import QueueStatus
 
 if TYPE_CHECKING:
@@ -29,25 +33,25 @@ if TYPE_CHECKING:
 NLMSG_MIN_TYPE = 16  # below are netlink's own
 
 
-class FakeKernel:
-    """A kernel with queues and no firewall: ``enqueue`` stands for the rule that queues a packet.
+class Kernel:
+    """A kernel with queues: ``enqueue`` stands for the rule that queues a packet.
 
-    Its handles exchange the kernel's messages with it over a socket pair, and need no privileges.
-    It answers in a thread of its own, which gevent's monkey-patching does not change: it blocks no
-    loop. At the end of a ``with`` block it is closed. Any thread may use it.
-
-    ``first_id`` is the id of the first packet of each binding, 1 to ``2**32 - 1``. With one near
-    the end, ids wrap as they do in a kernel that has run for long.
+    It is either a ``FakeKernel`` or a ``RealKernel``. Its handles exchange the kernel's messages
+    with it over a socket pair, and need no privileges. It answers in a thread of its own, which
+    gevent's monkey-patching does not change: it blocks no loop. At the end of a ``with`` block it
+    is closed. Any thread may use it.
     """
 
-    def __init__(self, *, first_id: int = 1) -> None:
-        if not 1 <= first_id <= 0xFFFFFFFF:
-            raise ValueError(f"FakeKernel(): first_id must be from 1 to 2**32 - 1, not {first_id}")
+    name: str
+    """``"fake"`` or ``"real"``."""
+
+    def __init__(self, make_queues: Callable[[Send], Queues]) -> None:
         self.net_admin = True
         """If ``False``, all requests are refused with ``EPERM``, as without ``CAP_NET_ADMIN``."""
         self._lock: Any = original("_thread", "allocate_lock")()
         self._waiters = Waiters(self._execute, self._lock)
-        self._queues = Queues(self._send_packet, first_id)
+        self._unheard = Unheard()
+        self._queues = make_queues(self._send_packet)
         self._peers: dict[int, Peer] = {}
         self._opened = 0
         self._process = os.getpid()
@@ -75,9 +79,11 @@ class FakeKernel:
         """
         if fd is not None:
             return _ext.open(fd=fd)
+        self._unheard.look()
         with self._locked("open()"):
             self._opened += 1
-            peer = Peer(self._opened)
+            self._queues.attach(self._opened)
+            peer = Peer(self._opened, caller())
             self._peers[peer.portid] = peer
             self._epoll.register(peer.fileno(), peer.events)
             return peer.open()
@@ -100,7 +106,7 @@ class FakeKernel:
 
     @contextlib.contextmanager
     def patched(self) -> Iterator[Self]:
-        """Makes ``open()``, and ``open_queue()`` of aio and green, open on this kernel.
+        """Makes ``open()``, and ``open_queue()`` of all adapters, open on this kernel.
 
         It does so until the block ends, in all threads. ``libnetfilterqueue.queue_status()`` then
         reports this kernel's queues. A module that has done ``from libnetfilterqueue import open``
@@ -109,7 +115,7 @@ class FakeKernel:
         before = nfq.open, nfq.queue_status
         nfq.open, nfq.queue_status = self.open, self.queue_status
         try:
-            with self._waiters.failures.watching():
+            with self._waiters.failures.watching(), self._unheard.watching():
                 yield self
         finally:
             nfq.open, nfq.queue_status = before
@@ -124,6 +130,7 @@ class FakeKernel:
         bypass: bool = False,
         match_mark: int | None = None,
         rules: Sequence[Rule] | None = None,
+        allow_unbound: bool = False,
         **attributes: Unpack[Attributes],
     ) -> KernelPacket:
         """Send a packet through a queue, as ``-j NFQUEUE --queue-num`` does.
@@ -133,8 +140,10 @@ class FakeKernel:
         packet passes if nobody has bound the queue. ``match_mark`` is the rule's
         ``-m mark --mark``: packets with another mark pass, also when ``NF_REPEAT`` brings them back
         to the rule; ``None`` matches all. ``rules`` are several rules instead, which the packet
-        meets one after the other, and again with ``NF_REPEAT``; behind the last it passes. The
-        other keywords are those of ``Attributes``; one that is ``None`` is left out.
+        meets one after the other, and again with ``NF_REPEAT``; behind the last it passes.
+        ``allow_unbound`` says that the test expects nobody to have bound the queue: ``check()``
+        then does not complain. The other keywords are those of ``Attributes``; one that is ``None``
+        is left out.
 
         If the queue is full or nobody listens on it, the packet is dropped at once. Raises
         ``ValueError`` for a value out of range, ``ClosedError`` if the kernel is closed, and
@@ -142,7 +151,8 @@ class FakeKernel:
         what would be right.
         """
         met = make_rules(rules, number, bypass, match_mark)
-        skb = Skb(as_bytes(payload), met, check_attributes(attributes))
+        skb = Skb(as_bytes(payload), met, check_attributes(attributes), bool(allow_unbound))
+        self._queues.check(skb)
         with self._locked("enqueue()"):
             self._drain()
             self._queues.apply_rules(skb)
@@ -157,12 +167,19 @@ class FakeKernel:
         bypass: bool = False,
         match_mark: int | None = None,
         rules: Sequence[Rule] | None = None,
+        allow_unbound: bool = False,
         **attributes: Unpack[Attributes],
     ) -> list[KernelPacket]:
         """Send several packets with the same arguments. Else like ``enqueue()``."""
         return [
             self.enqueue(
-                payload, number, bypass=bypass, match_mark=match_mark, rules=rules, **attributes
+                payload,
+                number,
+                bypass=bypass,
+                match_mark=match_mark,
+                rules=rules,
+                allow_unbound=allow_unbound,
+                **attributes,
             )
             for payload in payloads
         ]
@@ -175,6 +192,7 @@ class FakeKernel:
         bypass: bool = False,
         match_mark: int | None = None,
         rules: Sequence[Rule] | None = None,
+        allow_unbound: bool = False,
         **attributes: Unpack[Attributes],
     ) -> list[KernelPacket]:
         """Send the IP packets of a pcap or pcapng file. Else like ``enqueue()``.
@@ -187,7 +205,7 @@ class FakeKernel:
         """
         packets = []
         for captured in read_capture(path):
-            own: Attributes = {**captured.attributes(), **attributes}
+            own: Attributes = {**self._queues.take_over(captured.attributes()), **attributes}
             packets.append(
                 self.enqueue(
                     captured.payload,
@@ -195,10 +213,71 @@ class FakeKernel:
                     bypass=bypass,
                     match_mark=match_mark,
                     rules=rules,
+                    allow_unbound=allow_unbound,
                     **own,
                 )
             )
         return packets
+
+    @overload
+    def decide(
+        self,
+        callback: Handler,
+        payload: "ReadableBuffer | SupportsBytes",
+        number: int = 1,
+        *,
+        default_verdict: int = nfq.NF_DROP,
+        timeout: float = TIMEOUT,
+        **attributes: Unpack[Attributes],
+    ) -> Coroutine[Any, Any, KernelPacket]: ...
+
+    @overload
+    def decide(
+        self,
+        callback: Callback,
+        payload: "ReadableBuffer | SupportsBytes",
+        number: int = 1,
+        *,
+        default_verdict: int = nfq.NF_DROP,
+        timeout: float = TIMEOUT,
+        **attributes: Unpack[Attributes],
+    ) -> KernelPacket: ...
+
+    def decide(
+        self,
+        callback: Callback | Handler,
+        payload: "ReadableBuffer | SupportsBytes",
+        number: int = 1,
+        *,
+        default_verdict: int = nfq.NF_DROP,
+        timeout: float = TIMEOUT,
+        **attributes: Unpack[Attributes],
+    ) -> KernelPacket | Coroutine[Any, Any, KernelPacket]:
+        """Have a callback decide on one packet, and return the packet as it is then.
+
+        It opens a handle, binds the queue with ``default_verdict`` and the flags that the
+        attributes need, sends the packet, calls ``callback(packet)``, and closes the handle. The
+        callback is a function, also one that blocks greenlets of gevent, or an asynchronous
+        function: then this is a coroutine, which is awaited in asyncio or trio. As with
+        ``serve()``, the packet gets the default when an asynchronous function ends without a
+        verdict. What the callback raises is raised here. The arguments are those of ``enqueue()``.
+
+        Raises ``TimeoutError`` if an asynchronous function, or one that blocks greenlets, has not
+        ended within ``timeout`` seconds, or if ``NF_REPEAT`` brings the packet back for as long.
+        Raises ``PermissionError`` if a program has bound the queue, and what ``enqueue()`` raises.
+        """
+        check_timeout("decide(): timeout", timeout)
+        decision = Decision(
+            self.open,
+            lambda: self.enqueue(payload, number, **attributes),
+            number,
+            flags_for(attributes),
+            default_verdict,
+            timeout,
+        )
+        if is_coroutine_function(callback):
+            return decision.by_handler(cast(Handler, callback))
+        return decision.by_callback(cast(Callback, callback))
 
     def flush(self, *packets: KernelPacket) -> None:
         """Drop packets that wait, as the kernel does when their device goes down.
@@ -242,6 +321,42 @@ class FakeKernel:
         with self._lock:
             return list(self._queues.refusals)
 
+    def _complaints(self) -> list[Complaint]:
+        """What a test must not leave behind, as it is now; see ``check()``."""
+        self._execute()
+        with self._lock:
+            waiting = [
+                skb for queue in self._queues.bound.values() for skb in queue.waiting.values()
+            ]
+            found = [Complaint("allow_undecided", f"{skb} waits for a verdict") for skb in waiting]
+            found += [
+                Complaint("allow_undecided", f"{skb}: {skb.why}") for skb in self._queues.left
+            ]
+            found += [Complaint("allow_open", str(peer)) for peer in self._peers.values()]
+            found += [Complaint("allow_refused", str(refusal)) for refusal in self._queues.refusals]
+            found += [
+                Complaint("allow_unbound", f"{skb}: {skb.why}")
+                for skb in self._queues.unbound
+                if not skb.allow_unbound
+            ]
+        unheard = [*self._waiters.failures.threads(), *self._unheard.found()]
+        return found + [Complaint("allow_unheard", text) for text in unheard]
+
+    def check(self, **allowed: bool) -> None:
+        """Complain of what a test leaves behind: the fixtures do it at their end.
+
+        Raises ``AssertionError`` if a packet waits for its verdict, or had none when its queue
+        ended (``allow_undecided=True`` allows that); if a handle is open (``allow_open``); if the
+        kernel refused a verdict (``allow_refused``); if a packet came to a number that nobody had
+        bound (``allow_unbound``); and if, while ``patched()``, an exception of a callback, a
+        handler, a task, a greenlet or a thread went to a log and to nobody else
+        (``allow_unheard``).
+        """
+        kinds = check_allowed("check()", allowed)
+        text = describe(found for found in self._complaints() if found.allowed_by not in kinds)
+        if text:
+            raise AssertionError(text)
+
     def close(self) -> None:
         """Drop what waits, end the thread and close the sockets. Does nothing the second time.
 
@@ -263,6 +378,7 @@ class FakeKernel:
         os.close(self._stop)
         for peer in self._peers.values():
             peer.close()
+        self._queues.close()
 
     def __enter__(self) -> Self:
         return self
@@ -281,14 +397,14 @@ class FakeKernel:
     def _check_process(self) -> None:
         """A child of fork has neither the thread nor, maybe, the lock; its sockets are shared."""
         if self._process != os.getpid():
-            raise RuntimeError("a child of fork can't use the fake kernel of its parent")
+            raise RuntimeError(f"a child of fork can't use the {self.name} kernel of its parent")
 
     @contextlib.contextmanager
     def _locked(self, operation: str) -> Iterator[None]:
         self._check_process()
         with self._lock:
             if self._closed:
-                raise nfq.ClosedError(f"{operation}: the fake kernel is closed")
+                raise nfq.ClosedError(f"{operation}: the {self.name} kernel is closed")
             yield
 
     def _run(self) -> None:
@@ -342,6 +458,7 @@ class FakeKernel:
             nl.MSG_VERDICT_BATCH: self._queues.decide,
         }
         if not self.net_admin:
+            self._queues.refuse(request, errno.EPERM)
             return errno.EPERM
         if header.kind < NLMSG_MIN_TYPE or not header.flags & nl.NLM_F_REQUEST:
             return 0
@@ -359,3 +476,11 @@ def as_bytes(payload: "ReadableBuffer | SupportsBytes") -> bytes:
     if isinstance(payload, SupportsBytes):
         return payload.__bytes__()
     return bytes(memoryview(payload))
+
+
+def caller() -> str:
+    """The line of the program or the test that has called this package."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"

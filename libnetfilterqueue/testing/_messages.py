@@ -71,6 +71,17 @@ def error_message(error: int, request: bytes) -> bytes:
     return message(NLMSG_ERROR, struct.pack("=i", -error) + echo, sequence)
 
 
+def is_error(message: bytes) -> bool:
+    """Whether it is an answer to a request."""
+    return struct.unpack_from("=H", message, 4) == (NLMSG_ERROR,)
+
+
+def read_error(message: bytes) -> int:
+    """What it says: an errno, or 0."""
+    (error,) = struct.unpack_from("=i", message, HEADER)
+    return -int(error)
+
+
 def packet_message(
     packet_id: int = 1,
     payload: bytes | None = b"payload",
@@ -136,10 +147,47 @@ class Header(NamedTuple):
         return cls(kind, flags, int.from_bytes(data[18:QUEUE_HEADER], "big"))
 
 
+# Why a packet gets a verdict that no program has decided on: ext/wire/verdict.h has the numbers,
+# which handles send where the kernel does not look.
+RAISED, SILENT, HANDLED, UNBOUND, TOO_LARGE, NO_MEMORY = range(1, 7)
+DEFAULTS = {
+    RAISED: "its callback raised an exception",
+    SILENT: "nobody gave it a verdict, and nobody has it any more",
+    HANDLED: "its handler ended without a verdict",
+    UNBOUND: "its queue ended before it had a verdict",
+    TOO_LARGE: "its verdict was too large to be sent",
+    NO_MEMORY: "there was no memory for it or for its verdict",
+}
+
+
+def read_reason(data: bytes) -> int:
+    """Why a verdict was sent: 0, or one of the reasons above."""
+    (reason,) = struct.unpack_from("=I", data, 12)
+    return int(reason)
+
+
 def read_u32(attributes: dict[int, bytes], kind: int) -> int | None:
     """An attribute's number, None if it is not there."""
     value = attributes.get(kind)
     return None if value is None else int.from_bytes(value[:4], "big")
+
+
+def read_packet_id(attributes: dict[int, bytes]) -> int:
+    """A queued packet's id."""
+    return int.from_bytes(attributes[NFQA_PACKET_HDR][:4], "big")
+
+
+def verdict_message(number: int, packet_id: int, verdict: int) -> bytes:
+    """A verdict on one packet."""
+    header = attribute(NFQA_VERDICT_HDR, struct.pack("!II", verdict, packet_id))
+    body = struct.pack("!BBH", socket.AF_UNSPEC, 0, number) + header
+    return message(MSG_VERDICT, body, packet_id, NLM_F_REQUEST)
+
+
+def with_packet_id(request: bytes, packet_id: int) -> bytes:
+    """The same verdict with another id; its first attribute is the verdict's."""
+    place = QUEUE_HEADER + 8
+    return request[:place] + struct.pack("!I", packet_id) + request[place + 4 :]
 
 
 def read_rcvbuf(message: bytes) -> int:
@@ -180,6 +228,8 @@ class SentVerdict(NamedTuple):
     """The connection's new mark."""
     ct_labels: bytes | None = None
     """The connection's new labels, 16 bytes."""
+    default: str | None = None
+    """Why it is the queue's default verdict; ``None`` if a program has decided."""
 
     @classmethod
     def read(cls, data: bytes) -> Self:
@@ -208,4 +258,5 @@ class SentVerdict(NamedTuple):
             attributes.get(NFQA_L2HDR),
             read_u32(conntrack, CTA_MARK),
             conntrack.get(CTA_LABELS),
+            DEFAULTS.get(read_reason(data)),
         )

@@ -46,6 +46,12 @@ class KernelPacket(Waitable):
     """The number of that queue, or of the first one that its rules name."""
     passed: Live[bool | None] = Live()
     """``True`` if it went on, ``False`` if it was dropped, ``None`` while it waits."""
+    decided: Live[bool] = Live()
+    """``True`` if it passed or was dropped because a program decided so."""
+    defaulted: Live[bool] = Live()
+    """``True`` if it passed or was dropped without a decision: ``why`` has the reason."""
+    why: Live[str | None] = Live()
+    """Why it was defaulted: its queue's default verdict, or the kernel; else ``None``."""
     verdicts: Live[tuple[SentVerdict, ...]] = Live()
     """All verdicts that programs gave it, in order; several if it was requeued or repeated."""
     payload: Live[bytes] = Live()
@@ -82,11 +88,14 @@ class KernelPacket(Waitable):
         verdicts = self.verdicts
         return verdicts[-1].verdict if verdicts else None
 
+    def _told_why(self) -> str:
+        return f": {self.why}" if self.defaulted else ""
+
     def __repr__(self) -> str:
         fate = {None: "waiting", True: "passed", False: "dropped"}[self.passed]
         verdict = self.verdict
         name = verdict.name if isinstance(verdict, Verdict) else verdict
         return (
             f"<KernelPacket {self.id} of queue {self.number}: {len(self.payload)} bytes, "
-            f"mark {self.mark:#x}, verdict {name}, {fate}>"
+            f"mark {self.mark:#x}, verdict {name}, {fate}{self._told_why()}>"
         )

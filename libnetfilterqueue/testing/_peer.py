@@ -75,8 +75,9 @@ class Peer:
     kernel's units; what finds no room in the pair stays here until there is some.
     """
 
-    def __init__(self, portid: int) -> None:
+    def __init__(self, portid: int, opener: str) -> None:
         self.portid = portid
+        self._opener = opener
         self.ended = False
         self._ours, self._theirs = pair()
         for sock in (self._ours, self._theirs):
@@ -92,6 +93,9 @@ class Peer:
         self._cost = 0  # what all of them take of the receive buffer
         self._announced = False  # the handle knows that there is more
         self._congested = False
+
+    def __str__(self) -> str:
+        return f"the handle that was opened at {self._opener}"
 
     def open(self) -> nfq.NetfilterQueueHandle:
         """The handle, once; its end of the pair is its own then."""

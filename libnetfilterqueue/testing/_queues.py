@@ -4,7 +4,9 @@
 The fake kernel's lock protects all of it.
 """
 
+import contextlib
 import errno
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +14,7 @@ from typing import NamedTuple
 
 from libnetfilterqueue.constants import CopyMode, QueueFlag, Verdict
 from libnetfilterqueue.testing import _messages as nl
+from libnetfilterqueue.testing._attributes import Attributes
 from libnetfilterqueue.testing._rules import walk
 from libnetfilterqueue.testing._skb import Skb
 
@@ -21,6 +24,7 @@ FLAGS_END = 1 << 5  # NFQA_CFG_F_MAX
 CMD_BIND, CMD_UNBIND, CMD_PF_BIND, CMD_PF_UNBIND = 1, 2, 3, 4
 VERDICT_MASK = 0xFF
 VERDICT_FLAG_QUEUE_BYPASS = 0x8000
+PASSES = (Verdict.NF_ACCEPT, Verdict.NF_STOP)
 
 Send = Callable[[int, bytes], bool]
 
@@ -67,8 +71,13 @@ class Refusal(NamedTuple):
     """The packet's id; of a batch verdict, the last one. ``None`` if the queue was the reason."""
     error: int
     """``ENOENT`` for a packet that doesn't wait, ``ENODEV`` for a queue that is not bound,
-    ``EPERM`` for one of another handle, ``EINVAL`` for no valid verdict.
+    ``EPERM`` for one of another handle and without ``net_admin``, ``EINVAL`` for no valid verdict.
     """
+
+    def __str__(self) -> str:
+        on = "" if self.id is None else f" on packet {self.id}"
+        name = errno.errorcode.get(self.error, self.error)
+        return f"a verdict{on} of queue {self.number}: {name} ({os.strerror(self.error)})"
 
 
 @dataclass
@@ -134,8 +143,16 @@ class Queues:
     def __init__(self, send: Send, first_id: int) -> None:
         self.bound: dict[int, Instance] = {}
         self.refusals: list[Refusal] = []
+        self.left: list[Skb] = []  # which had no verdict when their queue ended
+        self.unbound: list[Skb] = []  # which came to a number that nobody had bound
         self._send = send
         self._first_id = first_id
+
+    def attach(self, portid: int) -> None:
+        """A handle was opened."""
+
+    def close(self) -> None:
+        """Nothing will come any more."""
 
     # Configuration
 
@@ -176,8 +193,13 @@ class Queues:
         """Drops what waits, and frees the number."""
         del self.bound[queue.number]
         for packet in queue.waiting.values():
-            packet.passed = False
+            self._leave(packet, False, nl.DEFAULTS[nl.UNBOUND])
         return 0
+
+    def _leave(self, packet: Skb, passed: bool, why: str | None) -> None:
+        """A packet's queue ends, and nobody has given it a verdict."""
+        packet.settle(passed, why)
+        self.left.append(packet)
 
     def release(self, portid: int) -> None:
         """A handle has ended, and so have its queues."""
@@ -186,13 +208,24 @@ class Queues:
 
     # Packets
 
+    def take_over(self, captured: Attributes) -> Attributes:
+        """What packets have of those that were captured."""
+        return captured
+
+    def check(self, packet: Skb) -> None:
+        """Raises ValueError for a packet that there can't be in this kernel."""
+
     def apply_rules(self, packet: Skb) -> None:
         """The packet comes to its rules."""
         target = walk(packet.rules, packet)
         if target.number is None:
-            packet.passed = True
+            packet.settle(True, "no rule sends it to a queue")
         else:
             self._queue(packet, target.number, target.bypass)
+
+    def _repeat(self, packet: Skb) -> None:
+        """The packet comes to its rules again."""
+        self.apply_rules(packet)
 
     def _queue(self, packet: Skb, number: int, bypass: bool) -> None:
         """nf_queue(): the packet goes to a queue; where it can't it is dropped, or passes."""
@@ -200,24 +233,31 @@ class Queues:
         packet.id = None
         queue = self.bound.get(number)
         if queue is None:
-            packet.passed = bypass
+            packet.settle(bypass, f"nobody has bound queue {number}")
+            self.unbound.append(packet)
         elif queue.copy_mode == CopyMode.NFQNL_COPY_NONE:
-            packet.passed = False
+            packet.settle(False, f"queue {number} has no copy mode")
         else:
             self._enqueue(queue, packet)
 
     def _enqueue(self, queue: Instance, packet: Skb) -> None:
         fail_open = bool(queue.flags & QueueFlag.NFQA_CFG_F_FAIL_OPEN)
         if len(queue.waiting) >= queue.maxlen:
-            packet.passed = fail_open
+            packet.settle(fail_open, f"queue {queue.number} was full: maxlen is {queue.maxlen}")
             queue.queue_dropped += not fail_open
             return
+        self._deliver(queue, packet)
+
+    def _deliver(self, queue: Instance, packet: Skb) -> None:
+        """The queue has room for it."""
+        fail_open = bool(queue.flags & QueueFlag.NFQA_CFG_F_FAIL_OPEN)
         queue.id_sequence = (queue.id_sequence + 1) & 0xFFFFFFFF
         if not self._send(queue.portid, queue.message(packet)):
-            packet.passed = fail_open
+            packet.settle(fail_open, "the handle's receive buffer was full")
             queue.user_dropped += not fail_open
             return
         packet.id = queue.id_sequence
+        packet.passed = packet.why = None
         queue.waiting[queue.id_sequence] = packet
 
     def forget(self, packet: Skb) -> None:
@@ -225,7 +265,7 @@ class Queues:
         queue = self.bound.get(packet.number)
         if queue is not None and queue.waiting.get(packet.id or 0) is packet:
             del queue.waiting[packet.id or 0]
-            packet.passed = False
+            packet.settle(False, "flush() dropped it")
 
     # Verdicts
 
@@ -237,16 +277,25 @@ class Queues:
             queue = self._find(portid, number)
             verdict = nl.SentVerdict.read(request)
             packet_id = verdict.packet_id
-            if verdict.batch:
-                self._decide_batch(queue, verdict)
-            else:
-                self._decide_one(queue, verdict)
+            decide = self._decide_batch if verdict.batch else self._decide_one
+            decide(queue, verdict, request)
         except ValueError:
-            self.refusals.append(Refusal(number, None, errno.EINVAL))
+            self._note_refusal(request, None, errno.EINVAL)
             raise Refused(errno.EINVAL) from None
         except Refused as refused:
-            self.refusals.append(Refusal(number, packet_id, refused.error))
+            self._note_refusal(request, packet_id, refused.error)
             raise
+
+    def _note_refusal(self, request: bytes, packet_id: int | None, error: int) -> None:
+        if nl.read_reason(request) != nl.UNBOUND:  # that may find nothing
+            number = nl.Header.read(request).number
+            self.refusals.append(Refusal(number, packet_id, error))
+
+    def refuse(self, request: bytes, error: int) -> None:
+        """A request is refused before anybody looks at what is in it."""
+        if nl.Header.read(request).kind in (nl.MSG_VERDICT, nl.MSG_VERDICT_BATCH):
+            with contextlib.suppress(ValueError):
+                self._note_refusal(request, nl.SentVerdict.read(request).packet_id, error)
 
     def _find(self, portid: int, number: int) -> Instance:
         """A handle's queue."""
@@ -257,32 +306,35 @@ class Queues:
             raise Refused(errno.EPERM)
         return queue
 
-    def _decide_one(self, queue: Instance, verdict: nl.SentVerdict) -> None:
+    def _decide_one(self, queue: Instance, verdict: nl.SentVerdict, request: bytes) -> None:
         packet = queue.waiting.pop(verdict.packet_id, None)
         if packet is None:
             raise Refused(errno.ENOENT)
         if not packet.take(verdict):
-            packet.passed = False
+            packet.settle(False, "the kernel refused its verdict")
             raise Refused(errno.EINVAL)
-        self._reinject(packet, verdict.verdict)
+        self._reinject(packet, verdict)
 
-    def _decide_batch(self, queue: Instance, verdict: nl.SentVerdict) -> None:
+    def _decide_batch(self, queue: Instance, verdict: nl.SentVerdict, request: bytes) -> None:
         ids = up_to(verdict.packet_id, queue.waiting)
         if not ids:
             raise Refused(errno.ENOENT)
         # All of them are off the queue before the first goes on, and maybe comes back to it.
         for packet in [queue.waiting.pop(packet_id) for packet_id in ids]:
             packet.take(verdict)
-            self._reinject(packet, verdict.verdict)
+            self._reinject(packet, verdict)
 
-    def _reinject(self, packet: Skb, verdict: int) -> None:
+    def _reinject(self, packet: Skb, sent: nl.SentVerdict) -> None:
+        verdict = sent.verdict
         match verdict & VERDICT_MASK:
             case Verdict.NF_REPEAT:
-                self.apply_rules(packet)
+                self._repeat(packet)
             case Verdict.NF_QUEUE:
                 self._queue(packet, verdict >> 16, bool(verdict & VERDICT_FLAG_QUEUE_BYPASS))
+            case kind if sent.default == nl.DEFAULTS[nl.UNBOUND]:
+                self._leave(packet, kind in PASSES, sent.default)
             case kind:
-                packet.passed = kind in (Verdict.NF_ACCEPT, Verdict.NF_STOP)
+                packet.settle(kind in PASSES, sent.default)
 
 
 def up_to(last: int, ids: dict[int, Skb]) -> list[int]:

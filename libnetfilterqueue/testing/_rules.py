@@ -22,6 +22,14 @@ class Target(NamedTuple):
     bypass: bool = False
 
 
+class PlainRule(NamedTuple):
+    """A rule that sends packets with a mark, or all, to a queue."""
+
+    number: int
+    bypass: bool
+    match_mark: int | None
+
+
 class Rule:
     """A rule for ``enqueue(rules=...)``: which packets it is about, and where they go.
 
@@ -59,8 +67,15 @@ class Rule:
         self._set_mark = _check("set_mark", set_mark)
         self._xor_mark = _check("xor_mark", xor_mark)
         self._numbers = _check_queues(queue)
-        targets = [Target(number, bool(bypass)) for number in self._numbers]
+        self._bypass = bool(bypass)
+        targets = [Target(number, self._bypass) for number in self._numbers]
         self._targets = itertools.cycle(targets or [Target(None)])
+
+    def _as_plain(self) -> PlainRule | None:
+        others = (self._left, self._every, self._set_mark, self._xor_mark)
+        if len(self._numbers) != 1 or others.count(None) < len(others):
+            return None
+        return PlainRule(self._numbers[0], self._bypass, self._match_mark)
 
     def _matches(self, packet: Marked) -> bool:
         """Whether the rule is about a packet that meets it."""
@@ -95,6 +110,17 @@ def walk(rules: Iterable[Rule], packet: Marked) -> Target:
 def first_queue(rules: Iterable[Rule]) -> int:
     """The number of the first queue that is named."""
     return next(number for rule in rules for number in rule._numbers)
+
+
+def plain_rule(rules: Sequence[Rule]) -> PlainRule:
+    """The only rule, which has no state and one queue. Raises ValueError for others."""
+    plain = rules[0]._as_plain() if len(rules) == 1 else None
+    if plain is None:
+        raise ValueError(
+            "enqueue(): rules on the real kernel are one, with a queue, match_mark and bypass; "
+            "the fake kernel takes any"
+        )
+    return plain
 
 
 def make_rules(

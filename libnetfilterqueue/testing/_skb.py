@@ -12,16 +12,21 @@ from libnetfilterqueue.testing._rules import Rule, first_queue
 from libnetfilterqueue.tuples import Vlan
 
 IP_CT_NEW = 2
+SHOWN = 32  # bytes of a payload that are enough to tell it from others
 
 
 class Skb:
     """A packet. The fake kernel's lock protects it."""
 
-    def __init__(self, payload: bytes, rules: list[Rule], attributes: Attributes) -> None:
+    def __init__(
+        self, payload: bytes, rules: list[Rule], attributes: Attributes, allow_unbound: bool
+    ) -> None:
         self.rules: list[Rule] = rules
+        self.allow_unbound: bool = allow_unbound
         self.id: int | None = None
         self.number: int = first_queue(rules)
         self.passed: bool | None = None
+        self.why: str | None = None
         self.verdicts: tuple[nl.SentVerdict, ...] = ()
         self.payload: bytes = payload
         self.mark: int = attributes.get("mark", 0)
@@ -33,7 +38,7 @@ class Skb:
         self.ct_labels: bytes | None = (
             None if conntrack is None else conntrack.get("labels", bytes(16))
         )
-        self._attributes: Attributes = attributes
+        self.attributes: Attributes = attributes
         self._family, self._hw_protocol = self._protocols()
 
     def _protocols(self) -> tuple[int, int]:
@@ -44,8 +49,34 @@ class Skb:
         )
         if self.vlan is not None or self.l2_header:
             family = socket.AF_BRIDGE
-        given = self._attributes
+        given = self.attributes
         return given.get("family", int(family)), given.get("hw_protocol", hw_protocol)
+
+    @property
+    def decided(self) -> bool:
+        """Whether it passed or was dropped because a program decided so."""
+        return self.passed is not None and self.why is None
+
+    @property
+    def defaulted(self) -> bool:
+        """Whether it passed or was dropped without a program's decision."""
+        return self.passed is not None and self.why is not None
+
+    def settle(self, passed: bool, why: str | None) -> None:
+        """It passes, or is dropped; `why` unless a program has decided so."""
+        self.passed = passed
+        self.why = why
+
+    def __str__(self) -> str:
+        begin = self.payload[:SHOWN]
+        more = "..." if len(self.payload) > SHOWN else ""
+        numbered = f"packet {self.id}" if self.id else "a packet"
+        return f"{numbered} of queue {self.number} ({begin!r}{more})"
+
+    @property
+    def hook(self) -> int:
+        """Where its rule is."""
+        return self.attributes.get("hook", Hook.NF_INET_LOCAL_OUT)
 
     @property
     def _on_bridge(self) -> bool:
@@ -55,12 +86,12 @@ class Skb:
         """What the queue sends: `copied` bytes of the payload at most, None for its attributes."""
         attributes = [value for flag, value in self._describe() if flag & ~flags == 0]
         payload = None
-        length = max(self._attributes.get("original_length", 0), len(self.payload))
+        length = max(self.attributes.get("original_length", 0), len(self.payload))
         if copied is not None:
             payload = self.payload[:copied] or None
             if length > len(payload or b""):
                 attributes.append(attribute(nl.NFQA_CAP_LEN, struct.pack("!I", length)))
-        info = self._attributes.get("skb_info", 0)
+        info = self.attributes.get("skb_info", 0)
         if not flags & QueueFlag.NFQA_CFG_F_GSO:
             info &= SkbInfo.NFQA_SKB_CSUM_NOTVERIFIED
         if info:
@@ -72,12 +103,12 @@ class Skb:
             number=number,
             family=self._family,
             hw_protocol=self._hw_protocol,
-            hook=self._attributes.get("hook", Hook.NF_INET_LOCAL_OUT),
+            hook=self.hook,
         )
 
     def _describe(self) -> list[tuple[int, bytes]]:
         """Its attributes in the kernel's order, each with the flag that it takes, or 0."""
-        given = self._attributes
+        given = self.attributes
         uid_gid = QueueFlag.NFQA_CFG_F_UID_GID
         numbers = [
             (0, nl.NFQA_IFINDEX_INDEV, given.get("indev", 0)),
@@ -117,7 +148,7 @@ class Skb:
         return described
 
     def _describe_conntrack(self) -> list[tuple[int, bytes]]:
-        given = self._attributes.get("conntrack")
+        given = self.attributes.get("conntrack")
         if given is None:
             return []
         numbers = [
@@ -134,7 +165,7 @@ class Skb:
         ]
         if self.ct_labels and any(self.ct_labels):
             parts.append(attribute(nl.CTA_LABELS, self.ct_labels))
-        info = struct.pack("!I", self._attributes.get("ct_info", IP_CT_NEW))
+        info = struct.pack("!I", self.attributes.get("ct_info", IP_CT_NEW))
         flag = QueueFlag.NFQA_CFG_F_CONNTRACK
         return [
             (flag, attribute(nl.NFQA_CT | nl.NLA_F_NESTED, b"".join(parts))),
@@ -151,7 +182,7 @@ class Skb:
             self.ct_labels = verdict.ct_labels or self.ct_labels
         if verdict.payload is not None:
             self.payload = verdict.payload
-            self._attributes = {**self._attributes, "original_length": 0}
+            self.attributes = {**self.attributes, "original_length": 0}
         self.mark = self.mark if verdict.mark is None else verdict.mark
         self.priority = self.priority if verdict.priority is None else verdict.priority
         return True

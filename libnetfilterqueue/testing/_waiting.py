@@ -6,6 +6,7 @@ in a loop must not keep the kernel from running.
 """
 
 import contextlib
+import math
 import os
 import select
 import sys
@@ -18,17 +19,36 @@ from libnetfilterqueue.testing._failures import Failures
 TIMEOUT = 5.0  # seconds
 
 
-def poll_readable(fd: int, timeout: float | None) -> bool:
+def check_timeout(what: str, timeout: float) -> None:
+    """Every wait has a limit. Raises TypeError and ValueError."""
+    check_type(hasattr(timeout, "__float__"), f"{what} must be a number of seconds", timeout)
+    if not math.isfinite(timeout):
+        raise ValueError(f"{what} must be a finite number of seconds, not {timeout}")
+
+
+def poll_readable(fd: int, timeout: float) -> bool:
     """Whether the descriptor gets readable within so many seconds; greenlets run meanwhile."""
     poll: Any = select.poll  # gevent's after monkey-patching
-    if "gevent" in sys.modules:
-        from gevent._hub_local import get_hub_if_exists  # noqa: PLC0415 (nothing public asks that)
-
-        if get_hub_if_exists() is not None:
-            from gevent.select import poll  # noqa: PLC0415
+    if runs_hub():
+        from gevent.select import poll  # noqa: PLC0415
     poller = poll()
     poller.register(fd, select.POLLIN)
-    return bool(poller.poll(None if timeout is None else max(0, timeout) * 1000))
+    return bool(poller.poll(max(0, timeout) * 1000))
+
+
+def runs_hub() -> bool:
+    """Whether a hub of gevent's runs in this thread."""
+    if "gevent" not in sys.modules:
+        return False
+    from gevent._hub_local import get_hub_if_exists  # noqa: PLC0415 (nothing public asks that)
+
+    return get_hub_if_exists() is not None
+
+
+def runs_trio() -> bool:
+    """Whether trio runs in this thread."""
+    trio: Any = sys.modules.get("trio")
+    return trio is not None and bool(trio.lowlevel.in_trio_run())
 
 
 def runs_loop() -> bool:
@@ -77,7 +97,8 @@ class Waiters:
 class Waitable:
     """Something that will come true in the kernel.
 
-    ``wait()`` waits for it in a thread or greenlet, ``await`` in asyncio. Both return the object.
+    ``wait()`` waits for it in a thread or greenlet, ``await`` in asyncio and in trio. Both return
+    the object.
     """
 
     def __init__(self, waiters: Waiters, done: Callable[[], object], what: str) -> None:
@@ -85,32 +106,45 @@ class Waitable:
         self._done = done
         self._what = what
 
-    def wait(self, timeout: float | None = TIMEOUT) -> Self:
-        """Wait until it is true, for ``timeout`` seconds at most; ``None`` waits for ever.
+    def wait(self, timeout: float = TIMEOUT) -> Self:
+        """Wait until it is true, for ``timeout`` seconds at most.
 
         Other greenlets run meanwhile, with and without monkey-patching. Raises ``TimeoutError``.
-        The error names the threads, greenlets and tasks that have failed, as far as that can be
-        known.
+        The error says what did not come true, and names the threads, greenlets and tasks that have
+        failed, as far as that can be known.
         """
-        if timeout is not None:
-            check_type(
-                hasattr(timeout, "__float__"), "timeout must be a number of seconds", timeout
-            )
-        readable = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-
-        def notify() -> None:
-            os.eventfd_write(readable, 1)
-
-        try:
-            with self._waiters.failures.watching(), self._waiters.added(self._done, notify):
-                if not self._waiters.has_come(self._done) and not poll_readable(readable, timeout):
-                    raise self._timeout_error(timeout)
-        finally:
-            os.close(readable)
+        check_timeout("wait(): timeout", timeout)
+        with self._waiters.failures.watching(), self._announced() as readable:
+            if not self._waiters.has_come(self._done) and not poll_readable(readable, timeout):
+                raise self._timeout_error(timeout)
         return self
 
+    @contextlib.contextmanager
+    def _announced(self) -> Generator[int]:
+        """A descriptor that gets readable once it is true."""
+        readable = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            with self._waiters.added(self._done, lambda: os.eventfd_write(readable, 1)):
+                yield readable
+        finally:
+            os.close(readable)
+
     def __await__(self) -> Generator[Any, None, Self]:
-        """Like wait(), in an asyncio task. asyncio.timeout() can make its timeout shorter."""
+        """Like wait(), in a task; asyncio.timeout() or a cancel scope can make it shorter."""
+        return (yield from (self._in_trio().__await__() if runs_trio() else self._in_asyncio()))
+
+    async def _in_trio(self) -> Self:
+        import trio  # noqa: PLC0415 (others do without)
+
+        with self._announced() as readable:
+            if not self._waiters.has_come(self._done):
+                with trio.move_on_after(TIMEOUT):
+                    await trio.lowlevel.wait_readable(readable)
+                if not self._waiters.has_come(self._done):
+                    raise self._timeout_error(TIMEOUT)
+        return self
+
+    def _in_asyncio(self) -> Generator[Any, None, Self]:
         import asyncio  # noqa: PLC0415 (others do without)
 
         loop = asyncio.get_running_loop()
@@ -133,7 +167,7 @@ class Waitable:
             timer.cancel()
         return self
 
-    def _timeout_error(self, timeout: float | None, loop: object = None) -> TimeoutError:
+    def _timeout_error(self, timeout: float, loop: object = None) -> TimeoutError:
         """Says what has failed meanwhile or before, so that nothing has come true."""
         failures = self._waiters.failures.found(loop)
         notes = [f"{self._what}: not within {timeout} seconds", *map(str, failures)]

@@ -51,7 +51,7 @@ RESOURCES = {page: Resources(page) for page in PAGES}
 
 def public_names(module: ModuleType) -> Iterator[str]:
     """All public functions, classes and constants, and the public members of the classes."""
-    for name in getattr(module, "__all__", ["nfqueue"]):
+    for name in getattr(module, "__all__", ["nfqueue", "nfqueue_real"]):
         yield f"{module.__name__}.{name}"
         member = getattr(module, name)
         if inspect.isclass(member) and member.__name__ == name:

@@ -42,6 +42,7 @@ ALONE = frozenset(
         "test_leaks",
         "test_loops",
         "test_overload",
+        "test_real_kernel",
         "test_privileges",
         "test_reentrancy",
         "test_switching",
