@@ -73,8 +73,8 @@ def check_changelog(version: str) -> None:
 
 def check_packages(version: str) -> None:
     """The Debian package and the conda package have the version."""
-    changelog = output("dpkg-parsechangelog", "--show-field", "Version").strip()
-    check(changelog.rpartition("-")[0] == version, f"debian/changelog says {changelog}")
+    changelog = Path("debian/changelog").read_text()
+    check(changelog.startswith(f"{NAME} ({version}-"), "debian/changelog begins with another one")
     recipe = Path("packaging/conda/recipe.yaml").read_text()
     check(f"\n  version: {version}\n" in recipe, "packaging/conda/recipe.yaml has another one")
 
