@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Makes the README's links absolute, and moves them to its end: it is the package's page on PyPI too.
+"""Makes the README's links absolute, and moves them to its end: PyPI shows that page too.
 
 `./dev format` calls it.
 """
