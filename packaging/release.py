@@ -2,7 +2,7 @@
 """The checklist of a release: checks each item, and shows it.
 
 Changes nothing but the tag, which it makes with --tag when all is well. What leaves this machine,
-the push and the upload, and the wheels for all others are left to you: it says how.
+the push, is left to you. It has a workflow build the wheels for everybody, and upload them.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 NAME = "libnetfilterqueue"
-TASKS = ("lint", "test", "docs", "wheel")  # of ./dev; the last one leaves its files in dist
+TASKS = ("lint", "test", "docs", "wheel", "deb")  # of ./dev; the last two leave their files in dist
 
 
 class CheckError(Exception):
@@ -71,6 +71,14 @@ def check_changelog(version: str) -> None:
     check("\n- " in section, "nothing stands under it")
 
 
+def check_packages(version: str) -> None:
+    """The Debian package and the conda package have the version."""
+    changelog = Path("debian/changelog").read_text()
+    check(changelog.startswith(f"{NAME} ({version}-"), "debian/changelog begins with another one")
+    recipe = Path("packaging/conda/recipe.yaml").read_text()
+    check(f"\n  version: {version}\n" in recipe, "packaging/conda/recipe.yaml has another one")
+
+
 def run(task: str) -> None:
     """Runs one of ./dev's tasks, which shows its own progress."""
     status = subprocess.run(["./dev", task], check=False).returncode
@@ -116,6 +124,7 @@ def items(version: str, *, tag: bool) -> Iterator[tuple[str, Callable[[], None]]
     yield f"the tag v{version} is free", partial(check_tag, version)
     yield f"meson.build says {version}", partial(check_version, version)
     yield f"CHANGELOG.md begins with {version} and today's date", partial(check_changelog, version)
+    yield f"the packages of Debian and of conda say {version}", partial(check_packages, version)
     for task in TASKS:
         yield f"./dev {task}", partial(run, task)
     yield "the source distribution has the files that git exports", partial(check_sdist, version)
@@ -150,10 +159,8 @@ def main() -> None:
     if not arguments.tag:
         print(f"[ ] the tag: ./dev release {version} --tag")
     print(f"[ ] the push: git push origin main v{version}")
-    sdist = f"dist/{NAME}-{version}.tar.gz"
-    # Not the wheel in dist, whose libraries are this machine's.
-    print(f"[ ] the wheels, on x86_64 and on aarch64: cibuildwheel --archs native {sdist}")
-    print(f"[ ] the upload: twine upload {sdist} wheelhouse/*.whl")
+    # Not the files in dist: the wheel's libraries are this machine's.
+    print("[ ] the wheels and the upload: .github/workflows/release.yml, which the tag starts")
 
 
 if __name__ == "__main__":

@@ -87,6 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         random.Random(seed).shuffle(items)
 
 
+@pytest.hookimpl(optionalhook=True)  # an older pytest-asyncio has none: its tests run in one loop
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Each asynchronous test runs on every loop that is asyncio's."""
     return NEW_LOOPS

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Every block of every page is run, and does what the page says."""
 
+import re
 import socket
 from pathlib import Path
 
 import pytest
 from nameserver import serving
 from netns import UdpPair, run
-from pages import ROOT, Reader, anchors, links
+from pages import ROOT, Reader, anchors, every_link, links
 
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 README = ROOT / "README.md"
@@ -105,6 +106,13 @@ def test_links(page: Path) -> None:
         target = page.parent / path if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_long_description() -> None:
+    """The README is the package's page on PyPI too, so all of its links are absolute."""
+    targets = every_link(README)
+    assert targets
+    assert [target for target in targets if not re.match("https://|#", target)] == []
 
 
 @pytest.mark.parametrize("text", MISTAKES.values(), ids=MISTAKES)

@@ -20,7 +20,7 @@ PAGES = {"CHANGELOG.md", "README.md", "SECURITY.md"}
 
 def is_left_out(name: str) -> bool:
     """Whether it is for work on a checkout."""
-    return name.startswith((".", "benchmarks/", "tools/")) or name == "dev"
+    return name.startswith((".", "benchmarks/", "debian/", "tools/")) or name == "dev"
 
 
 def run(directory: Path, *command: object) -> str:

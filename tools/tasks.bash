@@ -186,3 +186,27 @@ free_threaded() {
     step "building a free-threaded Python in $directory" \
         tests/pythons/build-free-threaded "$directory" "$@"
 }
+
+# make_tree NAME SUITE PACKAGES: unpacks Debian of the suite with those packages. What was made once is
+# kept. Sets `tree`, where it is.
+make_tree() {
+    tree=$cache/trees/$1
+    [ -d "$tree" ] || as_root tests/pythons/make-tree "$2" "$tree" "$3"
+}
+
+# in_tree TREE COMMAND [ARGUMENT...]: runs the command in the tree, as in a machine of its own.
+in_tree() {
+    local place=$1
+    shift
+    as_root tests/pythons/in-tree "$place" env -i HOME=/root LANG=C.UTF-8 \
+        PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"
+}
+
+# in_copy TREE COMMAND [ARGUMENT...]: runs the command in a copy of the tree, which is thrown away.
+in_copy() {
+    local fresh status=0
+    fresh=$(mktemp -d)
+    as_root cp -a --reflink=auto "$1/." "$fresh" && in_tree "$fresh" "${@:2}" || status=$?
+    as_root rm -rf "$fresh"
+    return "$status"
+}

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,8 @@ from netns import TIMEOUT, UdpPair, private_namespace, run, tool_environment
 from statuses import visible
 
 ROOT = Path(__file__).parent.parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FILES = f"{PROJECT['urls']['Repository']}/blob/main/"  # where all of them are on the web
 DIRECTIVES = {"{include}", "{toctree}"}  # of MyST, no code: `./dev docs` follows them
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 PATIENCE = 4 * TIMEOUT  # seconds that a command may take
@@ -66,15 +69,23 @@ def blocks(page: Path) -> list[Block]:
     ]
 
 
-def links(page: Path) -> list[str]:
-    """What a page links or shows of this repository."""
+def every_link(page: Path) -> list[str]:
+    """What a page links or shows."""
     inline = [token for token in MarkdownIt().parse(page.read_text()) if token.type == "inline"]
-    targets = [
+    return [
         str(child.attrGet("href") or child.attrGet("src"))
         for token in inline
         for child in token.children or ()
         if child.type in {"link_open", "image"}
     ]
+
+
+def links(page: Path) -> list[str]:
+    """What a page links or shows of this repository.
+
+    The README is read elsewhere too, so it has the addresses of files.
+    """
+    targets = (target.removeprefix(FILES) for target in every_link(page))
     return [target for target in targets if not re.match(r"\w+:", target)]
 
 

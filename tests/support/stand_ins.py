@@ -134,14 +134,25 @@ def systemctl(action: str, *arguments: str) -> None:
 
 
 def docker(action: str, *arguments: str) -> None:
-    """Root of a container that is run so can bind a queue."""
-    assert action == "run"
+    """Its files are there, or root of a container that is run so can bind a queue."""
+    if action == "run":
+        run_container(*arguments)
+    else:
+        assert action in {"build", "compose"}
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--file", type=Path, required=True)
+        assert parser.parse_known_args(arguments)[0].file.exists()
+
+
+def run_container(*arguments: str) -> None:
+    """Somebody who has the container's capabilities can bind a queue."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rm", action="store_true")
     parser.add_argument("--cap-add", action="append", default=[], type=str.lower)
     parser.add_argument("--cap-drop", choices=["all"])
     parser.add_argument("--network", default="bridge")
     parser.add_argument("image")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
     options = parser.parse_args(arguments)
     capabilities = [*options.cap_add, *([] if options.cap_drop else CONTAINER)]
     binding = [*only(*capabilities), sys.executable, "-c", BIND]
