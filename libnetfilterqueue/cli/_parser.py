@@ -5,14 +5,15 @@ import argparse
 from collections.abc import Sequence
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue.cli.grammar import demo, keep, status, watch
+from libnetfilterqueue.cli.grammar import demo, keep, rules, status, watch
 from libnetfilterqueue.cli.grammar._command import STATUSES
 
-COMMANDS = [module.COMMAND for module in (demo, watch, status, keep)]
+COMMANDS = [module.COMMAND for module in (demo, rules, watch, status, keep)]
 
 MAIN = f"""\
 examples:
   libnetfilterqueue demo
+  libnetfilterqueue rules --queue 1 --proto udp --dport 53 --bypass
   libnetfilterqueue watch 1 --filter proto=udp --filter port=53
   libnetfilterqueue status --interval 2
 
