@@ -13,7 +13,7 @@ from programs import COMMAND
 
 from libnetfilterqueue.cli import main
 
-COMMANDS = ["demo", "watch", "status"]
+COMMANDS = ["demo", "rules", "watch", "status"]
 
 # Runs a command line as if those packages were not installed.
 WITHOUT_EXTRA = """
@@ -92,6 +92,21 @@ def test_both_ways() -> None:
         ("watch 1 --filter proto=256", "argument --filter: 256 is not in the range 0-255"),
         ("watch 1 --filter proto=", "argument --filter: '' is not a number in the range 0-255"),
         ("watch 1 --json --write -", "argument --json: not allowed with --write -"),
+        ("rules --bypass", "argument --bypass: not allowed without --queue"),
+        ("rules --queue 4-1", "argument --queue: '4-1' ends before it begins"),
+        ("rules --queue 1 --hook ingress", "argument --hook: invalid choice: 'ingress'"),
+        ("rules --queue 1 --proto 0", "argument --proto: 0 is not in the range 1-255"),
+        ("rules --queue 1 --dport 5", "argument --dport: needs --proto tcp, udp or sctp"),
+        ("rules --queue 1 --proto tcp --sport 70000", "argument --sport: 70000 is not in the"),
+        ("rules --queue 1 --in eth0", "argument --in: not known at output; it is at prerouting"),
+        ("rules --queue 1 --uid 1 --hook input", "argument --uid: not known at input; it is at"),
+        ("rules --queue 1 --out eth+", "argument --out: 'eth+' is not the name of a device"),
+        ("rules --queue 1 --fanout", "argument --fanout: needs several queues"),
+        ("rules --queue 1 --mark 0x100000000", "argument --mark: 0x100000000 is not in the range"),
+        (
+            "rules --queue 1 --proto icmp --dst ::1",
+            "argument --proto: not of the same family as --dst",
+        ),
         ("status --count 2", "argument --count: not allowed without --interval"),
         ("status --interval 0", "argument --interval: 0 is not in the range 0.01-86400 (seconds)"),
         (
@@ -124,7 +139,7 @@ def test_without_extra(arguments: str) -> None:
     assert line.endswith(": pip install 'libnetfilterqueue[cli]'")
 
 
-@pytest.mark.parametrize("arguments", ["--help", "watch --help", "demo"])
+@pytest.mark.parametrize("arguments", ["--help", "watch --help", "demo", "rules --queue 1"])
 def test_what_needs_no_extra(arguments: str) -> None:
     """The other commands work without the extra."""
     done = without_extra(*arguments.split())

@@ -26,8 +26,8 @@ It asks iptables-save, ip6tables-save and nft, which only root may do.
 
 examples:
   libnetfilterqueue rules
-  libnetfilterqueue rules --queue 1 --proto udp --dport 53 --hook output --bypass
-  libnetfilterqueue rules --queue 1 --proto tcp --dport 80 --hook forward --in eth0
+  libnetfilterqueue rules --queue 1 --proto udp --dport 53 --bypass
+  libnetfilterqueue rules --queue 1 --proto tcp --dport 80 --hook input --in eth0
   libnetfilterqueue rules --queue 1-4 --fanout --hook input --src 192.0.2.0/24
   libnetfilterqueue rules --queue 1 --proto icmp --hook input --tool nft
 
@@ -114,7 +114,7 @@ def _check(options: argparse.Namespace, error: Callable[[str], NoReturn]) -> Non
             error(f"argument --{name}: not known at {options.hook}; it is at {', '.join(hooks)}")
     for name in ("sport", "dport"):
         if name in given and options.proto not in WITH_PORTS:
-            error(f"argument --{name}: needs --proto {', '.join(WITH_PORTS[:-1])} or sctp")
+            error(f"argument --{name}: needs --proto tcp, udp or sctp")
     if options.fanout and options.queue.first == options.queue.last:
         error("argument --fanout: needs several queues, as in --queue 1-4")
     demanded = demanded_families(options)
