@@ -13,12 +13,12 @@ from programs import COMMAND
 
 from libnetfilterqueue.cli import main
 
-COMMANDS = ["demo", "rules", "watch", "status"]
+COMMANDS = ["demo", "rules", "watch", "status", "metrics", "keep"]
 
 # Runs a command line as if those packages were not installed.
 WITHOUT_EXTRA = """
 import sys
-sys.modules["dpkt"] = sys.modules["rich"] = None
+sys.modules["dpkt"] = sys.modules["rich"] = sys.modules["prometheus_client"] = None
 from libnetfilterqueue.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -44,8 +44,9 @@ def test_help(
         main([*arguments, "--help"])
     assert raised.value.code == 0
     text = capsys.readouterr().out
-    for part in ("example", "libnetfilterqueue ", "exit status:", "  130  "):
+    for part in ("example", "libnetfilterqueue "):
         assert part in text
+    assert ("exit status:" in text and "  130  " in text) or arguments == ["keep"]
     assert max(map(len, text.splitlines())) <= 80
 
 
@@ -107,6 +108,9 @@ def test_both_ways() -> None:
             "rules --queue 1 --proto icmp --dst ::1",
             "argument --proto: not of the same family as --dst",
         ),
+        ("metrics --listen :80", "argument --listen: ':80' is not [HOST:]PORT"),
+        ("metrics --listen ::1:80", "argument --listen: '::1:80' is not [HOST:]PORT"),
+        ("metrics --listen [::1]:65536", "argument --listen: 65536 is not in the range 0-65535"),
         ("status --count 2", "argument --count: not allowed without --interval"),
         ("status --interval 0", "argument --interval: 0 is not in the range 0.01-86400 (seconds)"),
         (
@@ -128,15 +132,18 @@ def test_wrong_command_line(
     assert message in errors.splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", ["watch 1", "watch 1 --json", "status"])
-def test_without_extra(arguments: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [("watch 1", "cli"), ("watch 1 --json", "cli"), ("status", "cli"), ("metrics", "metrics")],
+)
+def test_without_extra(arguments: str, extra: str) -> None:
     """Without the extra's packages a line says what to install."""
     command, *_ = arguments.split()
     done = without_extra(*arguments.split())
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"libnetfilterqueue {command}: needs the package ")
-    assert line.endswith(": pip install 'libnetfilterqueue[cli]'")
+    assert line.endswith(f": pip install 'libnetfilterqueue[{extra}]'")
 
 
 @pytest.mark.parametrize("arguments", ["--help", "watch --help", "demo", "rules --queue 1"])
@@ -167,13 +174,14 @@ def test_unused() -> None:
     """Importing the package imports nothing of the command line."""
     code = (
         "import sys, libnetfilterqueue;"
-        "print({'argparse', 'dpkt', 'libnetfilterqueue.cli', 'rich'} & set(sys.modules))"
+        "print({'argparse', 'dpkt', 'libnetfilterqueue.cli', 'prometheus_client', 'rich'}"
+        " & set(sys.modules))"
     )
     assert run(sys.executable, "-P", "-W", "error", "-c", code).stdout == "set()\n"
 
 
 def test_extra() -> None:
-    """The extra that errors name is one of the package's."""
+    """The extras that errors name are the package's."""
     extras = importlib.metadata.metadata("libnetfilterqueue").get_all("Provides-Extra")
     assert extras is not None
-    assert "cli" in extras
+    assert {"cli", "metrics"} <= set(extras)

@@ -5,10 +5,10 @@ import argparse
 from collections.abc import Sequence
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue.cli.grammar import demo, keep, rules, status, watch
+from libnetfilterqueue.cli.grammar import demo, keep, metrics, rules, status, watch
 from libnetfilterqueue.cli.grammar._command import STATUSES
 
-COMMANDS = [module.COMMAND for module in (demo, rules, watch, status, keep)]
+COMMANDS = [module.COMMAND for module in (demo, rules, watch, status, metrics, keep)]
 
 MAIN = f"""\
 examples:
@@ -16,6 +16,7 @@ examples:
   libnetfilterqueue rules --queue 1 --proto udp --dport 53 --bypass
   libnetfilterqueue watch 1 --filter proto=udp --filter port=53
   libnetfilterqueue status --interval 2
+  libnetfilterqueue metrics --listen 9469
 
 {STATUSES}"""
 

@@ -9,8 +9,8 @@ from libnetfilterqueue.cli.grammar._types import seconds_from
 EPILOG = """\
 It starts the program and holds the descriptors that the program hands over by
 the protocol of sd_notify(3), as libnetfilterqueue.keeping.open() does. When the
-program ends, whether it was killed, has crashed, or is replaced, its queues stay
-bound, and packets wait. The next start gets the descriptors, and takes the
+program ends, whether it was killed, has crashed, or is replaced, its queues
+stay bound, and packets wait. The next start gets the descriptors, and takes the
 queues over. It is meant for containers, and for other places without systemd.
 
 signals:
@@ -18,9 +18,10 @@ signals:
   SIGHUP                    ends the program by SIGTERM, and starts it at once
   SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH  go to the program
 
-It ends with the program's exit status, or 128 and the signal's number. A program
-that ends within 10 seconds is started again after the time of --backoff, and
-after twice the time each further time in a row, up to 60 seconds.
+It ends with the program's exit status, or 128 and the signal's number. A
+program that ends within 10 seconds is started again after the time of
+--backoff, and after twice the time each further time in a row, up to 60
+seconds.
 
 examples:
   libnetfilterqueue keep -- python filter.py

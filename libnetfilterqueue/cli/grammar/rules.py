@@ -18,8 +18,8 @@ With --queue it prints commands that send traffic to the queue, for iptables and
 for nft. It runs none of them, and changes nothing. All conditions have to be
 true of a packet. While no program listens on the queue, the kernel drops the
 packets, or with --bypass lets them pass. iptables removes a rule when -D stands
-in the place of -A. nft has a table of its own for them, which "nft delete table"
-removes.
+in the place of -A. nft's rules are in a table of their own, "nfqueue": delete
+that to remove them.
 
 Without --queue it prints the rules of this network namespace that name a queue.
 It asks iptables-save, ip6tables-save and nft, which only root may do.
@@ -27,7 +27,7 @@ It asks iptables-save, ip6tables-save and nft, which only root may do.
 examples:
   libnetfilterqueue rules
   libnetfilterqueue rules --queue 1 --proto udp --dport 53 --bypass
-  libnetfilterqueue rules --queue 1 --proto tcp --dport 80 --hook input --in eth0
+  libnetfilterqueue rules --queue 1 --proto tcp --dport 80 --hook input --in lo
   libnetfilterqueue rules --queue 1-4 --fanout --hook input --src 192.0.2.0/24
   libnetfilterqueue rules --queue 1 --proto icmp --hook input --tool nft
 
