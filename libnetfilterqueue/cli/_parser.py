@@ -2,13 +2,17 @@
 """The command line's grammar and help."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue.cli.grammar import demo, keep, metrics, rules, status, watch
+from libnetfilterqueue.cli.grammar import demo, keep, metrics, rules, status, top, watch
 from libnetfilterqueue.cli.grammar._command import STATUSES
 
-COMMANDS = [module.COMMAND for module in (demo, rules, watch, status, metrics, keep)]
+COMMANDS = [module.COMMAND for module in (demo, rules, watch, status, top, metrics, keep)]
+
+WRONG = 2  # argparse's status for a wrong command line
+UNKNOWN = 3  # that of plugins of Nagios
 
 MAIN = f"""\
 examples:
@@ -40,12 +44,17 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_options(own)
-        own.set_defaults(check=command.check, error=own.error)
+        own.set_defaults(verify=command.verify, error=own.error)
     return parser
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options, with the subcommand's name as `command`."""
-    options = make_parser().parse_args(arguments)
-    options.check(options, options.error)
+    try:
+        options = make_parser().parse_args(arguments)
+        options.verify(options, options.error)
+    except SystemExit as ending:
+        if ending.code == WRONG and "--check" in (sys.argv if arguments is None else arguments):
+            raise SystemExit(UNKNOWN) from None  # 2 would be CRITICAL
+        raise
     return options

@@ -31,5 +31,5 @@ class Command(NamedTuple):
     epilog: str
     """Its help behind the options, with examples."""
     add_options: Callable[[argparse.ArgumentParser], None] = no_options
-    check: Callable[[argparse.Namespace, Callable[[str], NoReturn]], None] = fits
+    verify: Callable[[argparse.Namespace, Callable[[str], NoReturn]], None] = fits
     """Calls its second argument with a message if options do not go together."""

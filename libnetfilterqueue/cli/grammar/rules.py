@@ -102,10 +102,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _check(options: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
+def _verify(options: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
     given = {name: value for name, value in vars(options).items() if value not in (None, False)}
     if options.queue is None:
-        for name in given.keys() - {"command", "check", "error"}:
+        for name in given.keys() - {"command", "verify", "error"}:
             error(f"argument --{name}: not allowed without --queue")
         return
     options.hook = options.hook or "output"
@@ -124,5 +124,5 @@ def _check(options: argparse.Namespace, error: Callable[[str], NoReturn]) -> Non
 
 
 COMMAND = Command(
-    "rules", "print the rules that send traffic to a queue", EPILOG, _add_options, _check
+    "rules", "print the rules that send traffic to a queue", EPILOG, _add_options, _verify
 )

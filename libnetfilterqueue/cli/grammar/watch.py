@@ -83,11 +83,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, one object per line")
 
 
-def _check(options: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
+def _verify(options: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
     if options.verdict.name == f"queue:{options.queue}":
         error("argument --verdict: the packets would come back to this queue for ever")
     if options.json and options.write == "-":
         error("argument --json: not allowed with --write -, which prints no lines")
 
 
-COMMAND = Command("watch", "print a line for each packet of a queue", EPILOG, _add_options, _check)
+COMMAND = Command("watch", "print a line for each packet of a queue", EPILOG, _add_options, _verify)
