@@ -13,7 +13,7 @@ from programs import COMMAND
 
 from libnetfilterqueue.cli import main
 
-COMMANDS = ["demo", "rules", "watch", "status", "metrics", "keep"]
+COMMANDS = ["demo", "rules", "watch", "status", "top", "metrics", "keep"]
 
 # Runs a command line as if those packages were not installed.
 WITHOUT_EXTRA = """
@@ -112,6 +112,9 @@ def test_both_ways() -> None:
         ("metrics --listen ::1:80", "argument --listen: '::1:80' is not [HOST:]PORT"),
         ("metrics --listen [::1]:65536", "argument --listen: 65536 is not in the range 0-65535"),
         ("status --count 2", "argument --count: not allowed without --interval"),
+        ("status --queue 1", "argument --queue: not allowed without --check"),
+        ("status --warning drops=1", "argument --warning: not allowed without --check"),
+        ("top --maxlen 0", "argument --maxlen: 0 is not in the range 1-4294967295"),
         ("status --interval 0", "argument --interval: 0 is not in the range 0.01-86400 (seconds)"),
         (
             "status --interval nan",
@@ -134,7 +137,13 @@ def test_wrong_command_line(
 
 @pytest.mark.parametrize(
     ("arguments", "extra"),
-    [("watch 1", "cli"), ("watch 1 --json", "cli"), ("status", "cli"), ("metrics", "metrics")],
+    [
+        ("watch 1", "cli"),
+        ("watch 1 --json", "cli"),
+        ("status", "cli"),
+        ("top", "cli"),
+        ("metrics", "metrics"),
+    ],
 )
 def test_without_extra(arguments: str, extra: str) -> None:
     """Without the extra's packages a line says what to install."""

@@ -28,7 +28,7 @@ def make_table(lines: list[Line], maxlen: int) -> Table:
     for heading in COLUMNS:
         table.add_column(heading.format(maxlen), justify="right", no_wrap=True)
     table.columns[2].justify = "left"
-    table.add_column("program", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("program")  # the one that is cut short where there is no room
     for line in lines:
         table.add_row(*cells(line, maxlen))
     return table
@@ -45,7 +45,7 @@ def cells(line: Line, maxlen: int) -> list[RenderableType]:
         short(rates.packets) if rates else "-",
         alarming(rates.queue_dropped + rates.user_dropped) if rates else "-",
         alarming(dropped),
-        Text(program_name(line)),
+        Text(program_name(line), no_wrap=True, overflow="ellipsis"),
     ]
 
 
