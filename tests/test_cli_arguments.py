@@ -13,12 +13,13 @@ from programs import COMMAND
 
 from libnetfilterqueue.cli import main
 
-COMMANDS = ["demo", "rules", "watch", "status", "top", "metrics", "keep"]
+COMMANDS = ["demo", "rules", "watch", "status", "top", "metrics", "keep", "completion", "manual"]
 
 # Runs a command line as if those packages were not installed.
 WITHOUT_EXTRA = """
 import sys
-sys.modules["dpkt"] = sys.modules["rich"] = sys.modules["prometheus_client"] = None
+for name in ("argparse_manpage", "dpkt", "prometheus_client", "rich", "shtab"):
+    sys.modules[name] = None
 from libnetfilterqueue.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -142,6 +143,8 @@ def test_wrong_command_line(
         ("watch 1 --json", "cli"),
         ("status", "cli"),
         ("top", "cli"),
+        ("completion zsh", "cli"),
+        ("manual", "cli"),
         ("metrics", "metrics"),
     ],
 )

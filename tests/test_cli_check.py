@@ -75,9 +75,7 @@ def test_no_queue(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert checked(capsys) == (2, "QUEUES CRITICAL - no queue is bound", "")
 
 
-@pytest.mark.parametrize(
-    ("waiting", "status"), [(500, 0), (501, 1), (900, 1), (901, 2)], ids=str
-)
+@pytest.mark.parametrize(("waiting", "status"), [(500, 0), (501, 1), (900, 1), (901, 2)], ids=str)
 def test_waiting(
     waiting: int,
     status: int,

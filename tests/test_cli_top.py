@@ -1,26 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`libnetfilterqueue top`, on a terminal that pyte plays."""
 
-import contextlib
-import fcntl
-import os
-import pty
 import re
-import select
 import signal
-import struct
-import subprocess
-import termios
-import time
-from collections.abc import Callable, Iterator
 
-import pyte
 import pytest
-from netns import TIMEOUT, UdpPair
+from netns import UdpPair
 from programs import COMMAND
 from queues import Handle, Packet, process_until
 from rich.console import Console
 from statuses import visible
+from terminals import OFF, ON, terminal
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli import main
@@ -29,65 +19,6 @@ from libnetfilterqueue.cli._samples import Line, Rates, Sample
 from libnetfilterqueue.cli._top_table import make_screen, short
 from libnetfilterqueue.testing import FakeKernel
 from libnetfilterqueue.tuples import QueueStatus
-
-ROWS, COLUMNS = 8, 60
-ON, OFF = b"\x1b[?1049h", b"\x1b[?1049l"  # an alternate screen, and back
-
-
-class Terminal:
-    """A terminal in which `top` runs."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._ours, self.its = pty.openpty()
-        fcntl.ioctl(self.its, termios.TIOCSWINSZ, struct.pack("4H", ROWS, COLUMNS, 0, 0))
-        self.before = termios.tcgetattr(self.its)
-        self._screen = pyte.Screen(COLUMNS, ROWS)
-        self._stream = pyte.ByteStream(self._screen)
-        self.received = b""
-        self.process = subprocess.Popen(
-            ["setsid", "--ctty", *COMMAND, "top", *arguments],
-            stdin=self.its,
-            stdout=self.its,
-            stderr=self.its,
-            env={**os.environ, "TERM": "xterm-256color"},
-        )
-
-    def press(self, key: bytes) -> None:
-        os.write(self._ours, key)
-
-    def wait_until(self, done: Callable[[], object]) -> None:
-        end = time.monotonic() + TIMEOUT
-        while not done():
-            assert time.monotonic() < end, self.text
-            if select.select([self._ours], [], [], 0.01)[0]:
-                data = os.read(self._ours, 65536)
-                self.received += data
-                self._stream.feed(data)
-
-    def ends(self, status: int) -> None:
-        """It ends with that status, and leaves the terminal as it was."""
-        self.wait_until(lambda: self.process.poll() is not None)
-        self.wait_until(lambda: OFF in self.received)
-        assert self.process.returncode == status
-        assert termios.tcgetattr(self.its) == self.before
-
-    @property
-    def text(self) -> str:
-        return "\n".join(line.rstrip() for line in self._screen.display)
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        os.close(self._ours)
-        os.close(self.its)
-
-
-@contextlib.contextmanager
-def terminal(*arguments: str) -> Iterator[Terminal]:
-    """A terminal for the length of the block."""
-    with contextlib.closing(Terminal(*arguments)) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize(
@@ -99,7 +30,7 @@ def test_terminal(handle: Handle, udp: UdpPair, key: bytes, status: int) -> None
         return
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, maxlen=3)
-    with terminal("--interval", "0.05", "--maxlen", "3") as shown:
+    with terminal(*COMMAND, "top", "--interval", "0.05", "--maxlen", "3") as shown:
         shown.wait_until(lambda: re.search(r"^    1       0 +0 ", shown.text, re.MULTILINE))
         udp.send(*[b"data"] * 5)
         process_until(handle, lambda: len(packets) == 3)
@@ -116,7 +47,7 @@ def test_other_keys() -> None:
     """Other keys show at once what is new."""
     if not visible():
         return
-    with terminal("--interval", "86400") as shown:
+    with terminal(*COMMAND, "top", "--interval", "86400") as shown:
         shown.wait_until(lambda: "0 bound" in shown.text)
         with nfq.open() as handle:
             handle.create_queue(7, print)

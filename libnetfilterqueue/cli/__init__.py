@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from libnetfilterqueue.cli._errors import CommandError
 from libnetfilterqueue.cli._parser import parse
 
-EXTRAS = {"dpkt": "cli", "prometheus_client": "metrics", "rich": "cli"}  # who installs them
+EXTRAS = {  # who installs them
+    **dict.fromkeys(("argparse_manpage", "dpkt", "rich", "shtab"), "cli"),
+    "prometheus_client": "metrics",
+}
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  # argparse exits with 2
 

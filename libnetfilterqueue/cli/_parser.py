@@ -3,13 +3,26 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue.cli.grammar import demo, keep, metrics, rules, status, top, watch
+from libnetfilterqueue.cli.grammar import (
+    completion,
+    demo,
+    keep,
+    manual,
+    metrics,
+    rules,
+    status,
+    top,
+    watch,
+)
 from libnetfilterqueue.cli.grammar._command import STATUSES
 
-COMMANDS = [module.COMMAND for module in (demo, rules, watch, status, top, metrics, keep)]
+COMMANDS = [
+    module.COMMAND
+    for module in (demo, rules, watch, status, top, metrics, keep, completion, manual)
+]
 
 WRONG = 2  # argparse's status for a wrong command line
 UNKNOWN = 3  # that of plugins of Nagios
@@ -25,13 +38,15 @@ examples:
 {STATUSES}"""
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(
+    formatter: Callable[..., argparse.HelpFormatter] = argparse.RawDescriptionHelpFormatter,
+) -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = argparse.ArgumentParser(
         prog="libnetfilterqueue",
         description="Try and watch Linux's NFQUEUE, and keep queues over restarts.",
         epilog=MAIN,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=formatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {nfq.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -41,7 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
             help=command.summary,
             description=f"{command.summary[0].upper()}{command.summary[1:]}.",
             epilog=command.epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=formatter,
         )
         command.add_options(own)
         own.set_defaults(verify=command.verify, error=own.error)
