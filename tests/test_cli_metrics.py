@@ -188,9 +188,9 @@ def test_read_by_prometheus(full: Handle, tmp_path: Path) -> None:
             ],
         )
         try:
+            scraped = {name: [value] for name, value in OF_FULL.items()}
             server.wait_for("Server is ready to receive web requests")
-            for name, value in OF_FULL.items():
-                server.wait_until(lambda name=name, value=value: queried(name) == [value])
+            server.wait_until(lambda: {name: queried(name) for name in OF_FULL} == scraped)
         finally:
             server.kill()
 
