@@ -67,10 +67,10 @@ def main(first: int = 0, count: int = 4) -> None:
         pass
     finally:
         running = multiprocessing.active_children()
-        for worker in running:
-            worker.terminate()
-        for worker in running:
-            worker.join()
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.join()
 
 
 if __name__ == "__main__":

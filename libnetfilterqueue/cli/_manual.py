@@ -4,7 +4,7 @@
 import argparse
 import functools
 
-from argparse_manpage.manpage import Manpage
+from argparse_manpage.manpage import Manpage  # type: ignore[import-untyped]
 
 from libnetfilterqueue.cli._parser import COMMANDS, MAIN, make_parser
 from libnetfilterqueue.cli.grammar._command import STATUSES, Command

@@ -4,9 +4,9 @@
     without_memory.py SCENARIO LAST
 
 Runs a scenario again and again: the first time its first allocation fails, then its second, until
-it needs no more. With LAST "once" no other fails; with "on" all after it do. STEPS says how many are
-left out. Prints as JSON how many allocations there are, how many were tried, what was raised, and
-after which failures something was never freed.
+it needs no more. With LAST "once" no other fails; with "on" all after it do. STEPS says how many
+are left out. Prints as JSON how many allocations there are, how many were tried, what was raised,
+and after which failures something was never freed.
 failing_malloc.c has to be preloaded.
 """
 
