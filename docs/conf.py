@@ -2,15 +2,27 @@
 """How the documentation is built: `./dev docs`."""
 
 import importlib.metadata
+import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+from pygments.lexers.shell import BashLexer
+from sphinx.application import Sphinx
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_extensions"))
 
 project = "libnetfilterqueue"
 version = release = importlib.metadata.version(project)
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "signatures"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "signatures",
+    "sphinx_copybutton",
+    "sphinx_inline_tabs",
+    "sphinxext.opengraph",
+]
 exclude_patterns = ["_extensions"]
 
 # Nothing is fetched: the build works offline, so it has no links into other projects' pages, and
@@ -37,3 +49,20 @@ html_show_sourcelink = False
 html_copy_source = False
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
+html_search_scorer = str(HERE / "_extensions" / "scorer.js")
+html_favicon = "_static/favicon.svg"
+
+# Link previews name their picture by its whole address, so who publishes the pages says where.
+ogp_site_url = html_baseurl = os.environ.get("DOCS_URL", "")
+ogp_site_name = project
+ogp_image = "_static/preview.png"
+ogp_image_alt = "A rule sends a packet to a queue, the program gives its verdict"
+ogp_social_cards = {"enable": False}
+
+copybutton_exclude = ".linenos, .gp, .go"  # of a dialogue with Python's shell only what is typed
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx: files of rules look like the languages that are nearest to them."""
+    app.add_lexer("iptables", BashLexer)
+    app.add_lexer("nft", BashLexer)

@@ -112,7 +112,8 @@ class NetfilterQueueHandle:
         it from the kernel. The most frequent error is ``ENOENT``: the kernel has dropped the packet
         meanwhile, for example with its device, or another verdict has released it. ``EPERM`` means
         that ``CAP_NET_ADMIN`` is gone: the packet waits, and the kernel reports only the first of
-        the verdicts that were sent together.
+        the verdicts that were sent together. A packet that the kernel drops because of its new
+        payload is not reported: see ``set_verdict``.
 
         ``EMSGSIZE`` means that the verdict's payload does not fit in the send buffer
         (``SO_SNDBUF``). The packet has had its queue's default verdict instead. This is reported as
@@ -813,10 +814,12 @@ class NetfilterQueueData:
         ``payload`` is the packet's new content from its network header on, a bytes-like object of 1
         to 65531 bytes. An object of type bytes is sent without a copy, any other is copied at the
         call. Checksums are the caller's task: see ``update_checksums``. Where a kernel allows no
-        new payload, it drops the packet and reports nothing. Linux 7.2 does so on bridges and in
-        the network namespaces of user namespaces. It also does so if the IP header names another
-        length, or has other options or extensions than before. All kernels drop a packet with
-        ``NFQA_SKB_GSO`` whose new payload is no longer than one of its segments.
+        new payload, it drops the packet and reports nothing. From Linux 7.1 on it does so in the
+        network namespaces of user namespaces, from 7.2 on also on bridges, and if the IP header
+        names another length, or has other options, extension headers or fragment fields than
+        before. From 7.3 on it also does so if the header behind it is cut short, or if the protocol
+        is not that of the packet's connection. All kernels drop a packet with ``NFQA_SKB_GSO``
+        whose new payload is no longer than one of its segments.
 
         ``vlan`` is a tuple (proto, tci) of ints from 0 to 65535. ``l2_header`` is a bytes-like
         object as long as the packet's own header. Kernels use both only on packets of
@@ -902,14 +905,14 @@ def _keep(
     handle: NetfilterQueueHandle,
     kept: bool | None,
     tired: bool,
-    answered: WriteableBuffer,
+    record: WriteableBuffer,
     on_unbind: Callable[[], object],
     /,
 ) -> None:
     """Note that somebody keeps the handle's socket.
 
-    The first byte of ``answered`` becomes 1 when verdicts are sent. It must not be a memoryview. If ``tired`` is true, packets are
-    not repeated.
+    The first byte of ``record`` becomes 1 when verdicts are sent, the second one when a callback is
+    given a packet. It must not be a memoryview. If ``tired`` is true, packets are not repeated.
     """
 
 def queue_status() -> list[QueueStatus]:

@@ -349,6 +349,48 @@ def test_a_packet_that_ends_its_readers(service: Service, udp: UdpPair) -> None:
     assert udp.arrivals() == [b"harmless", b"next"]
 
 
+def test_idle_starts_do_not_count(service: Service, udp: UdpPair) -> None:
+    """A program that is restarted while nothing comes was not ended by a packet."""
+    with open_kept() as handle:
+        handle.create_queue(1, accept)
+    for _ in range(5):
+        service.restart()
+        with open_kept() as handle:
+            handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
+            handle.process()
+    udp.send(b"data")
+    packets: list[Packet] = []
+    service.restart()
+    with open_kept() as handle:
+        handle.create_queue(1, packets.append, unanswered=nfq.NF_REPEAT)
+        receive_one(handle, packets)
+    service.restart()
+    with open_kept() as handle:
+        handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
+        process_until(handle, lambda: handle.stats().packets)
+    assert udp.arrivals() == [b"data"]
+
+
+def test_the_first_reader_has_not_taken_over(service: Service, udp: UdpPair) -> None:
+    """A packet that it was given is repeated by three others."""
+    packets: list[Packet] = []
+    with open_kept() as handle:
+        handle.create_queue(1, packets.append)
+        udp.send(b"deadly")
+        receive_one(handle, packets)
+    for _ in range(3):
+        service.restart()
+        packets.clear()
+        with open_kept() as handle:
+            handle.create_queue(1, packets.append, unanswered=nfq.NF_REPEAT)
+            receive_one(handle, packets)
+    service.restart()
+    with open_kept() as handle:
+        handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
+        assert handle.process() == 0
+    assert udp.arrivals() == []
+
+
 @pytest.mark.parametrize("by", ["stream", "handle"])
 async def test_stream(service: Service, udp: UdpPair, by: str) -> None:
     """What a stream has read and nobody has fetched is the next process's too."""

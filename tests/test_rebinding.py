@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from netns import TIMEOUT, UdpPair, background, queue_rule
+from netns import TIMEOUT, UdpPair, background, down, queue_rule, short_turns, up
 from played_kernel import PlayedKernel, message, packet_message
 from queues import ROUNDS, Handle, Packet, accept, accepting, netlink_socket
 
@@ -62,6 +62,63 @@ def test_old_message_handed_in_late(handle: Handle, udp: UdpPair, new_first: boo
     assert new == [b"new 1", b"new 2"]
     assert udp.arrivals() == new
     assert handle.stats().orphaned == 1
+
+
+def test_old_message_of_a_packet_that_the_kernel_forgot(handle: Handle, udp: UdpPair) -> None:
+    """It reaches nobody, though nothing waited when its queue was destroyed."""
+    new: list[bytes] = []
+    queue = handle.create_queue(1, accept)
+    with netlink_socket(handle) as sock:
+        udp.send(b"old")
+        old = sock.recv(1 << 17)
+        down("lo")
+        up("lo")
+        queue.destroy()
+        handle.create_queue(1, accepting(new))
+        udp.send(b"new")
+        assert handle.handle_packet(old) == 0
+        assert hand_in_what_waits(handle, sock) == 1
+    assert new == udp.arrivals() == [b"new"]
+
+
+def test_number_that_left_nothing(handle: Handle, udp: UdpPair) -> None:
+    """A loop of the user's own that has handed in everything needs no care: nothing is doubted."""
+    new: list[bytes] = []
+    with netlink_socket(handle) as sock:
+        for _ in range(3):
+            queue = handle.create_queue(1, accepting(new))
+            udp.send(b"1", b"2")
+            assert hand_in_what_waits(handle, sock) == 2
+            queue.destroy()
+    assert new == udp.arrivals() == [b"1", b"2"] * 3
+    assert handle.stats().orphaned == 0
+
+
+def test_nothing_is_lost_meanwhile(handle: Handle) -> None:
+    """Where all that nobody decides on may pass, a number that is bound anew loses nothing."""
+    queue_rule(1, bypass=True)
+    with UdpPair() as udp, short_turns():
+        for _ in range(2 * ROUNDS):
+            queue = handle.create_queue(1, accept, default_verdict=nfq.NF_ACCEPT)
+            udp.send(b"left")
+            begun, stop = threading.Event(), threading.Event()
+            sending = background(send_until, begun, stop, udp)
+            begun.wait(TIMEOUT)
+            queue.destroy()
+            with handle.create_queue(1, accept, default_verdict=nfq.NF_ACCEPT):
+                stop.set()
+                sent = sending.result(TIMEOUT)
+            assert len(udp.arrivals()) == 1 + sent
+
+
+def send_until(begun: threading.Event, stop: threading.Event, udp: UdpPair) -> int:
+    """Sends datagrams, few enough for any receive buffer; returns how many."""
+    begun.set()
+    for count in range(100):
+        if stop.is_set():
+            return count
+        udp.send(b"data")
+    return 100
 
 
 def test_old_message_while_another_queue_fills_the_buffer(handle: Handle, udp: UdpPair) -> None:

@@ -23,6 +23,7 @@ from segments import (
     pieces,
     queue_of,
     renew,
+    renewed,
     router,
     together,
 )
@@ -48,7 +49,7 @@ def test_new_payload(route: Route) -> None:
         rewriter.change = lengthen(route)
         arrived.append(datagrams(handle, route, data))
     assert SENT in rewriter.infos
-    sent = [data, data.replace(b"old!", b"new!"), data + MORE]
+    sent = [data, renewed(data), data + MORE]
     assert arrived == [pieces(one) if KERNEL >= REPLACED_SINCE else [] for one in sent]
 
 
@@ -58,7 +59,7 @@ def test_before_another_chain(route: Route) -> None:
     rewriter = Rewriter(renew)
     with queue_of(route, rewriter, "OUTPUT") as handle:
         arrived = datagrams(handle, route, data)
-    sent = pieces(data.replace(b"old!", b"new!"))
+    sent = pieces(renewed(data))
     assert arrived == (sent if KERNEL >= REPLACED_SINCE else [])
 
 
@@ -69,7 +70,7 @@ def test_forwarded(netns: Namespace) -> None:
     with router(netns) as route, queue_of(route, rewriter, "FORWARD") as handle:
         arrived = datagrams(handle, route, data)
     assert SENT in rewriter.infos
-    sent = pieces(data.replace(b"old!", b"new!"))
+    sent = pieces(renewed(data))
     assert arrived == (sent if KERNEL >= REPLACED_SINCE else [])
 
 
@@ -98,7 +99,7 @@ def test_on_the_way_in(route: Route, chain: str, gro: bool) -> None:
     with queue_of(route, rewriter, chain) as handle:
         arrived = datagrams(handle, route, data, gro=gro)
     assert SENT in rewriter.infos
-    assert arrived == ([data.replace(b"old!", b"new!")] if gro else [])
+    assert arrived == ([renewed(data)] if gro else [])
 
 
 def test_started_on_the_way_in(route: Route) -> None:

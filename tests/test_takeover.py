@@ -3,12 +3,14 @@
 
 import contextlib
 import errno
+import gc
 import os
 import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,9 +26,20 @@ from netns import (
     short_turns,
     without_capability,
 )
-from queues import ROUNDS, Handle, Packet, accept, accepting, data_of, keeping, process_until
+from played_kernel import PlayedKernel, packet_message
+from queues import (
+    ROUNDS,
+    Handle,
+    Packet,
+    Queue,
+    accept,
+    accepting,
+    data_of,
+    keeping,
+    process_until,
+)
 from readers import Reader
-from segments import Route, router
+from segments import Route, bridge, router
 from statuses import visible
 
 import libnetfilterqueue as nfq
@@ -168,7 +181,7 @@ def test_a_refused_flag_leaves_the_queue(left: socket.socket, udp: UdpPair) -> N
         assert udp.arrivals() == [b"1"]
 
 
-HOOKS = [
+LOCAL = [
     ("raw", "PREROUTING"),
     ("mangle", "PREROUTING"),
     ("mangle", "INPUT"),
@@ -177,9 +190,11 @@ HOOKS = [
     ("mangle", "OUTPUT"),
     ("filter", "OUTPUT"),
     ("mangle", "POSTROUTING"),
-    ("mangle", "FORWARD"),
-    ("filter", "FORWARD"),
 ]
+ROUTED = [("mangle", "FORWARD"), ("filter", "FORWARD")]
+# Where the kernel has br_netfilter, packets on a bridge meet the rules of iptables.
+BRIDGE_CALLS = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+BRIDGED = [*LOCAL[:2], *ROUTED, LOCAL[-1]] if BRIDGE_CALLS.exists() else []
 
 
 def leave_three(table: str, chain: str, send: Callable[[bytes], object]) -> socket.socket:
@@ -202,17 +217,49 @@ def repeat_three(kept: socket.socket) -> list[bytes]:
     return sorted(seen)
 
 
-@pytest.mark.parametrize(("table", "chain"), HOOKS, ids="-".join)
+@pytest.mark.parametrize(("table", "chain"), LOCAL)
 def test_repeated_at_each_hook(table: str, chain: str, netns: Namespace) -> None:
     """Wherever the rule is, a repeated packet comes to it again, and passes once."""
-    if chain == "FORWARD":
-        with router(netns) as way, udp_ends(way) as (sending, receiving):
-            assert repeat_three(leave_three(table, chain, sending.send)) == [b"1", b"2", b"3"]
-            assert sorted(receiving.recv(10) for _ in range(3)) == [b"1", b"2", b"3"]
-    else:
-        with UdpPair() as pair:
-            assert repeat_three(leave_three(table, chain, pair.send)) == [b"1", b"2", b"3"]
-            assert sorted(pair.recv() for _ in range(3)) == [b"1", b"2", b"3"]
+    with UdpPair() as pair:
+        assert repeat_three(leave_three(table, chain, pair.send)) == [b"1", b"2", b"3"]
+        assert sorted(pair.recv() for _ in range(3)) == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize(
+    ("way", "table", "chain"),
+    [*[(router, *hook) for hook in ROUTED], *[(bridge, *hook) for hook in BRIDGED]],
+)
+def test_repeated_on_the_way(
+    way: Callable[[Namespace], AbstractContextManager[Route]],
+    table: str,
+    chain: str,
+    netns: Namespace,
+) -> None:
+    """The same for packets that are routed, and for those that a bridge passes on."""
+    with way(netns) as route, udp_ends(route) as (sending, receiving):
+        assert repeat_three(leave_three(table, chain, sending.send)) == [b"1", b"2", b"3"]
+        assert sorted(receiving.recv(10) for _ in range(3)) == [b"1", b"2", b"3"]
+        receiving.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            receiving.recv(10)
+
+
+def test_repeated_in_its_table(netns: Namespace) -> None:
+    """The rules of the tables before it are not repeated."""
+    iptables("-t raw -A OUTPUT -p udp --dport 9999 -j MARK --xor-mark 1")
+    marks: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        marks.append(packet.mark)
+        packet.accept()
+
+    with contextlib.ExitStack() as stack:
+        pair = stack.enter_context(UdpPair())
+        kept = stack.enter_context(leave_three("mangle", "OUTPUT", pair.send))
+        handle = stack.enter_context(nfq.open(fd=kept))
+        handle.create_queue(1, callback, unanswered=nfq.NF_REPEAT)
+        process_until(handle, lambda: len(marks) == 3)
+    assert marks == [1, 1, 1]
 
 
 def test_no_batch_before(left: socket.socket, udp: UdpPair) -> None:
@@ -295,6 +342,26 @@ def test_a_number_that_others_have_unbound(left: socket.socket, udp: UdpPair) ->
         assert udp.arrivals() == seen == [b"3"]
 
 
+def test_a_number_that_it_binds_again_itself(left: socket.socket, udp: UdpPair) -> None:
+    """It does not take over from itself, though it finds the number bound: an answer was lost."""
+    iptables("-t raw -A OUTPUT -p udp --sport 9002 -j NFQUEUE --queue-num 2")
+    left.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 14)
+    seen: list[bytes] = []
+    with sender(9002) as second, nfq.open(fd=left) as handle:
+        queue = handle.create_queue(1, accept, rcvbuf=0)
+        handle.create_queue(2, accept, rcvbuf=0)
+        udp.send(b"old")
+        queue.destroy()
+        before = handle.stats()
+        for _ in range(100):
+            second.send(b"fills the receive buffer")
+        handle.create_queue(1, accepting(seen), rcvbuf=0)
+        udp.send(b"new")
+        process_until(handle, lambda: seen)
+        assert seen == [b"new"]
+        assert handle.stats().overruns > before.overruns
+
+
 # Where the table can't be read
 
 
@@ -334,6 +401,24 @@ def test_the_next_packet_tells(elsewhere: socket.socket, udp: UdpPair) -> None:
         assert udp.arrivals() == [b"3"]
 
 
+def test_batch_verdict_before_that(elsewhere: socket.socket, udp: UdpPair) -> None:
+    """A batch verdict is not for what the others have read, which is not settled yet."""
+    udp.send(b"1", b"2")
+    read(elsewhere, 2)
+
+    def accept_all(packet: Packet) -> None:
+        packet.queue.set_verdict_batch(nfq.NF_ACCEPT, packet.id)
+
+    with nfq.open(fd=elsewhere) as handle:
+        handle.create_queue(1, accept_all)
+        assert handle.process() == 0
+        udp.send(b"3")
+        assert handle.process() == 1
+        udp.send(b"4", b"5")
+        assert handle.process() == 2
+        assert udp.arrivals() == [b"3", b"4", b"5"]
+
+
 def test_a_packet_in_the_socket_tells(elsewhere: socket.socket, udp: UdpPair) -> None:
     """Without the table a packet that was still to be read tells just as well, and at once."""
     udp.send(b"1", b"2", b"3")
@@ -364,6 +449,37 @@ def test_ids_that_wrap(first_id: int) -> None:
                 assert handle.process() == 3
                 assert seen == [b"3", b"4", b"5"]
                 assert [packet.wait(TIMEOUT).passed for packet in sent] == [False] * 3 + [True] * 3
+
+
+def count_queues() -> int:
+    return sum(isinstance(found, Queue) for found in gc.get_objects())
+
+
+def take_over_from(kernel: PlayedKernel) -> Queue:
+    """Has its handle take over queue 1. The kernel is one whose table can't be read."""
+    creating = background(kernel.handle.create_queue, 1, accept)
+    kernel.answer(kernel.request(), errno.EBUSY)
+    kernel.answer(kernel.request())
+    return creating.result(TIMEOUT)
+
+
+def test_destroyed_while_it_is_settled() -> None:
+    """The queue lives until a kernel that takes its time has settled it."""
+    with PlayedKernel() as kernel:
+        before = count_queues()
+        queue = take_over_from(kernel)
+        kernel.socket.send(packet_message(5, b"data", number=1))
+        processing = background(kernel.handle.process)
+        settled = kernel.request()
+        destroying = threading.Thread(target=queue.destroy)
+        destroying.start()
+        kernel.answer(kernel.request())
+        destroying.join(TIMEOUT)
+        del destroying, queue
+        assert count_queues() == before + 1
+        kernel.answer(settled)
+        assert processing.result(TIMEOUT) == 1
+        assert count_queues() == before
 
 
 def test_a_full_receive_buffer(left: socket.socket, udp: UdpPair) -> None:
@@ -404,6 +520,42 @@ def test_in_a_callback(left: socket.socket, udp: UdpPair) -> None:
         assert handle.process() == 3
         assert seen == [b"2", b"3"]
         assert udp.arrivals() == [b"1", b"2", b"3"]
+        assert handle.stats().defaulted == (1 if visible() else 0)
+
+
+def test_older_packets_that_are_set_aside(left: socket.socket, udp: UdpPair) -> None:
+    """Verdicts on newer packets do not release them, once the queue is settled."""
+    iptables("-t raw -A OUTPUT -p udp --sport 9002 -j NFQUEUE --queue-num 2")
+    with nfq.open(fd=left) as handle:
+        handle.create_queue(2, accept)
+        os.close(handle.detach())
+    packets: list[Packet] = []
+    with sender(9002) as second, nfq.open(fd=left) as handle:
+
+        def take_over(packet: Packet) -> None:
+            packet.accept()
+            handle.create_queue(1, packets.append)
+            udp.send(b"new", b"newer")
+            handle.process()
+            raise KeyboardInterrupt
+
+        udp.send(b"lost")
+        read(left, 1)
+        handle.create_queue(2, take_over)
+        second.send(b"interrupted")
+        udp.send(b"old")
+        with pytest.raises(KeyboardInterrupt):
+            handle.process()
+        assert [data_of(packet) for packet in packets] == [b"new", b"newer"]
+        handle.autoflush = False
+        for packet in packets:
+            packet.accept()
+        handle.flush()
+        assert udp.arrivals() == [b"interrupted", b"new", b"newer"]
+        assert handle.process() == 1
+        packets[2].accept()
+        handle.flush()
+        assert udp.arrivals() == [b"old"]
         assert handle.stats().defaulted == (1 if visible() else 0)
 
 
@@ -593,6 +745,53 @@ def test_detach_wakes(handle: Handle) -> None:
     os.close(handle.detach())
     with pytest.raises(nfq.ClosedError):
         waiting.result(TIMEOUT)
+
+
+def create_some(handle: Handle, numbers: range, begin: threading.Event) -> list[Queue]:
+    """Creates queues, until the handle is closed."""
+    queues: list[Queue] = []
+    begin.wait(TIMEOUT)
+    with contextlib.suppress(nfq.ClosedError):
+        queues.extend(handle.create_queue(number, accept) for number in numbers)
+    return queues
+
+
+def test_detach_while_others_create_queues() -> None:
+    """A queue that another thread creates meanwhile is left bound like the others."""
+    with short_turns():
+        for _ in range(5 * ROUNDS):
+            begin = threading.Event()
+            handle = nfq.open()
+            handle.create_queue(1, accept)
+            parts = (range(10, 60), range(60, 110))
+            threads = [background(create_some, handle, numbers, begin) for numbers in parts]
+            begin.set()
+            os.close(handle.detach())
+            queues = [queue for thread in threads for queue in thread.result(TIMEOUT)]
+            assert all(queue.destroyed for queue in queues)
+
+
+def test_detached_by_two_threads() -> None:
+    """One gets the descriptor, and the other one a ClosedError."""
+
+    def detach(handle: Handle, barrier: threading.Barrier) -> None:
+        barrier.wait(TIMEOUT)
+        try:
+            os.close(handle.detach())
+        except nfq.ClosedError:
+            losers.append(handle)
+
+    losers: list[Handle] = []
+    with short_turns():
+        for _ in range(5 * ROUNDS):
+            barrier = threading.Barrier(2)
+            handle = nfq.open()
+            for number in range(1, 4):
+                handle.create_queue(number, accept)
+            threads = [background(detach, handle, barrier) for _ in range(2)]
+            for thread in threads:
+                thread.result(TIMEOUT)
+    assert len(losers) == 5 * ROUNDS
 
 
 def test_handed_on_under_traffic(left: socket.socket, udp: UdpPair) -> None:

@@ -152,9 +152,9 @@ environment() {
 # gevent, uvloop, and the other bindings, whose calls the documentation shows.
 tests_environment() {
     environment
-    # systemd-analyze judges the units that pages show, nft the rules that the command line prints; a
-    # source distribution is made by git.
-    install_system_packages systemd git nftables
+    # systemd-analyze judges the units that pages show, nft their rules; a source distribution is made by
+    # git.
+    install_system_packages systemd nftables git
     if python -c 'import sys, sysconfig; sys.exit(not sysconfig.get_config_var("Py_GIL_DISABLED"))'; then
         locked install_groups test-free-threaded
     else

@@ -24,6 +24,7 @@
 #include "kept.h"
 #include "lock.h"
 #include "missing.h"
+#include "netns.h"
 #include "outbox.h"
 #include "packet.h"
 #include "pending.h"
@@ -32,6 +33,7 @@
 #include "rcvbuf.h"
 #include "refusal.h"
 #include "remedy.h"
+#include "status.h"
 #include "takeover.h"
 #include "transport.h"
 #include "unclaimed.h"
@@ -54,25 +56,25 @@ mark_reliably(lnfq_queue *queue)
 }
 
 /*
- * Gives a silent queue its mode behind a marker; see claim.h. Each request in front of the marker
- * changes nothing. It makes room by reading what waits, and shows whether we have the capability.
+ * Lets packets into a silent queue behind a marker; see claim.h. The request in front of the marker
+ * leaves the queue silent. It makes room by reading what waits, and shows whether we have the
+ * capability.
  */
 static int
-open_fenced(lnfq_queue *queue, const struct lnfq_config *mode)
+open_fenced(lnfq_queue *queue, const struct lnfq_config *silence, const struct lnfq_config *open)
 {
-    const struct lnfq_config silence = {.has_mode = true, .mode = NFQNL_COPY_NONE};
     _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_CONFIG_SIZE_MAX];
     lnfq_handle *handle = queue->handle;
     bool marked = false;
     int error = 0;
 
-    lnfq_exchange_expect(handle, mode);
+    lnfq_exchange_expect(handle, open);
     for (int i = 0; i < MARKER_ATTEMPTS && !marked && error == 0; i++) {
-        error = lnfq_exchange_request(handle, queue->number, &silence, NULL, 0);
+        error = lnfq_exchange_request(handle, queue->number, silence, NULL, 0);
         marked = error == 0 && mark_reliably(queue);
     }
     if (error == 0) {
-        size_t size = lnfq_config_put(bytes, queue->number, ++handle->seq, false, mode);
+        size_t size = lnfq_config_put(bytes, queue->number, ++handle->seq, false, open);
 
         error = lnfq_transport_send(handle->fd, bytes, size);
     }
@@ -100,28 +102,83 @@ leave_older(lnfq_queue *queue)
     }
 }
 
-/* A queue that may be mistaken for its predecessor is bound without its mode first. */
+/* No room: the kernel queues no packets, and gives no ids. They pass if the default verdict is
+ * NF_ACCEPT, else they are dropped. */
+static struct lnfq_config
+no_room(const lnfq_queue *queue)
+{
+    return (struct lnfq_config){
+        .has_maxlen = true,
+        .maxlen = 0,
+        .mask = NFQA_CFG_F_FAIL_OPEN,
+        .flags = atomic_load(&queue->default_verdict) == NF_ACCEPT ? NFQA_CFG_F_FAIL_OPEN : 0,
+    };
+}
+
+/* A mode, but no room. */
+static struct lnfq_config
+mode_without_room(const lnfq_queue *queue, const struct lnfq_config *config)
+{
+    struct lnfq_config full = no_room(queue);
+
+    full.has_mode = true;
+    full.mode = config->mode;
+    full.range = config->range;
+    return full;
+}
+
+/* Gives a silent queue that has its mode its room. */
+static int
+open_bound(lnfq_queue *queue, const struct lnfq_config *config)
+{
+    const struct lnfq_config full = mode_without_room(queue, config);
+    const struct lnfq_config open = {
+        .has_maxlen = true,
+        .maxlen = queue->maxlen,
+        .mask = NFQA_CFG_F_FAIL_OPEN,
+        .flags = config->flags & NFQA_CFG_F_FAIL_OPEN,
+    };
+
+    return open_fenced(queue, &full, &open);
+}
+
+/*
+ * Binds a queue without room, which its mode must not precede. Without a mode the kernel drops all
+ * packets, whatever the default, so the mode follows in the same datagram. On an adopted socket it
+ * might reach a queue that another process has bound.
+ */
+static int
+bind_without_room(lnfq_queue *queue, const struct lnfq_config *config)
+{
+    const struct lnfq_config full = mode_without_room(queue, config);
+    _Alignas(struct nlmsghdr) unsigned char before[LNFQ_CONFIG_SIZE_MAX];
+    struct lnfq_config first = *config;
+    lnfq_handle *handle = queue->handle;
+    size_t size;
+
+    first.has_mode = false;
+    first.has_maxlen = true;
+    first.maxlen = 0;
+    if (handle->adopted) {
+        return lnfq_exchange_request(handle, queue->number, &first, NULL, 0);
+    }
+    size = lnfq_config_put(before, queue->number, ++handle->seq, false, &first);
+    return lnfq_exchange_request(handle, queue->number, &full, before, size);
+}
+
+/* A queue that may be mistaken for its predecessor is bound without room first. */
 static int
 bind_queue(lnfq_queue *queue, const struct lnfq_config *config, bool *bound)
 {
-    struct lnfq_config first = *config;
-    const struct lnfq_config mode = {
-        .has_mode = true,
-        .mode = config->mode,
-        .range = config->range,
-    };
-    int error;
+    const bool later = queue->silent && config->has_mode && config->mode != NFQNL_COPY_NONE;
+    int error = later ? bind_without_room(queue, config)
+                      : lnfq_exchange_request(queue->handle, queue->number, config, NULL, 0);
 
-    first.has_mode = config->has_mode && !queue->silent;
-    error = lnfq_exchange_request(queue->handle, queue->number, &first, NULL, 0);
     *bound = error == 0;
     if (*bound) {
         leave_older(queue);
     }
-    if (error != 0 || !queue->silent || !config->has_mode || config->mode == NFQNL_COPY_NONE) {
-        return error;
-    }
-    return open_fenced(queue, &mode);
+    return error == 0 && later ? open_bound(queue, config) : error;
 }
 
 /* Removes what a failed binding may have left in the kernel. The first error is to be reported. */
@@ -168,12 +225,7 @@ static size_t
 put_teardown(lnfq_queue *queue, unsigned char *bytes)
 {
     const struct lnfq_verdict verdict = {.verdict = atomic_load(&queue->default_verdict)};
-    const struct lnfq_config shut = {
-        .has_maxlen = true,
-        .maxlen = 0,
-        .mask = NFQA_CFG_F_FAIL_OPEN,
-        .flags = verdict.verdict == NF_ACCEPT ? NFQA_CFG_F_FAIL_OPEN : 0,
-    };
+    const struct lnfq_config shut = no_room(queue);
     uint32_t newest = queue->pending.seen ? queue->pending.highest : queue->last_id;
     uint32_t everything = newest + (UINT32_MAX >> 2); /* ids are compared signed */
     size_t size = lnfq_config_put(bytes, queue->number, ++queue->handle->seq, false, &shut);
@@ -223,7 +275,7 @@ left_behind(const lnfq_queue *queue)
     if (queue->silent) {
         return queue->handle->history[queue->number]; /* as it was left to this one */
     }
-    if (queue->nothing_left && pending->missing == 0 && !queue->fenced) {
+    if (queue->nothing_left && queue->all_received && pending->missing == 0 && !queue->fenced) {
         return (struct lnfq_history){.bound = true};
     }
     return (struct lnfq_history){
@@ -231,6 +283,28 @@ left_behind(const lnfq_queue *queue)
         .bound = true,
         .received = pending->missing == 0 && !queue->fenced ? pending->highest : 0,
     };
+}
+
+/*
+ * Whether nobody else can hold a message of the queue that was not handed in. That no packet waits
+ * does not tell: the kernel forgets packets when a device goes down or a rule is deleted. Its table
+ * tells the last id, which is final once there is no room for another packet.
+ */
+static bool
+is_all_received(lnfq_queue *queue)
+{
+    const struct lnfq_pending *pending = &queue->pending;
+    const struct lnfq_config shut = no_room(queue);
+    lnfq_handle *handle = queue->handle;
+    struct lnfq_status status;
+
+    if (!handle->exposed || !handle->kernel) {
+        return true;
+    }
+    return lnfq_netns_is_ours(handle->fd)
+           && lnfq_exchange_request(handle, queue->number, &shut, NULL, 0) == 0
+           && lnfq_status_find(queue->number, &status)
+           && status.last_id == (pending->seen ? pending->highest : 0);
 }
 
 /* Its verdicts that could not be sent: the kernel has given their packets the default instead. */
@@ -256,6 +330,7 @@ unbind_queue(lnfq_queue *queue)
     int sending, unbinding;
 
     lnfq_bound_leave(handle, queue);
+    queue->all_received = is_all_received(queue);
     sending = lnfq_post_send(handle);
     unbinding =
         lnfq_exchange_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
@@ -497,7 +572,9 @@ lnfq_binding_configure(lnfq_queue *queue, const struct lnfq_config *config)
     int error;
 
     if (queue->silent && config->has_mode && config->mode != NFQNL_COPY_NONE) {
-        return open_fenced(queue, config);
+        const struct lnfq_config none = {.has_mode = true, .mode = NFQNL_COPY_NONE};
+
+        return open_fenced(queue, &none, config);
     }
     if (config->has_maxlen && config->maxlen > queue->maxlen && queue->grows_rcvbuf) {
         lnfq_rcvbuf_grow(queue->handle, config->maxlen - queue->maxlen);

@@ -141,52 +141,57 @@ lnfq_close_handle(lnfq_handle *handle, bool unbind)
     return 0;
 }
 
-/* A queue that is bound, a new reference; NULL if there is none. */
-static lnfq_queue *
-next_queue(lnfq_handle *handle)
+/* Lets a queue go as it is, if one is bound. */
+static void
+leave_queue(lnfq_handle *handle)
 {
     lnfq_queue *queue;
 
     lnfq_lock_acquire(handle);
     queue = last_queue(handle);
     lnfq_lock_release(handle);
-    return queue;
+    if (queue != NULL) {
+        lnfq_binding_leave(queue);
+        Py_DECREF(queue);
+    }
 }
 
-/* Marks a handle without queues closed, once what they have recorded is sent, and returns the
- * descriptor; -1 if it is closed already, or the descriptor is a stranger's. */
+/* Once no queue is bound: marks the handle closed, when what they have recorded is sent, and takes
+ * the descriptor, which is -1 if it is a stranger's. Returns 0, EAGAIN if a queue is bound, or
+ * EBADF if another thread has closed the handle. */
 static int
-give_descriptor(lnfq_handle *handle)
+take_descriptor(lnfq_handle *handle, int *fd)
 {
     PyThreadState *thread = lnfq_lock_enter(handle);
-    int fd = -1;
+    int error = handle->queue_count > 0 ? EAGAIN : handle->closed ? EBADF : 0;
 
-    if (!handle->closed) {
+    if (error == 0) {
         (void)lnfq_post_send(handle);
         lnfq_fork_hold_off();
-        fd = lnfq_descriptors_give(handle);
+        *fd = lnfq_descriptors_give(handle);
         lnfq_fork_allow();
         mark_closed(handle);
     }
     lnfq_lock_leave(handle, thread);
-    return fd;
+    return error;
 }
 
 int
 lnfq_close_detach(lnfq_handle *handle)
 {
-    lnfq_queue *queue;
-    int fd;
+    int fd = -1;
+    int error;
 
     if (lnfq_handle_check(handle, "detach()") < 0 || lnfq_flush_now(handle, "detach()") < 0
         || lnfq_report_refusals(handle) < 0) {
         return -1;
     }
-    while ((queue = next_queue(handle)) != NULL) {
-        lnfq_binding_leave(queue);
-        Py_DECREF(queue);
+    while ((error = take_descriptor(handle, &fd)) == EAGAIN) {
+        leave_queue(handle);
     }
-    fd = give_descriptor(handle);
+    if (error != 0) {
+        return lnfq_handle_raise_closed(handle, "detach()");
+    }
     /* Only now: streams let go of their packets, which are the next process's. */
     if (lnfq_listener_call(lnfq_listener_take(handle, &handle->on_close)) < 0) {
         PyErr_WriteUnraisable((PyObject *)handle); /* nobody else closes the descriptor */

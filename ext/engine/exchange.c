@@ -340,12 +340,13 @@ note_refusal(lnfq_handle *handle, const struct lnfq_answer *answer)
     }
 }
 
-/* The kernel answers a sender without CAP_NET_ADMIN once, for the first message of a datagram. */
+/* If the first message of a datagram fails, nothing that follows matters. The kernel answers a sender
+ * without CAP_NET_ADMIN only for that one. */
 static bool
 answers(const struct lnfq_answer *answer, const struct lnfq_awaited *awaited)
 {
     return answer->seq == awaited->seq
-           || (answer->error == EPERM && answer->seq == awaited->first_seq);
+           || (answer->error != 0 && answer->seq == awaited->first_seq);
 }
 
 static void

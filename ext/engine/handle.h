@@ -58,13 +58,19 @@ enum lnfq_kept_state {
     LNFQ_KEPT_UNKNOWN,
 };
 
+/* What the next process is to know of this one: a byte each, which becomes 1. */
+enum lnfq_record {
+    LNFQ_RECORD_ANSWERED, /* a verdict was sent */
+    LNFQ_RECORD_RECEIVED, /* a callback was given a packet */
+};
+
 /* Who keeps the socket. */
 struct lnfq_keeper {
     enum lnfq_kept_state state;
-    bool tired;              /* readers ended again and again: packets are not repeated any more */
-    Py_buffer view;          /* memory that is kept too */
-    unsigned char *answered; /* its first byte, which says that a verdict was sent; NULL for none */
-    PyObject *on_unbind;     /* strong: called once all queues are unbound for good */
+    bool tired;            /* readers ended again and again: packets are not repeated any more */
+    Py_buffer view;        /* memory that is kept too */
+    unsigned char *record; /* its first bytes: see enum lnfq_record; NULL for none */
+    PyObject *on_unbind;   /* strong: called once all queues are unbound for good */
 };
 
 struct lnfq_handle {

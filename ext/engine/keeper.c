@@ -5,14 +5,14 @@
 #include "keeper.h"
 
 void
-lnfq_keeper_note(lnfq_handle *handle, enum lnfq_kept_state state, bool tired, Py_buffer *answered,
+lnfq_keeper_note(lnfq_handle *handle, enum lnfq_kept_state state, bool tired, Py_buffer *record,
                  PyObject *on_unbind)
 {
     handle->keeper = (struct lnfq_keeper){
         .state = state,
         .tired = tired,
-        .view = *answered,
-        .answered = answered->buf,
+        .view = *record,
+        .record = record->buf,
         .on_unbind = Py_NewRef(on_unbind),
     };
 }
@@ -28,7 +28,7 @@ lnfq_keeper_visit(const lnfq_handle *handle, visitproc visit, void *arg)
 void
 lnfq_keeper_release(lnfq_handle *handle)
 {
-    handle->keeper.answered = NULL;
+    handle->keeper.record = NULL;
     PyBuffer_Release(&handle->keeper.view);
     Py_CLEAR(handle->keeper.on_unbind);
 }

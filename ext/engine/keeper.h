@@ -13,11 +13,20 @@
 
 #include "handle.h"
 
-/* Notes that somebody keeps the socket; see handle.h. Takes over `answered`, which is not a
+/* Notes that somebody keeps the socket; see handle.h. Takes over `record`, which is not a
  * memoryview's: the collector clears those while others hold them. Takes a reference to
  * `on_unbind`. Nobody else knows the handle yet. */
 void lnfq_keeper_note(lnfq_handle *handle, enum lnfq_kept_state state, bool tired,
-                      Py_buffer *answered, PyObject *on_unbind);
+                      Py_buffer *record, PyObject *on_unbind);
+
+/* With the lock: notes something for the next process. */
+static inline void
+lnfq_keeper_record(lnfq_handle *handle, enum lnfq_record what)
+{
+    if (handle->keeper.record != NULL) {
+        handle->keeper.record[what] = 1;
+    }
+}
 
 /* For the garbage collector, and when the handle goes. */
 int lnfq_keeper_visit(const lnfq_handle *handle, visitproc visit, void *arg);

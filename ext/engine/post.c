@@ -14,6 +14,7 @@
 #include "bound.h"
 #include "descriptors.h"
 #include "handle.h"
+#include "keeper.h"
 #include "outbox.h"
 #include "peer.h"
 #include "pending.h"
@@ -168,8 +169,8 @@ lnfq_post_send(lnfq_handle *handle)
     } while ((error == EMSGSIZE && replace_first(handle))
              || (error == EAGAIN && lnfq_peer_await_room(handle)));
     note_unsent(handle, error != 0);
-    if (error == 0 && handle->keeper.answered != NULL) {
-        *handle->keeper.answered = 1;
+    if (error == 0) {
+        lnfq_keeper_record(handle, LNFQ_RECORD_ANSWERED);
     }
     if (outbox->withdrawn > 0) {
         handle->stats.verdict_errors += outbox->withdrawn;

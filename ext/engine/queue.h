@@ -34,6 +34,7 @@ struct lnfq_queue {
     struct lnfq_kept *kept, *kept_newest; /* packets that wait for their verdict after it */
     struct lnfq_batches *batches;         /* that other readers may hold packets of; see there */
     lnfq_queue *next_leaving;             /* on its handle's list while it is being unbound */
+    bool all_received;                    /* nobody else can hold a message of it then */
     bool nothing_left;                    /* meanwhile the kernel said so of it */
     bool fresh;                           /* it had a packet that was read after losses.sample */
 
@@ -49,7 +50,7 @@ struct lnfq_queue {
     uint64_t born;       /* the handle's epoch from which on messages are this queue's */
     bool successor;      /* a reader may hold messages of the number's earlier binding */
     uint32_t received;   /* and none of those with ids up to this one */
-    bool silent;         /* it has had no mode yet: the kernel can't have queued anything */
+    bool silent;         /* it has had no mode, or no room: nothing can have been queued */
     bool fenced;         /* a reader may hold older messages until it has read the marker */
     uint32_t fence;      /* the marker's sequence number */
     struct lnfq_doubts { /* ids of messages that may have been this binding's, ascending */

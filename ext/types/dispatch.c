@@ -27,6 +27,7 @@
 #include "handle.h"
 #include "index.h"
 #include "inlets.h"
+#include "keeper.h"
 #include "kept.h"
 #include "lock.h"
 #include "message.h"
@@ -230,6 +231,7 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
         if (lnfq_verdict_batch_covers(queue, index->id, &verdict)) {
             lnfq_fate_cover(packet, verdict);
         }
+        lnfq_keeper_record(handle, LNFQ_RECORD_RECEIVED);
         handle->stats.packets += 1;
         handle->stats.truncated += lnfq_index_truncated(index, packet->bytes);
     }

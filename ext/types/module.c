@@ -98,13 +98,13 @@ module_keep(PyObject *module, PyObject *args)
 {
     PyObject *handle, *kept, *on_unbind;
     int tired;
-    Py_buffer answered;
+    Py_buffer record;
 
     if (!PyArg_ParseTuple(args, "O!Opw*O:_keep", module_state(module)->handle_type, &handle, &kept,
-                          &tired, &answered, &on_unbind)) {
+                          &tired, &record, &on_unbind)) {
         return NULL;
     }
-    lnfq_keeper_note((lnfq_handle *)handle, kept_state(kept), tired != 0, &answered, on_unbind);
+    lnfq_keeper_note((lnfq_handle *)handle, kept_state(kept), tired != 0, &record, on_unbind);
     Py_RETURN_NONE;
 }
 

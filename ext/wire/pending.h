@@ -68,11 +68,12 @@ int lnfq_pending_post(struct lnfq_pending *pending, struct lnfq_outbox *outbox, 
 /* A packet that was received has had its verdict past the outbox. */
 void lnfq_pending_answer(struct lnfq_pending *pending, uint32_t id);
 
-/* Whether a batch verdict that a user asks for releases nothing but what waits for its verdict. */
+/* Whether a batch verdict that a user asks for releases nothing but what waits for its verdict.
+ * That is not so while others may have packets in hand. */
 static inline bool
 lnfq_pending_batchable(const struct lnfq_pending *pending, const struct lnfq_outbox *outbox)
 {
-    return !pending->stranded && !outbox->unconfirmed;
+    return !pending->inherited && !pending->stranded && !outbox->unconfirmed;
 }
 
 /* Puts a batch verdict in the outbox, for so many packets that were received and for all others up

@@ -5,7 +5,9 @@ import mmap
 import os
 import struct
 
-RECORD = struct.Struct("=B3xI")  # whether a verdict was sent; take-overs in vain before that
+# Whether the process has sent a verdict, whether it was given a packet (the extension notes both),
+# and whether it has taken over; take-overs in vain before it.
+RECORD = struct.Struct("=???xI")
 TAKEOVERS = 3  # with so many in vain, a packet is not repeated any more
 
 
@@ -14,7 +16,7 @@ class Ledger:
 
     def __init__(self, descriptor: int) -> None:
         self.memory = mmap.mmap(descriptor, RECORD.size)
-        """Its first byte becomes 1 with the first verdict."""
+        """Its first bytes are those of ``enum lnfq_record``."""
 
     @staticmethod
     def create() -> int:
@@ -24,8 +26,12 @@ class Ledger:
         return descriptor
 
     def note_takeover(self) -> bool:
-        """Notes a take-over; returns whether there were too many without a verdict in between."""
-        answered, takeovers = RECORD.unpack_from(self.memory)
-        takeovers = 1 if answered else min(takeovers + 1, TAKEOVERS + 1)
-        RECORD.pack_into(self.memory, 0, 0, takeovers)
-        return takeovers > TAKEOVERS
+        """Notes a take-over; returns whether those before it were in vain, and too many.
+
+        That is if a process was given packets, and has ended without a verdict. One that was given
+        none has ended for another reason, and neither adds to their number nor ends it.
+        """
+        answered, received, taken_over, vain = RECORD.unpack_from(self.memory)
+        vain = 0 if answered else vain + (received and taken_over)
+        RECORD.pack_into(self.memory, 0, False, False, True, vain)
+        return bool(vain >= TAKEOVERS)

@@ -97,9 +97,9 @@ def open(
     bound, and packets without a verdict wait for the next process. ``close(unbind=True)`` unbinds
     them, and the copy is dropped.
 
-    After three take-overs without a verdict in between, packets that readers have left unanswered
-    are not repeated any more (``NF_REPEAT``). They get the queue's default verdict: one of them may
-    be what ends the readers.
+    After three take-overs whose readers were given packets, and ended without a verdict, packets
+    that they have left unanswered are not repeated any more (``NF_REPEAT``). They get the queue's
+    default verdict: one of them may be what ends the readers.
 
     Any thread may call it. It waits for an answer of whoever started the process, usually for less
     than a millisecond and for 5 seconds at most. systemd before 254 does not say how much it

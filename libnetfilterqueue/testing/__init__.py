@@ -10,6 +10,7 @@ from libnetfilterqueue.testing._kernel import FakeKernel
 from libnetfilterqueue.testing._messages import SentVerdict
 from libnetfilterqueue.testing._packets import KernelPacket
 from libnetfilterqueue.testing._queues import KernelQueue, Refusal
+from libnetfilterqueue.testing._rules import Rule
 from libnetfilterqueue.testing._waiting import Waitable
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "KernelPacket",
     "KernelQueue",
     "Refusal",
+    "Rule",
     "SentVerdict",
     "Waitable",
 ]

@@ -5,7 +5,7 @@ import difflib
 import math
 import operator
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, SupportsIndex, TypedDict, cast
+from typing import Any, SupportsIndex, TypedDict, cast
 
 from libnetfilterqueue._arguments import check_type
 
@@ -110,7 +110,7 @@ CONNTRACK_BITS = {"id": 32, "status": 32, "mark": 32, "zone": 16, "timeout": 32}
 
 # What else enqueue() can be told, and what its users have been heard to call things: the words of
 # rules, of scapy, of other bindings.
-OTHER_ARGUMENTS = ["number", "bypass", "match_mark"]
+OTHER_ARGUMENTS = ["number", "bypass", "match_mark", "rules"]
 SYNONYMS = {
     "queue": "number",
     "queue_num": "number",
@@ -140,20 +140,6 @@ SYNONYMS = {
     "data": "payload",
     "packet": "payload",
 }
-
-
-class Rule(NamedTuple):
-    """What sends a packet to a queue."""
-
-    number: int
-    bypass: bool
-    match_mark: int | None
-
-    @classmethod
-    def checked(cls, number: int, bypass: bool, match_mark: int | None) -> "Rule":
-        """Its arguments are enqueue()'s. Raises TypeError and ValueError."""
-        mark = None if match_mark is None else check_bits("enqueue(): match_mark", match_mark, 32)
-        return cls(check_bits("enqueue(): number", number, 16), bool(bypass), mark)
 
 
 def check_bits(what: str, value: SupportsIndex, bits: int, *, hint: str = "") -> int:

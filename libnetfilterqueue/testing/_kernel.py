@@ -4,7 +4,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, SupportsBytes, Unpack
 
@@ -12,12 +12,13 @@ import libnetfilterqueue as nfq
 from libnetfilterqueue import _ext
 from libnetfilterqueue._arguments import check_type
 from libnetfilterqueue.testing import _messages as nl
-from libnetfilterqueue.testing._attributes import Attributes, Rule, check_attributes, check_bits
+from libnetfilterqueue.testing._attributes import Attributes, check_attributes, check_bits
 from libnetfilterqueue.testing._captures import read_capture
 from libnetfilterqueue.testing._original import original
 from libnetfilterqueue.testing._packets import KernelPacket
 from libnetfilterqueue.testing._peer import EPOLLIN, Peer
 from libnetfilterqueue.testing._queues import KernelQueue, Queues, Refusal, Refused
+from libnetfilterqueue.testing._rules import Rule, make_rules
 from libnetfilterqueue.testing._skb import Skb
 from libnetfilterqueue.testing._waiting import Waitable, Waiters
 from libnetfilterqueue.tuples import QueueStatus
@@ -122,6 +123,7 @@ class FakeKernel:
         *,
         bypass: bool = False,
         match_mark: int | None = None,
+        rules: Sequence[Rule] | None = None,
         **attributes: Unpack[Attributes],
     ) -> KernelPacket:
         """Send a packet through a queue, as ``-j NFQUEUE --queue-num`` does.
@@ -130,19 +132,20 @@ class FakeKernel:
         ``__bytes__``, such as a packet of scapy's. ``bypass`` is the rule's ``--queue-bypass``: the
         packet passes if nobody has bound the queue. ``match_mark`` is the rule's
         ``-m mark --mark``: packets with another mark pass, also when ``NF_REPEAT`` brings them back
-        to the rule; ``None`` matches all. The keywords are those of ``Attributes``; one that is
-        ``None`` is left out.
+        to the rule; ``None`` matches all. ``rules`` are several rules instead, which the packet
+        meets one after the other, and again with ``NF_REPEAT``; behind the last it passes. The
+        other keywords are those of ``Attributes``; one that is ``None`` is left out.
 
         If the queue is full or nobody listens on it, the packet is dropped at once. Raises
         ``ValueError`` for a value out of range, ``ClosedError`` if the kernel is closed, and
         ``TypeError`` for an unknown attribute or one of another type. The message of the error says
         what would be right.
         """
-        rule = Rule.checked(number, bypass, match_mark)
-        skb = Skb(as_bytes(payload), rule, check_attributes(attributes))
+        met = make_rules(rules, number, bypass, match_mark)
+        skb = Skb(as_bytes(payload), met, check_attributes(attributes))
         with self._locked("enqueue()"):
             self._drain()
-            self._queues.apply_rule(skb)
+            self._queues.apply_rules(skb)
             self._waiters.look()
         return KernelPacket(self._waiters, skb)
 
@@ -153,11 +156,14 @@ class FakeKernel:
         *,
         bypass: bool = False,
         match_mark: int | None = None,
+        rules: Sequence[Rule] | None = None,
         **attributes: Unpack[Attributes],
     ) -> list[KernelPacket]:
         """Send several packets with the same arguments. Else like ``enqueue()``."""
         return [
-            self.enqueue(payload, number, bypass=bypass, match_mark=match_mark, **attributes)
+            self.enqueue(
+                payload, number, bypass=bypass, match_mark=match_mark, rules=rules, **attributes
+            )
             for payload in payloads
         ]
 
@@ -168,6 +174,7 @@ class FakeKernel:
         *,
         bypass: bool = False,
         match_mark: int | None = None,
+        rules: Sequence[Rule] | None = None,
         **attributes: Unpack[Attributes],
     ) -> list[KernelPacket]:
         """Send the IP packets of a pcap or pcapng file. Else like ``enqueue()``.
@@ -182,7 +189,14 @@ class FakeKernel:
         for captured in read_capture(path):
             own: Attributes = {**captured.attributes(), **attributes}
             packets.append(
-                self.enqueue(captured.payload, number, bypass=bypass, match_mark=match_mark, **own)
+                self.enqueue(
+                    captured.payload,
+                    number,
+                    bypass=bypass,
+                    match_mark=match_mark,
+                    rules=rules,
+                    **own,
+                )
             )
         return packets
 

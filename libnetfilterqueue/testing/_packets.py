@@ -43,7 +43,7 @@ class KernelPacket(Waitable):
     id: Live[int | None] = Live()
     """Its id in the last queue that it was in; ``None`` if it was in none."""
     number: Live[int] = Live()
-    """The number of that queue, or of the one that the rule named."""
+    """The number of that queue, or of the first one that its rules name."""
     passed: Live[bool | None] = Live()
     """``True`` if it went on, ``False`` if it was dropped, ``None`` while it waits."""
     verdicts: Live[tuple[SentVerdict, ...]] = Live()
@@ -67,7 +67,7 @@ class KernelPacket(Waitable):
         super().__init__(
             waiters,
             lambda: skb.passed is not None,
-            f"a verdict on a packet of queue {skb.rule.number}",
+            f"a verdict on a packet of queue {skb.number}",
         )
         self._skb = skb
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from libnetfilterqueue.constants import CopyMode, QueueFlag, Verdict
 from libnetfilterqueue.testing import _messages as nl
+from libnetfilterqueue.testing._rules import walk
 from libnetfilterqueue.testing._skb import Skb
 
 COPY_RANGE_MAX = 0xFFFF - 4  # NFQNL_MAX_COPY_RANGE
@@ -185,12 +186,13 @@ class Queues:
 
     # Packets
 
-    def apply_rule(self, packet: Skb) -> None:
-        """The packet comes to its rule."""
-        if packet.matches():
-            self._queue(packet, packet.rule.number, packet.rule.bypass)
-        else:
+    def apply_rules(self, packet: Skb) -> None:
+        """The packet comes to its rules."""
+        target = walk(packet.rules, packet)
+        if target.number is None:
             packet.passed = True
+        else:
+            self._queue(packet, target.number, target.bypass)
 
     def _queue(self, packet: Skb, number: int, bypass: bool) -> None:
         """nf_queue(): the packet goes to a queue; where it can't it is dropped, or passes."""
@@ -276,7 +278,7 @@ class Queues:
     def _reinject(self, packet: Skb, verdict: int) -> None:
         match verdict & VERDICT_MASK:
             case Verdict.NF_REPEAT:
-                self.apply_rule(packet)
+                self.apply_rules(packet)
             case Verdict.NF_QUEUE:
                 self._queue(packet, verdict >> 16, bool(verdict & VERDICT_FLAG_QUEUE_BYPASS))
             case kind:

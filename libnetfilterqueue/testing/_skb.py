@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A packet as the kernel has it: a struct sk_buff, with the rule that queues it."""
+"""A packet as the kernel has it: a struct sk_buff, with the rules that it meets."""
 
 import socket
 import struct
@@ -7,7 +7,8 @@ import struct
 from libnetfilterqueue._netlink import attribute
 from libnetfilterqueue.constants import Hook, QueueFlag, SkbInfo
 from libnetfilterqueue.testing import _messages as nl
-from libnetfilterqueue.testing._attributes import Attributes, Rule
+from libnetfilterqueue.testing._attributes import Attributes
+from libnetfilterqueue.testing._rules import Rule, first_queue
 from libnetfilterqueue.tuples import Vlan
 
 IP_CT_NEW = 2
@@ -16,10 +17,10 @@ IP_CT_NEW = 2
 class Skb:
     """A packet. The fake kernel's lock protects it."""
 
-    def __init__(self, payload: bytes, rule: Rule, attributes: Attributes) -> None:
-        self.rule: Rule = rule
+    def __init__(self, payload: bytes, rules: list[Rule], attributes: Attributes) -> None:
+        self.rules: list[Rule] = rules
         self.id: int | None = None
-        self.number: int = rule.number
+        self.number: int = first_queue(rules)
         self.passed: bool | None = None
         self.verdicts: tuple[nl.SentVerdict, ...] = ()
         self.payload: bytes = payload
@@ -45,10 +46,6 @@ class Skb:
             family = socket.AF_BRIDGE
         given = self._attributes
         return given.get("family", int(family)), given.get("hw_protocol", hw_protocol)
-
-    def matches(self) -> bool:
-        """Whether the rule sends it to its queue."""
-        return self.rule.match_mark in (None, self.mark)
 
     @property
     def _on_bridge(self) -> bool:

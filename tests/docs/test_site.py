@@ -121,6 +121,19 @@ def test_links(page: Path) -> None:
             assert unquote(parts.fragment) in RESOURCES[target].anchors, url
 
 
+def test_furniture() -> None:
+    """Pages have groups in the sidebar, buttons that copy, an icon, and what link previews show."""
+    page = (BUILT / "rules.html").read_text()
+    assert page.count('class="caption-text"') >= 4
+    assert "copybutton.js" in page
+    assert '"_static/favicon.svg"' in page
+    assert 'property="og:image"' in page
+    assert (BUILT / "_static" / "preview.png").exists()
+    for path in (ROOT / "docs").rglob("*.md"):
+        built = BUILT / path.relative_to(ROOT / "docs").with_suffix(".html")
+        assert 'property="og:description"' in built.read_text(), path
+
+
 def test_types() -> None:
     """Signatures and attributes of the extension have the stub's types, not its names for them."""
     text = "".join(page.read_text() for page in (BUILT / "reference").glob("*.html"))

@@ -8,6 +8,9 @@
  * calls of `process` do, and a stranger who has the descriptor, who hands in what he likes, when he
  * likes, as often as he likes. They decide which packets the kernel loses, which allocations fail,
  * which sendings do, and when CAP_NET_ADMIN is gone, without which the kernel refuses a datagram.
+ *
+ * The queue may be one that is taken over: others have read packets and not answered. Those get
+ * their verdict by the settling alone, and none at all where the others go on reading.
  */
 #include "losses.h"
 #include "pending.h"
@@ -35,6 +38,7 @@ enum place {
     UNBORN,   /* the kernel has not queued it yet */
     LOST,     /* the kernel keeps no such packet */
     READ,     /* a reader has it, and has not dispatched it */
+    OTHERS,   /* an earlier reader has it, or one that shares the socket */
     STRANGE,  /* the stranger has it */
     RECEIVED, /* dispatched, and waits for a verdict */
     ANSWERED,
@@ -54,6 +58,7 @@ struct reader {
     unsigned int count;
     uint64_t epoch;
     bool report; /* it has read that a verdict was refused */
+    bool aside;  /* it was interrupted: what it has not dispatched is set aside, as all can see */
 };
 
 static struct model {
@@ -62,8 +67,12 @@ static struct model {
     struct lnfq_losses losses;
     uint32_t base; /* the id of place 0 */
     unsigned int next;
-    bool exposed;  /* there may be a stranger */
-    bool foreign;  /* he has handed in a packet */
+    unsigned int inherited; /* packets that others have read before */
+    bool exposed;           /* there may be a stranger */
+    bool foreign;           /* he has handed in a packet */
+    bool adopted;           /* the queue was taken over */
+    bool shared;            /* from others, who go on reading */
+    bool unsettled;
     bool watching; /* as a handle does */
     bool fresh;
     uint64_t epoch;
@@ -227,7 +236,7 @@ receive(unsigned int at, bool is_alone, uint64_t epoch)
     model.losses.missing +=
         (uint64_t)lnfq_pending_receive(&model.pending, model.base + at, is_alone);
     model.watching |= model.pending.gap;
-    if (model.foreign) {
+    if (model.foreign || model.adopted) {
         model.watching = false;
     }
     else if (model.watching && model.losses.epoch != 0 && epoch >= model.losses.epoch
@@ -293,6 +302,7 @@ reader_dispatch(struct reader *reader)
     if (reader->count > 0) {
         reader->count -= 1;
         receive(reader->holds[reader->first++], alone(reader), reader->epoch);
+        reader->aside &= reader->count > 0;
     }
     else if (reader->report) {
         reader->report = false;
@@ -300,11 +310,12 @@ reader_dispatch(struct reader *reader)
     }
 }
 
+/* His loop begins once the queue is taken over. */
 static void
 stranger_read(void)
 {
-    model.exposed = true;
-    if (model.next < IDS) {
+    model.exposed |= !model.unsettled;
+    if (model.exposed && model.next < IDS) {
         model.packets[model.next++].place = STRANGE;
     }
 }
@@ -317,6 +328,71 @@ stranger_hand_in(unsigned int at)
         receive(at, false, model.epoch);
     }
 }
+
+/* ---- taking over ---- */
+
+/* The queue has had so many packets, which others have read; bits say which of them are lost. */
+static void
+take_over(unsigned int count, unsigned int lost, bool shared)
+{
+    lnfq_pending_inherit(&model.pending);
+    model.adopted = true;
+    model.shared = shared;
+    model.unsettled = !shared;
+    for (; model.next < count; model.next++) {
+        model.packets[model.next].place = (lost >> (model.next % 2)) & 1 ? LOST : OTHERS;
+    }
+    model.inherited = count;
+}
+
+static void
+others_read(void)
+{
+    if (model.shared && model.next < IDS) {
+        model.packets[model.next++].place = OTHERS;
+    }
+}
+
+/* The oldest packet that was received here, dispatched or set aside; if there is none, the first
+ * that came after the others' last. IDS if a reader has some in hand. */
+static unsigned int
+find_oldest(void)
+{
+    unsigned int oldest = model.pending.seen ? model.pending.lowest - model.base : IDS;
+
+    for (int i = 0; i < READERS; i++) {
+        const struct reader *reader = &model.readers[i];
+
+        if (reader->count > 0 && !reader->aside) {
+            return IDS;
+        }
+        if (reader->count > 0 && reader->holds[reader->first] < oldest) {
+            oldest = reader->holds[reader->first];
+        }
+    }
+    return oldest < IDS ? oldest : model.inherited;
+}
+
+/* Gives the others' packets their verdict, as a handle does when nobody has packets in hand. */
+static void
+settle(void)
+{
+    unsigned int oldest = find_oldest();
+
+    if (!model.unsettled || oldest == IDS) {
+        return;
+    }
+    for (unsigned int at = 0; at < oldest; at++) {
+        struct packet *packet = &model.packets[at];
+
+        require(packet->place == OTHERS || packet->place == LOST);
+        packet->place = LOST;
+    }
+    lnfq_pending_settle(&model.pending, model.base + oldest - 1);
+    model.unsettled = false;
+}
+
+/* ---- other requests ---- */
 
 /* A request whose answer gets lost, or not. */
 static void
@@ -504,6 +580,15 @@ step(unsigned int operation, unsigned int argument)
         if (operation >= 248) { /* now and then only: there is no way back */
             stranger_read();
         }
+        else if (operation >= 240 && model.adopted) {
+            settle();
+        }
+        else if (operation >= 232 && model.adopted) {
+            reader->aside = reader->count > 0;
+        }
+        else if (operation >= 224 && model.shared) {
+            others_read();
+        }
         else if (operation >= 224) {
             ask(argument % 2);
         }
@@ -528,7 +613,8 @@ step(unsigned int operation, unsigned int argument)
     }
 }
 
-/* Ids count from 1; those near the wrap-around are reached by one that is lost, with all before. */
+/* Ids count from 1; those near the wrap-around are reached by one that is lost, with all before,
+ * unless the queue is taken over there. */
 static void
 begin(uint8_t start)
 {
@@ -543,6 +629,11 @@ begin(uint8_t start)
     model.base = 1;
     if (start >= 128) {
         model.base = (uint32_t)-(int32_t)(start - 128);
+    }
+    if (start & 64) {
+        take_over(start % 8, start >> 3 & 3, start & 32);
+    }
+    else if (start >= 128) {
         (void)lnfq_pending_receive(&model.pending, model.base - 1, true);
         lnfq_pending_answer(&model.pending, model.base - 1);
         lnfq_pending_close_gap(&model.pending);

@@ -15,7 +15,7 @@ from unittest.mock import patch
 from netns import PORT, TIMEOUT, down, iptables, sender, up, without_net_admin
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue.testing import FakeKernel, KernelPacket
+from libnetfilterqueue.testing import FakeKernel, KernelPacket, Rule
 
 HOST = "127.0.0.1"
 FIRST_PORT = 40_000  # where the first datagram comes from; each has its own, to be told apart
@@ -60,6 +60,10 @@ class Network(ABC):
     @abstractmethod
     def rule(self, number: int = 1, *, bypass: bool = False, match_mark: int | None = None) -> None:
         """The rule that all further datagrams meet."""
+
+    @abstractmethod
+    def rules(self, words: list[str], rules: list[Rule]) -> None:
+        """The rules that all further datagrams meet, as iptables has them and as the fake does."""
 
     def open(self, *, netns: None = None, fd: None = None) -> nfq.NetfilterQueueHandle:
         """Opens a handle on this kernel, and notes it."""
@@ -139,6 +143,10 @@ class RealNetwork(Network):
             f"-t raw -A OUTPUT -p udp {ports} {match} -j NFQUEUE --queue-num {number} {option}"
         )
 
+    def rules(self, words: list[str], rules: list[Rule]) -> None:
+        for rule in words:
+            iptables(f"-t mangle -A OUTPUT -p udp --sport {FIRST_PORT}: --dport {PORT} {rule}")
+
     def _open(self) -> nfq.NetfilterQueueHandle:
         with patch.object(nfq, "open", nfq._ext.open):
             return nfq.open()
@@ -186,19 +194,19 @@ class FakeNetwork(Network):
         self._packets: list[KernelPacket] = []
 
     def rule(self, number: int = 1, *, bypass: bool = False, match_mark: int | None = None) -> None:
-        self._rule = (number, bypass, match_mark)
+        self._rules = [Rule(queue=number, bypass=bypass, match_mark=match_mark)]
+
+    def rules(self, words: list[str], rules: list[Rule]) -> None:
+        self._rules = rules
 
     def _open(self) -> nfq.NetfilterQueueHandle:
         return self.kernel.open()
 
     def _send(self, number: int, data: bytes, mark: int) -> None:
-        queue, bypass, match_mark = self._rule
         uid, gid = sender()
         packet = self.kernel.enqueue(
             udp_packet(number, data),
-            queue,
-            bypass=bypass,
-            match_mark=match_mark,
+            rules=self._rules,
             mark=mark,
             outdev=LOOPBACK_INDEX,
             uid=uid,

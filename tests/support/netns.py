@@ -113,19 +113,41 @@ def sender() -> tuple[int, int]:
     return uid, gid
 
 
-class Namespace:
-    """A new network namespace, loopback up. `with` moves the calling thread into it and back."""
+def _make() -> int:
+    """A descriptor on a new network namespace, which belongs to our user namespace."""
+    before = _current()
+    try:
+        _unshare(CLONE_NEWNET)
+        return _current()
+    finally:
+        _setns(before)
+        os.close(before)
 
-    def __init__(self) -> None:
+
+def _make_with_user() -> int:
+    """A descriptor on one that belongs to a new user namespace: only a program can make that."""
+    command = ["unshare", "--map-root-user", "--net", "sh", "-c", "echo; read line"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=plain_environment()
+    ) as program:
+        assert program.stdout
+        program.stdout.readline()
+        descriptor = os.open(f"/proc/{program.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        program.communicate()
+    return descriptor
+
+
+class Namespace:
+    """A new network namespace, loopback up. `with` moves the calling thread into it and back.
+
+    With `user` it belongs to a new user namespace, as those that programs without root make.
+    """
+
+    def __init__(self, *, user: bool = False) -> None:
         self._left: list[int] = []
-        before = _current()
-        try:
-            _unshare(CLONE_NEWNET)
+        self._descriptor = _make_with_user() if user else _make()
+        with self:
             up("lo")
-            self._descriptor = _current()
-        finally:
-            _setns(before)
-            os.close(before)
 
     def __enter__(self) -> Self:
         self._left.append(_current())
@@ -148,9 +170,9 @@ class Namespace:
 
 
 @contextlib.contextmanager
-def private_namespace() -> Iterator[Namespace]:
+def private_namespace(*, user: bool = False) -> Iterator[Namespace]:
     """A namespace that the calling thread is in for the length of the block."""
-    with contextlib.closing(Namespace()) as namespace, namespace:
+    with contextlib.closing(Namespace(user=user)) as namespace, namespace:
         yield namespace
 
 

@@ -23,7 +23,7 @@ import stand_ins
 from available import MISSING
 from capabilities import only
 from markdown_it import MarkdownIt
-from netns import TIMEOUT, UdpPair, tool_environment
+from netns import TIMEOUT, UdpPair, private_namespace, run, tool_environment
 from statuses import visible
 
 ROOT = Path(__file__).parent.parent.parent
@@ -292,13 +292,36 @@ class Reader:
 
     def _follow_ini(self, block: Block) -> None:
         """A unit of systemd's."""
-        assert block.file is not None
-        unit = self._directory / block.file
         # The program is installed nowhere.
-        unit.write_text(re.sub(r"(?m)(?<=^ExecStart=)\S+", sys.executable, block.text))
+        text = re.sub(r"(?m)(?<=^ExecStart=)\S+", sys.executable, block.text)
+        unit = self._write(block, text)
         command = ["systemd-analyze", "verify", "--man=no", str(unit)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
         assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+    def _follow_iptables(self, block: Block) -> None:
+        """A file for iptables-restore: it loads where no rules are. Its name says which IP."""
+        path = self._write(block, block.text)
+        command = "ip6tables-restore" if path.suffix == ".v6" else "iptables-restore"
+        with private_namespace():
+            run(f"{command} {path}")
+
+    def _follow_nft(self, block: Block) -> None:
+        """A file for nft: it loads where no rules are, also twice.
+
+        Not every kernel has nft's `queue`; tests/vm loads the file as it is.
+        """
+        path = self._write(block, re.sub(r"\bqueue (flags|to|num)\b.*", "accept", block.text))
+        with private_namespace():
+            run(f"nft -f {path}")
+            run(f"nft -f {path}")
+
+    def _write(self, block: Block, text: str) -> Path:
+        """The file that the block is."""
+        assert block.file is not None
+        path = self._directory / block.file
+        path.write_text(text)
+        return path
 
     # What runs
 

@@ -41,6 +41,7 @@ class Program:
                 stdout=file if output is None else output,
                 stderr=errors if apart else subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                process_group=0,  # with the programs that it starts
             )
 
     @property
@@ -74,8 +75,8 @@ class Program:
             assert word not in self.output + self.errors
 
     def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
+        with contextlib.suppress(ProcessLookupError):  # all of it has ended
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 

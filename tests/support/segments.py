@@ -6,6 +6,7 @@ conftest.py makes the fixtures known.
 
 import contextlib
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -95,6 +96,20 @@ def router(middle: Namespace) -> Iterator[Route]:
 
 
 @contextlib.contextmanager
+def bridge(middle: Namespace) -> Iterator[Route]:
+    """Two namespaces, and between them the calling thread's, which has a bridge."""
+    with contextlib.closing(Namespace()) as left, contextlib.closing(Namespace()) as right:
+        run("ip link add bridge type bridge")
+        up("bridge")
+        for name, end, address in zip(("toleft", "toright"), (left, right), OUTER[V4], strict=True):
+            veth(name, "eth0", end)
+            run(f"ip link set {name} master bridge")
+            with end:
+                assign("eth0", address)
+        yield Route(left, right, V4, OUTER[V4], middle, V4, OUTER[V4][1])
+
+
+@contextlib.contextmanager
 def tunnel(link: str, outer: int, inner: int) -> Iterator[Route]:
     """A tunnel between neighbours; `link` is what `ip link add` is told of it."""
     with ethernet(outer) as way:
@@ -154,9 +169,14 @@ def nothing(content: bytearray) -> None:
     """The packet as it was."""
 
 
+def renewed(data: bytes | bytearray) -> bytes:
+    """Other data of the same length."""
+    return bytes(data).replace(b"old!", b"new!")
+
+
 def renew(content: bytearray) -> None:
     """Data of the same length."""
-    content[:] = content.replace(b"old!", b"new!")
+    content[:] = renewed(content)
 
 
 def lengthen(route: Route) -> Change:
@@ -275,23 +295,30 @@ def stream(handle: Handle, route: Route, data: bytes, protocol: int = 0) -> byte
         listener.settimeout(TIMEOUT)
         listener.bind((route.ends[1], 0))
         listener.listen()
-        received = background(receive_all, listener)
-        sent = background(send_all, route, listener.getsockname()[1], data, protocol)
+        accepted = threading.Event()
+        received = background(receive_all, listener, accepted)
+        sent = background(send_all, route, listener.getsockname()[1], data, protocol, accepted)
         process_until(handle, lambda: received.done() and sent.done())
         sent.result()
         return received.result()
 
 
-def receive_all(listener: socket.socket) -> bytes:
+def receive_all(listener: socket.socket, accepted: threading.Event) -> bytes:
     """What a conversation's other end says, until it has finished."""
     conversation, _ = listener.accept()
+    accepted.set()
     with conversation:
         conversation.settimeout(TIMEOUT)
         return b"".join(iter(lambda: conversation.recv(1 << 16), b""))
 
 
-def send_all(route: Route, port: int, data: bytes, protocol: int) -> None:
-    """Says it all, in pieces that SCTP takes as messages."""
+def send_all(
+    route: Route, port: int, data: bytes, protocol: int, accepted: threading.Event
+) -> None:
+    """Says it all, in pieces that SCTP takes as messages.
+
+    An SCTP conversation that ends before it is accepted is gone, with what was said.
+    """
     with route.left:
         sock = socket.socket(route.family, socket.SOCK_STREAM, protocol)
     with sock:
@@ -299,3 +326,4 @@ def send_all(route: Route, port: int, data: bytes, protocol: int) -> None:
         sock.connect((route.ends[1], port))
         for at in range(0, len(data), 20_000):
             sock.sendall(data[at : at + 20_000])
+        assert accepted.wait(TIMEOUT)

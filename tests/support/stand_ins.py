@@ -100,6 +100,13 @@ def apt(action: str, *names: str) -> None:
         subprocess.run(["apt-cache", "show", *names], check=True, stdout=subprocess.DEVNULL)
 
 
+def netfilter_persistent(action: str) -> None:
+    """It would save the rules, of which there are some."""
+    assert action == "save"
+    saved = subprocess.run(["iptables-save"], check=True, capture_output=True, text=True)
+    assert "NFQUEUE" in saved.stdout
+
+
 def other_distribution(*command: str) -> None:
     """The build tells that distribution's users the same command."""
     assert f" {' '.join(command)}\n" in (ROOT / "meson.build").read_text()
@@ -144,6 +151,7 @@ def docker(action: str, *arguments: str) -> None:
 COMMANDS: dict[str, Callable[..., None]] = {
     **{command.__name__: command for command in (apt, dev, docker, git, install, pip)},
     **{command.__name__: command for command in (python3, setpriv, sudo, systemctl, tcpdump)},
+    "netfilter-persistent": netfilter_persistent,
     "podman": docker,
     **{
         name: functools.partial(other_distribution, name)

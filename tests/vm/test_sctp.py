@@ -12,6 +12,7 @@ from segments import (
     ethernet,
     queue_of,
     renew,
+    renewed,
     stream,
     together,
 )
@@ -41,7 +42,7 @@ def test_new_payload(route: Route) -> None:
     with queue_of(route, rewriter) as handle:
         assert stream(handle, route, data, SCTP) == data
         rewriter.change = renew
-        assert stream(handle, route, data, SCTP) == data.replace(b"old!", b"new!")
+        assert stream(handle, route, data, SCTP) == renewed(data)
     assert nfq.NFQA_SKB_CSUMNOTREADY in rewriter.infos
 
 

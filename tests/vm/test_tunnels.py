@@ -17,6 +17,7 @@ from segments import (
     pieces,
     queue_of,
     renew,
+    renewed,
     stream,
     together,
     tunnel,
@@ -66,7 +67,9 @@ def check(way: AbstractContextManager[Route], kept: bool) -> None:
         assert stream(handle, route, data) == data
         sent_together.append(datagrams(handle, route, few))
         rewriter.change = renew
-        assert stream(handle, route, data) == data.replace(b"old!", b"new!")
+        arrived = stream(handle, route, data)
+        assert renewed(arrived) == renewed(data)
+        assert arrived.count(b"new!") > 90  # where a packet ends within it, it stays old
         sent_together.append(datagrams(handle, route, few))
         assert datagrams(handle, route, b"old! and alone") == [b"new! and alone"]
         rewriter.change = lengthen(route)
@@ -74,7 +77,7 @@ def check(way: AbstractContextManager[Route], kept: bool) -> None:
         sent_together.append(datagrams(handle, route, few))
     assert any(nfq.NFQA_SKB_CSUMNOTREADY & info for info in rewriter.infos)
     assert SENT in rewriter.infos
-    right = [few, few.replace(b"old!", b"new!"), few + MORE]
+    right = [few, renewed(few), few + MORE]
     assert sent_together == [pieces(one) if kept else [] for one in right]
 
 

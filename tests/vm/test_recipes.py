@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The cookbook's programs with the rules for nft that stand beside them."""
+
+import re
+import signal
+import socket
+from pathlib import Path
+
+import dns.message
+import dns.query
+import pytest
+from netns import LOOPBACK, PORT, TIMEOUT, UdpPair, run, tcp_echo, tcp_exchange
+from recipes import recipe
+
+HOST = LOOPBACK[socket.AF_INET]
+DATA = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
+
+
+def test_once_per_connection(tmp_path: Path) -> None:
+    """Of a long conversation the program sees the first packets only."""
+    with recipe("once-per-connection", tmp_path, "once.py", "once.nft") as program:
+        run("ip link set lo mtu 1500")
+        with tcp_echo():
+            data = DATA + bytes(200_000)
+            assert tcp_exchange(data) == data
+        program.end(signal.SIGTERM)
+    packets = re.search(r"(\d+) packets were queued", program.output)
+    assert packets is not None
+    assert 3 < int(packets[1]) < 30
+
+
+def test_reject(tmp_path: Path) -> None:
+    """What is refused is answered by RST, or by ICMP."""
+    with (
+        recipe("reject", tmp_path, "reject.py", "reject.nft") as program,
+        socket.create_server((HOST, PORT)),
+        socket.create_connection((HOST, PORT), TIMEOUT) as client,
+        UdpPair() as udp,
+    ):
+        client.sendall(b"forbidden")
+        with pytest.raises(ConnectionResetError):
+            client.recv(100)
+        udp.send(b"fine", b"forbidden")
+        assert udp.recv() == b"fine"
+        with pytest.raises(OSError, match="No route to host"):
+            udp.sender.recv(100)
+        program.end(signal.SIGTERM)
+
+
+def test_tcp_data(tmp_path: Path) -> None:
+    """A word is replaced in both directions by a longer one."""
+    with recipe("tcp-data", tmp_path, "tcp_data.py", "tcp-data.nft") as program:
+        with tcp_echo(), socket.create_connection((HOST, PORT), TIMEOUT) as client:
+            client.sendall(b"the colour\n")
+            received = b""
+            while not received.endswith(b"\n"):
+                received += client.recv(100)
+        assert received == b"the a a colour with a longer name with a longer name\n"
+        program.end(signal.SIGTERM)
+
+
+def test_dns_answer(tmp_path: Path) -> None:
+    """A query is answered although no server is there."""
+    with recipe("dns-answer", tmp_path, "dns_answer.py", "dns-answer.nft") as program:
+        answer = dns.query.udp(dns.message.make_query("www.example", "A"), HOST, timeout=TIMEOUT)
+        assert answer.answer[0][0].to_text() == "192.0.2.80"
+        program.end(signal.SIGTERM)
