@@ -144,26 +144,23 @@ open_bound(lnfq_queue *queue, const struct lnfq_config *config)
 
 /*
  * Binds a queue without room, which its mode must not precede. Without a mode the kernel drops all
- * packets, whatever the default, so the mode follows in the same datagram. On an adopted socket it
- * might reach a queue that another process has bound.
+ * packets, whatever the default, so the mode follows in the same datagram: only what comes while
+ * the kernel reads on is lost. On an adopted socket it might reach a queue that another process has
+ * bound.
  */
 static int
 bind_without_room(lnfq_queue *queue, const struct lnfq_config *config)
 {
     const struct lnfq_config full = mode_without_room(queue, config);
-    _Alignas(struct nlmsghdr) unsigned char before[LNFQ_CONFIG_SIZE_MAX];
     struct lnfq_config first = *config;
-    lnfq_handle *handle = queue->handle;
-    size_t size;
 
     first.has_mode = false;
     first.has_maxlen = true;
     first.maxlen = 0;
-    if (handle->adopted) {
-        return lnfq_exchange_request(handle, queue->number, &first, NULL, 0);
-    }
-    size = lnfq_config_put(before, queue->number, ++handle->seq, false, &first);
-    return lnfq_exchange_request(handle, queue->number, &full, before, size);
+    first.mask |= full.mask;
+    first.flags = (first.flags & ~full.mask) | full.flags;
+    first.next = queue->handle->adopted ? NULL : &full;
+    return lnfq_exchange_request(queue->handle, queue->number, &first, NULL, 0);
 }
 
 /* A queue that may be mistaken for its predecessor is bound without room first. */

@@ -6,8 +6,9 @@
  * When a number is bound again, the kernel counts packet ids from 1 again. Nothing else in a
  * message distinguishes the old binding's packets from the new one's. For messages that this handle
  * received, the epoch in which they came does. A loop of the user's own may have received some of
- * the old binding's and not handed them in yet. It has not if nothing waited when that was destroyed
- * and the last id in the kernel's table was received here. Else, when such a loop hands in a message,
+ * the old binding's and not handed them in yet. It has not if nothing waited when that was
+ * destroyed and the last id in the kernel's table was received here. Else, when such a loop hands
+ * in a message,
  *
  * - one with an id that the old binding had received already is the new binding's, if the old
  *   binding had received all ids up to it;

@@ -268,6 +268,9 @@ lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_con
         awaited.seq = ++handle->seq;
         awaited.answered = false;
         size += lnfq_config_put(bytes + size, queue, awaited.seq, true, config);
+        if (config->next != NULL) {
+            size += lnfq_config_put(bytes + size, queue, ++handle->seq, false, config->next);
+        }
         memcpy(&first, bytes, sizeof(first));
         awaited.first_seq = first.nlmsg_seq;
         error = confirm(handle, queue, attempt(handle, &awaited, bytes, size), i > 0, config);
@@ -340,13 +343,12 @@ note_refusal(lnfq_handle *handle, const struct lnfq_answer *answer)
     }
 }
 
-/* If the first message of a datagram fails, nothing that follows matters. The kernel answers a sender
- * without CAP_NET_ADMIN only for that one. */
+/* The kernel answers a sender without CAP_NET_ADMIN once, for the first message of a datagram. */
 static bool
 answers(const struct lnfq_answer *answer, const struct lnfq_awaited *awaited)
 {
     return answer->seq == awaited->seq
-           || (answer->error != 0 && answer->seq == awaited->first_seq);
+           || (answer->error == EPERM && answer->seq == awaited->first_seq);
 }
 
 static void

@@ -22,7 +22,8 @@ struct lnfq_config {
     bool has_maxlen;
     uint32_t maxlen;
     uint32_t mask;
-    uint32_t flags; /* those of `mask` that are to be set */
+    uint32_t flags;                 /* those of `mask` that are to be set */
+    const struct lnfq_config *next; /* follows in the same datagram; its answer is not awaited */
 };
 
 /* Builds an NFQNL_MSG_CONFIG, returns its size. */
