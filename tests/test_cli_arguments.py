@@ -13,12 +13,13 @@ from programs import COMMAND
 
 from libnetfilterqueue.cli import main
 
-COMMANDS = ["demo", "watch", "status"]
+COMMANDS = ["demo", "rules", "watch", "status", "top", "metrics", "keep", "completion", "manual"]
 
 # Runs a command line as if those packages were not installed.
 WITHOUT_EXTRA = """
 import sys
-sys.modules["dpkt"] = sys.modules["rich"] = None
+for name in ("argparse_manpage", "dpkt", "prometheus_client", "rich", "shtab"):
+    sys.modules[name] = None
 from libnetfilterqueue.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -44,8 +45,9 @@ def test_help(
         main([*arguments, "--help"])
     assert raised.value.code == 0
     text = capsys.readouterr().out
-    for part in ("example", "libnetfilterqueue ", "exit status:", "  130  "):
+    for part in ("example", "libnetfilterqueue "):
         assert part in text
+    assert ("exit status:" in text and "  130  " in text) or arguments == ["keep"]
     assert max(map(len, text.splitlines())) <= 80
 
 
@@ -92,7 +94,28 @@ def test_both_ways() -> None:
         ("watch 1 --filter proto=256", "argument --filter: 256 is not in the range 0-255"),
         ("watch 1 --filter proto=", "argument --filter: '' is not a number in the range 0-255"),
         ("watch 1 --json --write -", "argument --json: not allowed with --write -"),
+        ("rules --bypass", "argument --bypass: not allowed without --queue"),
+        ("rules --queue 4-1", "argument --queue: '4-1' ends before it begins"),
+        ("rules --queue 1 --hook ingress", "argument --hook: invalid choice: 'ingress'"),
+        ("rules --queue 1 --proto 0", "argument --proto: 0 is not in the range 1-255"),
+        ("rules --queue 1 --dport 5", "argument --dport: needs --proto tcp, udp or sctp"),
+        ("rules --queue 1 --proto tcp --sport 70000", "argument --sport: 70000 is not in the"),
+        ("rules --queue 1 --in eth0", "argument --in: not known at output; it is at prerouting"),
+        ("rules --queue 1 --uid 1 --hook input", "argument --uid: not known at input; it is at"),
+        ("rules --queue 1 --out eth+", "argument --out: 'eth+' is not the name of a device"),
+        ("rules --queue 1 --fanout", "argument --fanout: needs several queues"),
+        ("rules --queue 1 --mark 0x100000000", "argument --mark: 0x100000000 is not in the range"),
+        (
+            "rules --queue 1 --proto icmp --dst ::1",
+            "argument --proto: not of the same family as --dst",
+        ),
+        ("metrics --listen :80", "argument --listen: ':80' is not [HOST:]PORT"),
+        ("metrics --listen ::1:80", "argument --listen: '::1:80' is not [HOST:]PORT"),
+        ("metrics --listen [::1]:65536", "argument --listen: 65536 is not in the range 0-65535"),
         ("status --count 2", "argument --count: not allowed without --interval"),
+        ("status --queue 1", "argument --queue: not allowed without --check"),
+        ("status --warning drops=1", "argument --warning: not allowed without --check"),
+        ("top --maxlen 0", "argument --maxlen: 0 is not in the range 1-4294967295"),
         ("status --interval 0", "argument --interval: 0 is not in the range 0.01-86400 (seconds)"),
         (
             "status --interval nan",
@@ -113,18 +136,29 @@ def test_wrong_command_line(
     assert message in errors.splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", ["watch 1", "watch 1 --json", "status"])
-def test_without_extra(arguments: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        ("watch 1", "cli"),
+        ("watch 1 --json", "cli"),
+        ("status", "cli"),
+        ("top", "cli"),
+        ("completion zsh", "cli"),
+        ("manual", "cli"),
+        ("metrics", "metrics"),
+    ],
+)
+def test_without_extra(arguments: str, extra: str) -> None:
     """Without the extra's packages a line says what to install."""
     command, *_ = arguments.split()
     done = without_extra(*arguments.split())
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"libnetfilterqueue {command}: needs the package ")
-    assert line.endswith(": pip install 'libnetfilterqueue[cli]'")
+    assert line.endswith(f": pip install 'libnetfilterqueue[{extra}]'")
 
 
-@pytest.mark.parametrize("arguments", ["--help", "watch --help", "demo"])
+@pytest.mark.parametrize("arguments", ["--help", "watch --help", "demo", "rules --queue 1"])
 def test_what_needs_no_extra(arguments: str) -> None:
     """The other commands work without the extra."""
     done = without_extra(*arguments.split())
@@ -152,13 +186,14 @@ def test_unused() -> None:
     """Importing the package imports nothing of the command line."""
     code = (
         "import sys, libnetfilterqueue;"
-        "print({'argparse', 'dpkt', 'libnetfilterqueue.cli', 'rich'} & set(sys.modules))"
+        "print({'argparse', 'dpkt', 'libnetfilterqueue.cli', 'prometheus_client', 'rich'}"
+        " & set(sys.modules))"
     )
     assert run(sys.executable, "-P", "-W", "error", "-c", code).stdout == "set()\n"
 
 
 def test_extra() -> None:
-    """The extra that errors name is one of the package's."""
+    """The extras that errors name are the package's."""
     extras = importlib.metadata.metadata("libnetfilterqueue").get_all("Provides-Extra")
     assert extras is not None
-    assert "cli" in extras
+    assert {"cli", "metrics"} <= set(extras)

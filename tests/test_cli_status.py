@@ -53,6 +53,7 @@ def test_real_queue(handle: Handle, udp: UdpPair, capsys: pytest.CaptureFixture[
     assert abs(told.pop("timestamp") - time.time()) < 60
     assert " ".join(sys.orig_argv) == told.pop("program")
     assert told == {
+        "version": 1,
         "queue": 1,
         "portid": nfq.queue_status()[0].portid,
         "waiting": 3,

@@ -16,7 +16,7 @@ from available import GEVENT
 
 import libnetfilterqueue as nfq
 import libnetfilterqueue.trio
-from libnetfilterqueue import aio, expectations, pytest_plugin, testing
+from libnetfilterqueue import aio, expectations, metrics, pytest_plugin, testing
 from libnetfilterqueue.compat import netfilterqueue
 from libnetfilterqueue.testing import FakeKernel
 
@@ -37,6 +37,7 @@ def modules() -> Iterator[ModuleType]:
         aio,
         expectations,
         libnetfilterqueue.trio,
+        metrics,
         netfilterqueue,
         testing,
     )

@@ -2,7 +2,7 @@
 """The command `libnetfilterqueue`, described in docs/command-line.md.
 
 Each subcommand has a module with a function `run`. It is imported when it is needed: only some of
-them need the packages of the extra `cli`.
+them need the packages of an extra.
 """
 
 import importlib
@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from libnetfilterqueue.cli._errors import CommandError
 from libnetfilterqueue.cli._parser import parse
 
-EXTRA = frozenset({"dpkt", "rich"})  # what the extra `cli` installs
+EXTRAS = {  # who installs them
+    **dict.fromkeys(("argparse_manpage", "dpkt", "rich", "shtab"), "cli"),
+    "prometheus_client": "metrics",
+}
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  # argparse exits with 2
 
@@ -25,8 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 0 when the command has done its work or nobody reads its output any more, 1 when it failed
     and has printed a line on stderr, 130 when it was interrupted. Raises SystemExit with 2 for a
     wrong command line, with 0 after --help and --version, and with the program's status after keep.
-    Call it in the main thread: it
-    handles signals.
+    Call it in the main thread: it handles signals.
     """
     prepare_streams()
     options = parse(arguments)
@@ -59,9 +61,9 @@ def explain(error: Exception) -> str:
     """What the user is told of it."""
     if isinstance(error, ModuleNotFoundError):
         package = (error.name or "").partition(".")[0]
-        if package not in EXTRA:
+        if package not in EXTRAS:
             raise error
-        return f"needs the package {package}: pip install 'libnetfilterqueue[cli]'"
+        return f"needs the package {package}: pip install 'libnetfilterqueue[{EXTRAS[package]}]'"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

@@ -11,16 +11,15 @@ import collections
 import ctypes
 import fcntl
 import os
-import shutil
 import socket
 import struct
-import subprocess
 import threading
 import time
 from pathlib import Path
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli._errors import CommandError
+from libnetfilterqueue.cli._tools import find_tool, run_tool
 
 QUEUE = 1
 TCP_PORT = 8080
@@ -72,16 +71,11 @@ def bring_loopback_up() -> None:
 
 def add_rule(rule: str, program: str = "iptables") -> None:
     """Add a rule to the namespace's own table."""
-    path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    path = find_tool(program)
     if path is None:
         raise CommandError(f"{program} is missing; on Debian and Ubuntu: apt install iptables")
     print(f"# {program} {rule}")
-    environment = {**os.environ, "XTABLES_LOCKFILE": "/dev/null"}
-    done = subprocess.run(
-        [path, *rule.split()], check=False, capture_output=True, text=True, env=environment
-    )
-    if done.returncode != 0:
-        raise CommandError(f"{program} failed: {done.stderr.strip()}")
+    run_tool(path, *rule.split(), environment={"XTABLES_LOCKFILE": "/dev/null"})
 
 
 # What packets say

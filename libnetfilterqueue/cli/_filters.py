@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from libnetfilterqueue.cli._numbers import number_in
-from libnetfilterqueue.cli._protocols import NUMBERS
+from libnetfilterqueue.cli._protocols import protocol_number
 
 if TYPE_CHECKING:
     from libnetfilterqueue.cli._dissect import Dissected
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 Test = Callable[["Dissected"], bool]
 
 PORT = number_in(0, 0xFFFF)
-PROTOCOL = number_in(0, 0xFF)
 
 
 class Filter(NamedTuple):
@@ -37,7 +36,7 @@ def _port(value: str) -> Test:
 
 
 def _proto(value: str) -> Test:
-    number = NUMBERS[value] if value in NUMBERS else PROTOCOL(value)
+    number = protocol_number(value)
     return lambda packet: packet.protocol == number or number in packet.extensions
 
 

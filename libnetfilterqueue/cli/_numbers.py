@@ -2,6 +2,18 @@
 """Numbers on the command line."""
 
 from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Span(NamedTuple):
+    """Numbers from the first to the last, or one."""
+
+    first: int
+    last: int
+
+    def text(self, between: str) -> str:
+        """As the tools write it, each with a sign of its own between the two."""
+        return f"{self.first}{between}{self.last}" if self.last > self.first else f"{self.first}"
 
 
 def number_in(least: int, most: int) -> Callable[[str], int]:
@@ -13,5 +25,19 @@ def number_in(least: int, most: int) -> Callable[[str], int]:
         if not least <= int(text) <= most:
             raise ValueError(f"{text} is not in the range {least}-{most}")
         return int(text)
+
+    return parse
+
+
+def span_in(least: int, most: int) -> Callable[[str], Span]:
+    """What reads a number, or FIRST-LAST, of that range. It raises ValueError."""
+    number = number_in(least, most)
+
+    def parse(text: str) -> Span:
+        first, dash, last = text.partition("-")
+        span = Span(number(first), number(last if dash else first))
+        if span.last < span.first:
+            raise ValueError(f"{text!r} ends before it begins")
+        return span
 
     return parse

@@ -3,6 +3,10 @@
 
 import socket
 
+from libnetfilterqueue.cli._numbers import number_in
+
+_NUMBER = number_in(0, 0xFF)
+
 # First those that the socket module leaves out, or calls as IP itself. No packet carries those from
 # IPPROTO_RAW on: they are for the socket API.
 NUMBERS = {
@@ -25,3 +29,8 @@ _NAMES = {number: name for name, number in NUMBERS.items()}
 def protocol_name(number: int) -> str:
     """Its name, or its number in digits."""
     return _NAMES.get(number, str(number))
+
+
+def protocol_number(text: str) -> int:
+    """Reads a name or a number. Raises ValueError."""
+    return NUMBERS[text] if text in NUMBERS else _NUMBER(text)

@@ -6,9 +6,12 @@ import itertools
 import json
 import select
 
+from libnetfilterqueue.cli._check import run_check
 from libnetfilterqueue.cli._names import name_of
 from libnetfilterqueue.cli._samples import Line, Sample, lines
 from libnetfilterqueue.cli._signals import awaitable_signals, is_interrupt
+
+VERSION = 1  # of the objects; the next one is for a name that goes or means something else
 
 
 def as_json(sample: Sample, line: Line) -> str:
@@ -16,6 +19,7 @@ def as_json(sample: Sample, line: Line) -> str:
     rates = line.rates
     return json.dumps(
         {
+            "version": VERSION,
             "timestamp": sample.timestamp,
             **line.status._asdict(),
             "copy_mode": name_of(line.status.copy_mode),
@@ -30,6 +34,8 @@ def as_json(sample: Sample, line: Line) -> str:
 
 def run(options: argparse.Namespace) -> bool:
     """Runs it; returns whether it was interrupted."""
+    if options.check:
+        run_check(options)
     if options.json:
         show = show_json
     else:

@@ -283,7 +283,8 @@ class Reader:
         """Commands for a shell; those who start a program need the terminal that one is in."""
         if re.search(r"\bpython3?\b|\blibnetfilterqueue watch\b", block.text):
             self._interrupt()
-        self._hidden = "libnetfilterqueue status" in block.text and not visible()
+        for_root = re.search(r"\blibnetfilterqueue (status|metrics)\b", block.text)
+        self._hidden = bool(for_root) and not visible()
         if self._hidden:
             return
         mount = 'mount --bind "$0" /etc/resolv.conf; exec sh -e -c "$1"'
