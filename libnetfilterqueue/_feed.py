@@ -50,9 +50,12 @@ class Feed(ABC):
         self._process_id = os.getpid()
         self._closed = False
         self._paused = False
+        self._watching = False  # the loop may be
+        self._released = False
+        self._adjusting = False
         self._retrying = False
         self._autoflush = handle.autoflush
-        self._watch()
+        self._adjust()
         handle.autoflush = False
         handle.on_held = lambda: self._call(Owed(self._flush), at_once=False)
         handle.on_close = lambda: self._call(Owed(self.detach), at_once=True)
@@ -68,6 +71,7 @@ class Feed(ABC):
 
     def _release(self) -> None:
         """Closes what was watched."""
+        self._released = True
         self._epoll.close()
 
     @abstractmethod
@@ -141,6 +145,35 @@ class Feed(ABC):
         self._retrying = False
         self._flush()
 
+    def _adjust(self) -> None:
+        """Has the loop watch or not, as it should by now; at the end, closes what was watched.
+
+        Signal handlers run between any two steps of this, and may pause, resume or detach. What
+        they find under way goes on when they return.
+        """
+        while not self._adjusting and self._next_step() is not None:
+            self._adjusting = True
+            try:
+                step = self._next_step()  # a handler may have taken it meanwhile
+                if step is not None:
+                    step()
+            finally:
+                self._adjusting = False
+
+    def _next_step(self) -> Callable[[], None] | None:
+        wanted = not (self._paused or self._closed)
+        if self._watching != wanted:
+            return self._start if wanted else self._stop
+        return self._release if self._closed and not self._released else None
+
+    def _start(self) -> None:
+        self._watching = True
+        self._watch()
+
+    def _stop(self) -> None:
+        self._unwatch()
+        self._watching = False
+
     def _check_here(self, call: str) -> None:
         if not self._is_here():
             raise RuntimeError(f"{call}: the loop runs in another thread")
@@ -158,7 +191,7 @@ class Feed(ABC):
         self._check_here("pause()")
         if not self._paused and not self._closed:
             self._paused = True
-            self._unwatch()
+            self._adjust()
 
     def resume(self) -> None:
         """Start reading again. Does nothing if it is not paused, or is detached.
@@ -168,7 +201,7 @@ class Feed(ABC):
         self._check_here("resume()")
         if self._paused and not self._closed:
             self._paused = False
-            self._watch()
+            self._adjust()
 
     def detach(self) -> None:
         """Give the handle back to its owner, as it was before. Does nothing the second time.
@@ -181,9 +214,7 @@ class Feed(ABC):
             return
         self._check_here("detach()")
         self._closed = True
-        if not self._paused:
-            self._unwatch()
-        self._release()
+        self._adjust()
         try:
             self._handle.on_held = None
             self._handle.on_close = None

@@ -44,8 +44,9 @@ class Turns(Feed):
 
     def _release(self) -> None:
         # Not closed here: a thread may be about to wait on it. The last one that has it closes it.
+        self._released = True
         self._watched = None
-        del self._epoll
+        vars(self).pop("_epoll", None)  # two threads may come here
         self._nudge()  # for the last time
         self._bell = None
 
