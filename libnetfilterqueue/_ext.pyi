@@ -91,6 +91,18 @@ class NetfilterQueueHandle:
     @on_held.setter
     def on_held(self, function: Callable[[], object] | None) -> None: ...
     @property
+    def on_unsent(self) -> Callable[[], object] | None:
+        """What is called when verdicts could not be sent: a callable without arguments or ``None``.
+
+        Adapters use it, and call ``flush()`` some time later. It is called by the call that raises
+        the ``OSError``. It is also called in the thread in which a packet's last reference goes, if
+        the default verdict could not be sent, or if that is not known yet. Setting it raises
+        ``TypeError`` for what can't be called, ``ClosedError`` for a closed handle,
+        ``RuntimeError`` after fork.
+        """
+    @on_unsent.setter
+    def on_unsent(self, function: Callable[[], object] | None) -> None: ...
+    @property
     def on_close(self) -> Callable[[], object] | None:
         """What is called before the descriptor closes: a callable without arguments, or ``None``.
 

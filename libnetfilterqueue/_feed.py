@@ -58,6 +58,7 @@ class Feed(ABC):
         self._adjust()
         handle.autoflush = False
         handle.on_held = lambda: self._call(Owed(self._flush), at_once=False)
+        handle.on_unsent = self._note_unsent
         handle.on_close = lambda: self._call(Owed(self.detach), at_once=True)
         self._flush()  # what was held back before anybody heard of it
 
@@ -104,7 +105,7 @@ class Feed(ABC):
             if self._is_forked():
                 self.detach()  # the packets are the parent's
             elif not self._is_closing(error):
-                self._fail(error)
+                self._report(error)
                 if isinstance(error, ConnectionError) and _is_raised_here(error):
                     self.detach()  # nothing will come any more
         finally:
@@ -124,26 +125,34 @@ class Feed(ABC):
             self._handle.handle_packet(NOTHING)
         except BaseException as error:  # noqa: BLE001 (whatever a callback raises)
             if not self._is_closing(error):
-                self._fail(error)
+                self._report(error)
 
     def _flush(self) -> None:
+        error = self._send()
+        if error is not None:
+            self._report(error)
+
+    def _send(self) -> OSError | None:
+        """Sends the verdicts that wait. If that fails, `_note_unsent` has been called."""
         try:
             self._handle.flush()
         except (nfq.ClosedError, RuntimeError):
             pass  # closed meanwhile, which has sent them; or this is a child of fork
         except OSError as error:
-            self._fail(error)
+            return error
+        return None
 
-    def _fail(self, error: BaseException) -> None:
-        """Reports it. What the socket had no room for is still there: it is tried again."""
-        self._report(error)
-        if isinstance(error, OSError) and not self._retrying:
+    def _note_unsent(self) -> None:
+        """In any thread: what there was no room for is still there, and is tried again."""
+        if not self._retrying:
             self._retrying = True
-            self._later(self._retry)
+            self._call(lambda: self._later(self._retry), at_once=False)
 
     def _retry(self) -> None:
+        """Whoever could be told of the failure has been."""
         self._retrying = False
-        self._flush()
+        if not self._closed:
+            self._send()
 
     def _adjust(self) -> None:
         """Has the loop watch or not, as it should by now; at the end, closes what was watched.
@@ -217,6 +226,7 @@ class Feed(ABC):
         self._adjust()
         try:
             self._handle.on_held = None
+            self._handle.on_unsent = None
             self._handle.on_close = None
             self._handle.autoflush = self._autoflush
             self._handle.flush()
