@@ -91,6 +91,18 @@ class NetfilterQueueHandle:
     @on_held.setter
     def on_held(self, function: Callable[[], object] | None) -> None: ...
     @property
+    def on_unsent(self) -> Callable[[], object] | None:
+        """What is called when verdicts could not be sent: a callable without arguments or ``None``.
+
+        Adapters use it, and call ``flush()`` some time later. It is called by the call that raises
+        the ``OSError``. It is also called in the thread in which a packet's last reference goes, if
+        the default verdict could not be sent, or if that is not known yet. Setting it raises
+        ``TypeError`` for what can't be called, ``ClosedError`` for a closed handle,
+        ``RuntimeError`` after fork.
+        """
+    @on_unsent.setter
+    def on_unsent(self, function: Callable[[], object] | None) -> None: ...
+    @property
     def on_close(self) -> Callable[[], object] | None:
         """What is called before the descriptor closes: a callable without arguments, or ``None``.
 
@@ -445,8 +457,9 @@ class NetfilterQueueQueueHandle:
         """Give one verdict to all packets of the queue that wait for theirs, up to an id.
 
         ``verdict`` is a ``Verdict`` or what ``NF_QUEUE_NR`` returns. ``up_to_id`` is the id of the
-        last packet that gets it, 0 to ``2**32-1``. Ids wrap: they are compared as signed
-        differences. ``mark`` and ``priority`` are set on the packets too, 0 to ``2**32-1`` in host
+        last packet that gets it, 0 to ``2**32-1``. Ids wrap, and are compared
+        as the kernel does, modulo ``2**32``: an id that is ``2**31`` or more ahead of the packets
+        counts as older than they are, and the call does nothing. ``mark`` and ``priority`` are set on the packets too, 0 to ``2**32-1`` in host
         byte order. ``None`` leaves what the packets have.
 
         The verdict is for packets that were dispatched: those that were kept, and those whose

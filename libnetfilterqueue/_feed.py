@@ -50,11 +50,15 @@ class Feed(ABC):
         self._process_id = os.getpid()
         self._closed = False
         self._paused = False
+        self._watching = False  # the loop may be
+        self._released = False
+        self._adjusting = False
         self._retrying = False
         self._autoflush = handle.autoflush
-        self._watch()
+        self._adjust()
         handle.autoflush = False
         handle.on_held = lambda: self._call(Owed(self._flush), at_once=False)
+        handle.on_unsent = self._note_unsent
         handle.on_close = lambda: self._call(Owed(self.detach), at_once=True)
         self._flush()  # what was held back before anybody heard of it
 
@@ -68,6 +72,7 @@ class Feed(ABC):
 
     def _release(self) -> None:
         """Closes what was watched."""
+        self._released = True
         self._epoll.close()
 
     @abstractmethod
@@ -100,7 +105,7 @@ class Feed(ABC):
             if self._is_forked():
                 self.detach()  # the packets are the parent's
             elif not self._is_closing(error):
-                self._fail(error)
+                self._report(error)
                 if isinstance(error, ConnectionError) and _is_raised_here(error):
                     self.detach()  # nothing will come any more
         finally:
@@ -120,26 +125,63 @@ class Feed(ABC):
             self._handle.handle_packet(NOTHING)
         except BaseException as error:  # noqa: BLE001 (whatever a callback raises)
             if not self._is_closing(error):
-                self._fail(error)
+                self._report(error)
 
     def _flush(self) -> None:
+        error = self._send()
+        if error is not None:
+            self._report(error)
+
+    def _send(self) -> OSError | None:
+        """Sends the verdicts that wait. If that fails, `_note_unsent` has been called."""
         try:
             self._handle.flush()
         except (nfq.ClosedError, RuntimeError):
             pass  # closed meanwhile, which has sent them; or this is a child of fork
         except OSError as error:
-            self._fail(error)
+            return error
+        return None
 
-    def _fail(self, error: BaseException) -> None:
-        """Reports it. What the socket had no room for is still there: it is tried again."""
-        self._report(error)
-        if isinstance(error, OSError) and not self._retrying:
+    def _note_unsent(self) -> None:
+        """In any thread: what there was no room for is still there, and is tried again."""
+        if not self._retrying:
             self._retrying = True
-            self._later(self._retry)
+            self._call(lambda: self._later(self._retry), at_once=False)
 
     def _retry(self) -> None:
+        """Whoever could be told of the failure has been."""
         self._retrying = False
-        self._flush()
+        if not self._closed:
+            self._send()
+
+    def _adjust(self) -> None:
+        """Has the loop watch or not, as it should by now; at the end, closes what was watched.
+
+        Signal handlers run between any two steps of this, and may pause, resume or detach. What
+        they find under way goes on when they return.
+        """
+        while not self._adjusting and self._next_step() is not None:
+            self._adjusting = True
+            try:
+                step = self._next_step()  # a handler may have taken it meanwhile
+                if step is not None:
+                    step()
+            finally:
+                self._adjusting = False
+
+    def _next_step(self) -> Callable[[], None] | None:
+        wanted = not (self._paused or self._closed)
+        if self._watching != wanted:
+            return self._start if wanted else self._stop
+        return self._release if self._closed and not self._released else None
+
+    def _start(self) -> None:
+        self._watching = True
+        self._watch()
+
+    def _stop(self) -> None:
+        self._unwatch()
+        self._watching = False
 
     def _check_here(self, call: str) -> None:
         if not self._is_here():
@@ -158,7 +200,7 @@ class Feed(ABC):
         self._check_here("pause()")
         if not self._paused and not self._closed:
             self._paused = True
-            self._unwatch()
+            self._adjust()
 
     def resume(self) -> None:
         """Start reading again. Does nothing if it is not paused, or is detached.
@@ -168,7 +210,7 @@ class Feed(ABC):
         self._check_here("resume()")
         if self._paused and not self._closed:
             self._paused = False
-            self._watch()
+            self._adjust()
 
     def detach(self) -> None:
         """Give the handle back to its owner, as it was before. Does nothing the second time.
@@ -181,11 +223,10 @@ class Feed(ABC):
             return
         self._check_here("detach()")
         self._closed = True
-        if not self._paused:
-            self._unwatch()
-        self._release()
+        self._adjust()
         try:
             self._handle.on_held = None
+            self._handle.on_unsent = None
             self._handle.on_close = None
             self._handle.autoflush = self._autoflush
             self._handle.flush()

@@ -100,10 +100,17 @@ class Stream(Backlog, Generic[FeedT]):
             self._wake()
 
     def _steer(self) -> None:
-        """Has the loop feed the handle, unless there is a reason not to."""
-        if self._feed is not None:
-            stand = self._paused or self._full or self._stopped
-            self._feed.pause() if stand else self._feed.resume()
+        """Has the loop feed the handle, unless there is a reason not to.
+
+        A signal handler or another thread may find one meanwhile.
+        """
+        stands = None
+        while self._feed is not None and stands != self._must_stand():
+            stands = self._must_stand()
+            self._feed.pause() if stands else self._feed.resume()
+
+    def _must_stand(self) -> bool:
+        return self._paused or self._full or self._stopped
 
     def _is_ended(self) -> bool:
         """Whether no more packets will come."""

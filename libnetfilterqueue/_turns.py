@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue._bell import Bell
-from libnetfilterqueue._feed import READABLE, Feed
+from libnetfilterqueue._feed import READABLE, RETRY, Feed
 
 
 class Turns(Feed):
@@ -30,7 +30,10 @@ class Turns(Feed):
         return self._paused
 
     def wait(self, seconds: float) -> bool:
-        """Waits so long for packets, and less if the bell rings. Whether there are packets."""
+        """Waits so long for packets, and less if the bell rings. Whether there are packets.
+
+        Meanwhile it tries to send what there was no room for.
+        """
         bell, epoll = self._bell, self._watched
         if bell is None or epoll is None:
             return False
@@ -38,14 +41,27 @@ class Turns(Feed):
         poller.register(bell, READABLE)
         if not self._paused:
             poller.register(epoll.fileno(), READABLE)
+        if self._retrying:
+            seconds = min(seconds, RETRY)
         ready = {descriptor for descriptor, _ in poller.poll(seconds * 1000)}
-        bell.hush()
-        return bool(ready - {bell.fileno()})
+        packets = bool(ready - {bell.fileno()})
+        if self._retrying and not packets:
+            self._retry()
+        bell.hush()  # also if that has rung, which has failed then
+        return packets
+
+    def _flush(self) -> None:
+        if not self._retrying:  # else `wait` does
+            super()._flush()
+
+    def _later(self, function: Callable[[], object]) -> None:
+        self._nudge()  # whoever waits does it
 
     def _release(self) -> None:
         # Not closed here: a thread may be about to wait on it. The last one that has it closes it.
+        self._released = True
         self._watched = None
-        del self._epoll
+        vars(self).pop("_epoll", None)  # two threads may come here
         self._nudge()  # for the last time
         self._bell = None
 

@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import time
+from collections.abc import Iterator
 
 import pytest
 from loops import LOOPS
@@ -12,6 +13,7 @@ from played_kernel import PlayedKernel, SentVerdict, packet_message
 from queues import Handle, Packet, process_until
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue._feed import RETRY, Feed
 
 COPY = nfq.NFQNL_COPY_PACKET
 
@@ -190,7 +192,7 @@ def test_hooks_that_fail() -> None:
         assert unraisable == [KeyError, KeyError]
 
 
-@pytest.mark.parametrize("name", ["on_held", "on_close", "on_verdict_error"])
+@pytest.mark.parametrize("name", ["on_held", "on_unsent", "on_close", "on_verdict_error"])
 def test_hooks_are_callable_or_none(handle: Handle, name: str) -> None:
     """on_held and on_close are callables or None, and start as None."""
     assert getattr(handle, name) is None
@@ -243,3 +245,94 @@ def test_adapters_without_room(loop_name: str, later: bool) -> None:
         sent += kernel.verdicts()
         assert [verdict.packet_id for verdict in sent] == [1]
         assert {type(error) for error in loop.errors} == {BlockingIOError}
+
+
+@pytest.mark.parametrize("loop_name", [name for name in LOOPS if name != "manual"])
+def test_default_without_room(loop_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A default verdict that had no room is tried again, now and then, until there is room."""
+    packets: list[Packet] = []
+    sent: list[SentVerdict] = []
+    tries: list[float] = []
+    retry = Feed._retry
+
+    def noted_retry(feed: Feed) -> None:
+        tries.append(time.monotonic())
+        retry(feed)
+
+    def script(kernel: PlayedKernel) -> Iterator[bool]:
+        kernel.socket.send(packet_message())
+        while not packets:
+            yield False
+        with kernel.deaf():
+            packets.clear()
+            while len(tries) < 3:
+                yield False
+        while not sent:
+            sent.extend(kernel.verdicts())
+            yield False
+
+    monkeypatch.setattr(Feed, "_retry", noted_retry)
+    with PlayedKernel() as kernel, contextlib.closing(LOOPS[loop_name]()) as loop:
+        kernel.create_queue(1, packets.append)
+        with loop.feed(kernel.handle):
+            steps = script(kernel)
+            loop.until(lambda: next(steps, True))
+        assert loop.errors == []
+    assert [verdict.packet_id for verdict in sent] == [1]
+    assert tries[2] - tries[0] > RETRY  # it would be twice that, of a clock without grains
+
+
+def test_on_unsent() -> None:
+    """on_unsent is called where verdicts could not be sent, by a call or by a destructor."""
+    packets: list[Packet] = []
+    told: list[str] = []
+    with PlayedKernel() as kernel:
+        kernel.create_queue(1, packets.append)
+        for packet_id in (1, 2, 3):
+            kernel.socket.send(packet_message(packet_id))
+        assert kernel.handle.process() == 3
+        kernel.handle.on_unsent = lambda: told.append(when)
+        when = "room"
+        packets.pop()
+        assert [verdict.packet_id for verdict in kernel.verdicts()] == [3]
+        with kernel.deaf():
+            when = "call"
+            with pytest.raises(BlockingIOError):
+                packets[0].accept()
+            when = "destructor"
+            packets.pop()
+            when = "flush"
+            with pytest.raises(BlockingIOError):
+                kernel.handle.flush()
+        when = "room again"
+        kernel.handle.flush()
+        assert told == ["call", "destructor", "flush"]
+        assert [verdict.packet_id for verdict in kernel.verdicts()] == [1, 2]
+
+
+class Interruption(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [ValueError, Interruption])
+def test_on_unsent_raises(
+    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its exception goes to the unraisable hook, where it is called by a destructor."""
+    packets: list[Packet] = []
+    unraisable: list[object] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda args: unraisable.append(args.exc_type))
+
+    def fail() -> None:
+        raise error
+
+    with PlayedKernel() as kernel:
+        kernel.create_queue(1, packets.append)
+        kernel.socket.send(packet_message())
+        kernel.handle.process()
+        kernel.handle.on_unsent = fail
+        with kernel.deaf():
+            packets.pop()
+        kernel.handle.flush()
+        assert unraisable == [error]
+        assert [verdict.packet_id for verdict in kernel.verdicts()] == [1]

@@ -97,7 +97,7 @@ def test_refused(handle: Handle, kind: str) -> None:
     with pytest.raises(TypeError, match=r"^callback is called and not awaited"):
         queue.callback = function
     assert queue.callback is accept
-    for name in ("on_held", "on_close", "on_verdict_error"):
+    for name in ("on_held", "on_unsent", "on_close", "on_verdict_error"):
         with pytest.raises(TypeError, match=f"^{name} is called and not awaited"):
             setattr(handle, name, function)
         assert getattr(handle, name) is None

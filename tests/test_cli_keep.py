@@ -148,6 +148,16 @@ def test_signals_that_python_ignores() -> None:
     assert int(done.stdout.split()[1], 16) & (1 << signal.SIGPIPE - 1) == 0
 
 
+def test_descriptors_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What keep itself was passed, by systemd or another keep, is not the program's."""
+    passed = {"LISTEN_PID": "1", "LISTEN_PIDFDID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "a"}
+    for name, value in {**passed, "LISTEN_ADDRESS": "other"}.items():
+        monkeypatch.setenv(name, value)
+    done = run("--restart", "no", "--", "env")
+    listening = [line for line in done.stdout.splitlines() if line.startswith("LISTEN_")]
+    assert listening == ["LISTEN_ADDRESS=other"]
+
+
 def test_backoff() -> None:
     """A program that ends at once is waited for, longer each time."""
     with keep("--backoff", "0.1", *SHELL, "echo start; exit 1") as process:

@@ -108,6 +108,34 @@ def test_nobody_keeps() -> None:
     assert _open._kept == {}
 
 
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [
+        ("a b~", "a b~"),
+        ("", ""),
+        ("n" * 255, "n" * 255),
+        ("n" * 256, "stored"),
+        ("a:b", "stored"),
+        ("a\tb", "stored"),
+        ("a\vb", "stored"),
+        ("a\x7fb", "stored"),
+        ("ä", "stored"),
+    ],
+)
+def test_names(name: str, stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that systemd would not take is replaced by its default, and removes nothing."""
+    with closing(Keeper()) as keeper, open(os.devnull) as file:
+        monkeypatch.setenv("NOTIFY_SOCKET", keeper.address)
+        for other in (name, "stored"):
+            _notify.notify("FDSTORE=1", f"FDNAME={other}", descriptors=(file.fileno(),))
+        keeper.listen()
+        assert [kept.name for kept in keeper.stored] == [stored, "stored"]
+        _notify.notify("FDSTOREREMOVE=1", f"FDNAME={name}")
+        keeper.listen()
+        left = ["stored"] if name == stored else ["stored", "stored"]
+        assert [kept.name for kept in keeper.stored] == left
+
+
 def test_other_handles() -> None:
     """No other handle is kept."""
     with nfq.open() as handle:

@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from signals import soon
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import PacketStream, open_queue
+from libnetfilterqueue._feed import RETRY
+from libnetfilterqueue._turns import Turns
 
 
 @pytest.fixture
@@ -246,6 +249,40 @@ def test_no_room_for_a_verdict() -> None:
         with pytest.raises(TimeoutError):
             stream.get(timeout=0)
         assert [verdict.packet_id for verdict in kernel.verdicts()] == [1]
+        with kernel.answering():
+            stream.close()
+
+
+def test_default_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that waits tries again, now and then, what another thread's packet left behind."""
+    tries: list[float] = []
+    tried = threading.Event()
+    retry = Turns._retry
+
+    def noted_retry(feed: Turns) -> None:
+        tries.append(time.monotonic())
+        retry(feed)
+        if len(tries) == 3:
+            tried.set()
+
+    monkeypatch.setattr(Turns, "_retry", noted_retry)
+    with PlayedKernel() as kernel:
+        stream = open_queue(1, handle=kernel.handle)
+        with kernel.answering():
+            stream.__enter__()
+        kernel.received()
+        kernel.socket.send(packet_message(1))
+        packets = [stream.get(TIMEOUT)]
+        waiting = background(stream.get)
+        time.sleep(0.01)  # so that it waits, most of the time
+        with kernel.deaf():
+            packets.clear()
+            assert tried.wait(TIMEOUT)
+        assert tries[2] - tries[0] > RETRY
+        assert select.select([kernel.socket], [], [], TIMEOUT)[0]
+        assert [verdict.packet_id for verdict in kernel.verdicts()] == [1]
+        kernel.socket.send(packet_message(2))
+        assert waiting.result(TIMEOUT).id == 2
         with kernel.answering():
             stream.close()
 

@@ -84,6 +84,7 @@ static void
 let_listeners_go(lnfq_handle *handle)
 {
     Py_XDECREF(lnfq_listener_take(handle, &handle->on_held));
+    Py_XDECREF(lnfq_listener_take(handle, &handle->on_unsent));
     Py_XDECREF(lnfq_listener_take(handle, &handle->on_verdict_error));
     Py_XDECREF(lnfq_listener_take(handle, &handle->keeper.on_unbind));
 }

@@ -24,11 +24,14 @@ lnfq_flush_now(lnfq_handle *handle, const char *call)
         return -1;
     }
     lnfq_lock_acquire(handle);
-    if (handle->outbox.used == 0 && !handle->marker_wanted) {
+    if (handle->outbox.used == 0 && !handle->marker_wanted && atomic_load(&handle->debts) == NULL) {
         lnfq_lock_release(handle);
         return 0;
     }
     thread = PyEval_SaveThread();
+    if (atomic_load(&handle->debts) != NULL) {
+        lnfq_lock_settle(handle); /* so that its failure is ours */
+    }
     error = lnfq_post_send(handle);
     if (handle->marker_wanted && !handle->closed) {
         (void)lnfq_exchange_mark(handle);
@@ -37,6 +40,9 @@ lnfq_flush_now(lnfq_handle *handle, const char *call)
     handle->replaced = false;
     lnfq_lock_leave(handle, thread);
     if (error != 0) {
+        if (lnfq_listener_call_unsent(handle) < 0) {
+            return -1;
+        }
         lnfq_error_raise(error, lnfq_remedy_descriptor(error), "%s: sending verdicts", call);
         return -1;
     }

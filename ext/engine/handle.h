@@ -100,11 +100,11 @@ struct lnfq_handle {
     struct lnfq_outbox outbox;
     bool autoflush;     /* verdicts given outside of callbacks are sent at once */
     bool held;          /* such a verdict waits */
-    bool unsent;        /* what should have been sent could not be */
     bool replaced;      /* a verdict was too large to be sent, and nobody was told yet */
     int64_t hold_limit; /* nanoseconds after `hold_start` in which it may; -1: for ever */
     int64_t hold_start; /* when verdicts were last sent, or the limit was set */
     PyObject *on_held;  /* strong, NULL for None */
+    PyObject *on_unsent;
     PyObject *on_close;
     PyObject *on_verdict_error;
     struct lnfq_keeper keeper;
@@ -132,6 +132,7 @@ struct lnfq_handle {
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     struct lnfq_stats stats;
 
+    _Atomic bool unsent;             /* what should have been sent could not be */
     _Atomic bool unsettled;          /* a queue may be: see takeover.h */
     _Atomic size_t datagram_size;    /* how long a message may become; grows under the lock */
     _Atomic unsigned int readers;    /* calls of `process` and `handle_packet` that run */

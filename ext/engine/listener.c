@@ -28,13 +28,24 @@ lnfq_listener_call(PyObject *listener)
     return told;
 }
 
+int
+lnfq_listener_call_unsent(lnfq_handle *handle)
+{
+    PyObject *listener;
+
+    Py_BEGIN_CRITICAL_SECTION(handle);
+    listener = Py_XNewRef(handle->on_unsent);
+    Py_END_CRITICAL_SECTION();
+    return lnfq_listener_call(listener);
+}
+
 PyObject *
 lnfq_listener_take(lnfq_handle *handle, PyObject **listener)
 {
     PyObject *taken;
 
     lnfq_lock_acquire(handle);
-    Py_BEGIN_CRITICAL_SECTION(handle); /* a child of fork has no lock */
+    Py_BEGIN_CRITICAL_SECTION(handle); /* a child of fork and a destructor have no lock */
     taken = *listener;
     *listener = NULL;
     Py_END_CRITICAL_SECTION();
@@ -76,8 +87,10 @@ lnfq_listener_set(PyObject *self, PyObject *value, void *closure)
         return -1;
     }
     lnfq_lock_acquire(handle);
+    Py_BEGIN_CRITICAL_SECTION(handle);
     former = *listener_place(handle, listener);
     *listener_place(handle, listener) = value != Py_None ? Py_NewRef(value) : NULL;
+    Py_END_CRITICAL_SECTION();
     lnfq_lock_release(handle);
     Py_XDECREF(former);
     return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Listeners: callables that a handle calls for others. Adapters set on_held and on_close, users
- * on_verdict_error. Each is an attribute of the handle. The caller holds the GIL and not the lock.
+ * Listeners: callables that a handle calls for others. Adapters set on_held, on_unsent and
+ * on_close, users on_verdict_error. Each is an attribute of the handle. The caller holds the GIL and not the lock.
  */
 #ifndef LNFQ_LISTENER_H
 #define LNFQ_LISTENER_H
@@ -23,6 +23,9 @@ struct lnfq_listener {
  * exception if that is not an Exception. Any other exception goes to the unraisable hook, and 0 is
  * returned. */
 int lnfq_listener_call(PyObject *listener);
+
+/* Calls on_unsent, which stays in its place; the same. It never waits for the lock. */
+int lnfq_listener_call_unsent(lnfq_handle *handle);
 
 /* Takes a listener out of its place, so that it is called once at most. NULL where there is none.
  */

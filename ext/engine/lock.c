@@ -16,9 +16,8 @@
 #include "post.h"
 #include "seldom.h"
 
-/* With the lock: what destructors could not send. */
-LNFQ_SELDOM static void
-pay_debts(lnfq_handle *handle)
+LNFQ_SELDOM void
+lnfq_lock_settle(lnfq_handle *handle)
 {
     struct lnfq_kept *debt = atomic_exchange(&handle->debts, NULL);
 
@@ -54,7 +53,7 @@ LNFQ_SELDOM void
 lnfq_lock_pay(lnfq_handle *handle)
 {
     while (atomic_load(&handle->debts) != NULL && lnfq_mutex_try(&handle->lock)) {
-        pay_debts(handle);
+        lnfq_lock_settle(handle);
         lnfq_mutex_release(&handle->lock);
     }
 }

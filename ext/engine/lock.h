@@ -15,6 +15,9 @@
 #include "mutex.h"
 #include "seldom.h"
 
+/* With the lock, and perhaps without the GIL: gives packets that are gone their default verdicts. */
+void lnfq_lock_settle(lnfq_handle *handle);
+
 /* The slow ways of the two below. */
 void lnfq_lock_await(lnfq_handle *handle);
 void lnfq_lock_pay(lnfq_handle *handle);

@@ -13,12 +13,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "error.h"
 #include "handle.h"
 #include "index.h"
 #include "kept.h"
+#include "listener.h"
 #include "lock.h"
 #include "queue.h"
 #include "reference.h"
+#include "seldom.h"
 #include "slot.h"
 #include "state.h"
 
@@ -101,9 +104,24 @@ lnfq_packet_export(lnfq_packet *packet, Py_buffer *buffer, int flags)
     return exported;
 }
 
+/* Whoever has to try again is told, in a destructor. */
+LNFQ_SELDOM static void
+packet_tell_unsent(lnfq_handle *handle)
+{
+    PyObject *raised = lnfq_error_take();
+
+    if (lnfq_listener_call_unsent(handle) < 0) {
+        PyErr_WriteUnraisable((PyObject *)handle);
+    }
+    if (raised != NULL) {
+        lnfq_error_restore(raised);
+    }
+}
+
 /*
  * The destructor: nobody can give the packet a verdict any more. It never waits for the lock: if
- * the lock is taken, the thread that releases it gives the default. Behind a pair the verdict may
+ * the lock is taken, the thread that releases it gives the default, and nobody hears here whether it
+ * could send it. Behind a pair the verdict may
  * wait for room, and not with the GIL: see peer.c.
  */
 static void
@@ -112,17 +130,22 @@ packet_forget(lnfq_packet *packet)
     lnfq_handle *handle = packet->queue->handle;
     struct lnfq_kept *debt = packet->kept;
     PyThreadState *thread;
+    bool paid;
 
     packet->kept = NULL;
     debt->next_debt = atomic_load(&handle->debts);
     while (!atomic_compare_exchange_weak(&handle->debts, &debt->next_debt, debt)) {
     }
     thread = handle->patient ? PyEval_SaveThread() : NULL;
-    if (lnfq_mutex_try(&handle->lock)) {
+    paid = lnfq_mutex_try(&handle->lock);
+    if (paid) {
         lnfq_lock_release(handle);
     }
     if (thread != NULL) {
         PyEval_RestoreThread(thread);
+    }
+    if (!paid || atomic_load(&handle->unsent)) {
+        packet_tell_unsent(handle);
     }
 }
 

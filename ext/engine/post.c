@@ -150,10 +150,13 @@ replace_first(lnfq_handle *handle)
 static void
 note_unsent(lnfq_handle *handle, bool unsent)
 {
-    if (unsent != handle->unsent && !handle->closed) {
+    if (unsent == atomic_load(&handle->unsent)) {
+        return;
+    }
+    if (!handle->closed) {
         (unsent ? lnfq_descriptors_wake : lnfq_descriptors_calm)(handle);
     }
-    handle->unsent = unsent;
+    atomic_store(&handle->unsent, unsent);
 }
 
 int
@@ -194,7 +197,7 @@ lnfq_post_forget(lnfq_handle *handle, const lnfq_queue *queue)
 
     lnfq_outbox_forget(outbox, queue->number);
     handle->held &= outbox->used > 0;
-    note_unsent(handle, handle->unsent && outbox->used > 0);
+    note_unsent(handle, atomic_load(&handle->unsent) && outbox->used > 0);
 }
 
 void

@@ -54,7 +54,7 @@ lnfq_post_overdue(const lnfq_handle *handle)
 static inline void
 lnfq_post_resend(lnfq_handle *handle)
 {
-    if (handle->unsent) {
+    if (atomic_load(&handle->unsent)) {
         (void)lnfq_post_send(handle);
     }
 }

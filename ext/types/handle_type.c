@@ -86,6 +86,7 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
         Py_VISIT(handle->queues[i]);
     }
     Py_VISIT(handle->on_held);
+    Py_VISIT(handle->on_unsent);
     Py_VISIT(handle->on_close);
     Py_VISIT(handle->on_verdict_error);
     if (blank != NULL) { /* nothing is in it, and nobody else holds it */
@@ -112,6 +113,7 @@ handle_dealloc(PyObject *self)
     Py_XDECREF(atomic_load(&handle->spare_slot));
     Py_XDECREF(atomic_load(&handle->blank));
     Py_XDECREF(handle->on_held);
+    Py_XDECREF(handle->on_unsent);
     Py_XDECREF(handle->on_close);
     Py_CLEAR(handle->on_verdict_error);
     (void)lnfq_report_refusals(handle);
@@ -549,6 +551,7 @@ handle_repr(PyObject *self)
 }
 
 static const struct lnfq_listener on_held = {"on_held", offsetof(lnfq_handle, on_held)};
+static const struct lnfq_listener on_unsent = {"on_unsent", offsetof(lnfq_handle, on_unsent)};
 static const struct lnfq_listener on_close = {"on_close", offsetof(lnfq_handle, on_close)};
 static const struct lnfq_listener on_verdict_error = {"on_verdict_error",
                                                       offsetof(lnfq_handle, on_verdict_error)};
@@ -583,6 +586,8 @@ static PyGetSetDef handle_attributes[] = {
      DOC_NetfilterQueueHandle_hold_limit, NULL},
     {"on_held", lnfq_listener_get, lnfq_listener_set, DOC_NetfilterQueueHandle_on_held,
      (void *)(uintptr_t)&on_held},
+    {"on_unsent", lnfq_listener_get, lnfq_listener_set, DOC_NetfilterQueueHandle_on_unsent,
+     (void *)(uintptr_t)&on_unsent},
     {"on_close", lnfq_listener_get, lnfq_listener_set, DOC_NetfilterQueueHandle_on_close,
      (void *)(uintptr_t)&on_close},
     {"on_verdict_error", lnfq_listener_get, lnfq_listener_set,

@@ -151,13 +151,14 @@ static int
 await(lnfq_handle *handle, int64_t deadline)
 {
     int64_t left = deadline == FOR_EVER ? FOR_EVER : deadline - lnfq_clock_now();
-    int64_t slice = handle->unsent && left > RETRY_NS ? RETRY_NS : left;
+    bool unsent = atomic_load(&handle->unsent);
+    int64_t slice = unsent && left > RETRY_NS ? RETRY_NS : left;
     struct timespec timeout = {slice / LNFQ_CLOCK_SECOND, slice % LNFQ_CLOCK_SECOND};
     struct pollfd pollers[2] = {
         {.fd = handle->fd, .events = POLLIN},
         {.fd = handle->wake_fd, .events = POLLIN},
     };
-    nfds_t count = handle->unsent ? 1 : 2; /* the second one is readable meanwhile */
+    nfds_t count = unsent ? 1 : 2; /* the second one is readable meanwhile */
     int ready;
 
     if (left <= 0) {

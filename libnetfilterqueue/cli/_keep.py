@@ -31,6 +31,7 @@ HANDLED = (
     signal.SIGALRM,
     signal.SIGCHLD,
 )
+PASSED = {"LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES"}  # to keep itself
 BACKOFF_MOST = 60.0  # seconds between two starts
 STEADY = 10.0  # seconds after which a program counts as one that runs
 NOT_STARTED = 127  # what shells say of a program that is not there
@@ -51,7 +52,7 @@ def pass_on(keeper: Keeper) -> dict[str, str]:
         os.dup2(copy, FIRST + at)
         os.close(copy)
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in PASSED},
         "NOTIFY_SOCKET": keeper.address,
         "FDSTORE": str(ROOM),
         "SYSTEMD_EXEC_PID": str(os.getpid()),

@@ -25,7 +25,6 @@ class Attachment(Feed):
     def __init__(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> None:
         self._hub = gevent.get_hub()
         self._greenlet: greenlet | None = None
-        self._watching = False
         self._parked = False  # the greenlet waits for the watcher
         self._stopped = False  # the watcher waits for the greenlet
         super().__init__(handle, fed)
@@ -33,10 +32,8 @@ class Attachment(Feed):
     def _watch(self) -> None:
         self._watcher = self._hub.loop.io(self._epoll.fileno(), READ)
         self._watcher.start(self._wake)
-        self._watching = True
 
     def _unwatch(self) -> None:
-        self._watching = False
         self._stopped = False
         with contextlib.suppress(ValueError):  # the hub is destroyed, and its loop with it
             self._watcher.stop()
@@ -54,14 +51,21 @@ class Attachment(Feed):
             while self._watching:
                 self._process()
                 if self._stopped:
-                    self._stopped = False
-                    self._watcher.start(self._wake)
+                    self._restart()
                 self._parked = True
-                self._hub.switch()
+                if self._watching:  # else a signal handler has ended it just now
+                    self._hub.switch()
                 self._parked = False  # whoever has switched here
         finally:
             self._parked = False
             self._greenlet = None
+
+    def _restart(self) -> None:
+        """Starts the watcher again, unless a signal handler ends it meanwhile."""
+        self._stopped = False
+        self._watcher.start(self._wake)
+        if not self._watching:
+            self._watcher.stop()
 
     def _wake(self) -> None:
         """In the hub: has the greenlet process a batch, or end.

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 MOST = 253  # SCM_MAX_FD: descriptors of one message
+LONGEST = 255  # FDNAME_MAX: characters of a name
 CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -19,6 +20,13 @@ class Stored(NamedTuple):
 
     name: str
     descriptor: int
+
+
+def checked(name: str | None) -> str | None:
+    """The name, if systemd would take it: in LISTEN_FDNAMES colons are between names."""
+    if name is None or ":" in name or len(name) > LONGEST:
+        return None
+    return name if name.isascii() and name.isprintable() else None
 
 
 class Keeper:
@@ -55,11 +63,11 @@ class Keeper:
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
             else:
                 _, uid, _ = CREDENTIALS.unpack(data)
-        lines = [line.partition("=") for line in text.decode(errors="replace").splitlines()]
+        lines = [line.partition("=") for line in text.decode(errors="replace").split("\n")]
         assignments = {variable: value for variable, _, value in lines}
-        name = assignments.get("FDNAME", "stored")
+        name = checked(assignments.get("FDNAME"))
         if assignments.get("FDSTORE") == "1" and uid in (0, os.geteuid()):
-            self._store(name, descriptors)
+            self._store("stored" if name is None else name, descriptors)
         if assignments.get("FDSTOREREMOVE") == "1" and uid in (0, os.geteuid()):
             self._forget(name)
         for descriptor in descriptors:  # BARRIER=1 is answered by that
@@ -68,7 +76,7 @@ class Keeper:
     def _store(self, name: str, descriptors: Iterable[int]) -> None:
         self.stored += [Stored(name, os.dup(descriptor)) for descriptor in descriptors]
 
-    def _forget(self, name: str) -> None:
+    def _forget(self, name: str | None) -> None:
         for stored in self.stored:
             if stored.name == name:
                 os.close(stored.descriptor)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A handle that tasks of trio feed."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import trio
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue._arguments import check_type
-from libnetfilterqueue._feed import Feed
+from libnetfilterqueue._feed import RETRY, Feed
 
 
 class Attachment(Feed):
@@ -92,6 +93,14 @@ class Attachment(Feed):
             self._token.run_sync_soon(function)
         except trio.RunFinishedError:
             function()
+
+    def _later(self, function: Callable[[], object]) -> None:
+        async def wait() -> None:
+            await trio.sleep(RETRY)
+            function()
+
+        with contextlib.suppress(RuntimeError):  # trio has ended
+            trio.lowlevel.spawn_system_task(wait)
 
     def _report(self, error: BaseException) -> None:
         """To whoever reads."""
