@@ -108,6 +108,7 @@ def test_handles(nfqueue: FakeKernel) -> None:
     assert collected(collector)['nfqueue_handle_packets_total{handle="busy"}'] == 3  # closed
 
 
+@pytest.mark.nfqueue(allow_undecided=True)
 def test_table_in_program(nfqueue: FakeKernel) -> None:
     """The kernel's table comes beside the handles, and is read whenever the registry is."""
     with nfq.open() as handle:

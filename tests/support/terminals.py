@@ -43,7 +43,7 @@ class Terminal:
     def wait_until(self, done: Callable[[], object]) -> None:
         end = time.monotonic() + TIMEOUT
         while not done():
-            assert time.monotonic() < end, self.text
+            assert time.monotonic() < end, (self.text, self.received, self.process.poll())
             if select.select([self._ours], [], [], 0.01)[0]:
                 data = os.read(self._ours, 65536)
                 self.received += data
