@@ -456,9 +456,10 @@ class NetfilterQueueQueueHandle:
         """Give one verdict to all packets of the queue that wait for theirs, up to an id.
 
         ``verdict`` is a ``Verdict`` or what ``NF_QUEUE_NR`` returns. ``up_to_id`` is the id of the
-        last packet that gets it, 0 to ``2**32-1``. Ids wrap: they are compared as signed
-        differences. ``mark`` and ``priority`` are set on the packets too, 0 to ``2**32-1`` in host
-        byte order. ``None`` leaves what the packets have.
+        last packet that gets it, 0 to ``2**32-1``. Ids wrap, and are compared as the kernel does,
+        modulo ``2**32``: an id that is ``2**31`` or more ahead of a packet's counts as older than
+        that, and the packet waits on. ``mark`` and ``priority`` are set on the packets too, 0 to
+        ``2**32-1`` in host byte order. ``None`` leaves what the packets have.
 
         The verdict is for packets that were dispatched: those that were kept, and those whose
         callbacks run. They then count as executed, and a further verdict on them is a
