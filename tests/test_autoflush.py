@@ -315,9 +315,7 @@ class Interruption(BaseException):
 
 
 @pytest.mark.parametrize("error", [ValueError, Interruption])
-def test_on_unsent_raises(
-    error: type[BaseException], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_unsent_raises(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its exception goes to the unraisable hook, where it is called by a destructor."""
     packets: list[Packet] = []
     unraisable: list[object] = []

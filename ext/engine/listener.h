@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Listeners: callables that a handle calls for others. Adapters set on_held, on_unsent and
- * on_close, users on_verdict_error. Each is an attribute of the handle. The caller holds the GIL and not the lock.
+ * on_close, users on_verdict_error. Each is an attribute of the handle. The caller holds the GIL
+ * and not the lock.
  */
 #ifndef LNFQ_LISTENER_H
 #define LNFQ_LISTENER_H

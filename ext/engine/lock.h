@@ -15,7 +15,8 @@
 #include "mutex.h"
 #include "seldom.h"
 
-/* With the lock, and perhaps without the GIL: gives packets that are gone their default verdicts. */
+/* With the lock, and perhaps without the GIL: gives packets that are gone their default verdicts.
+ */
 void lnfq_lock_settle(lnfq_handle *handle);
 
 /* The slow ways of the two below. */

@@ -120,9 +120,8 @@ packet_tell_unsent(lnfq_handle *handle)
 
 /*
  * The destructor: nobody can give the packet a verdict any more. It never waits for the lock: if
- * the lock is taken, the thread that releases it gives the default, and nobody hears here whether it
- * could send it. Behind a pair the verdict may
- * wait for room, and not with the GIL: see peer.c.
+ * the lock is taken, the thread that releases it gives the default, and nobody hears here whether
+ * it could send it. Behind a pair the verdict may wait for room, and not with the GIL: see peer.c.
  */
 static void
 packet_forget(lnfq_packet *packet)
