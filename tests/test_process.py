@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """process(): what it reads, how long it waits, what ends its waiting, and what it counts."""
 
+import _thread
+import functools
+import itertools
 import os
 import random
 import signal
@@ -146,6 +149,31 @@ def test_signal_handler_raises(handle: Handle) -> None:
         signalling.result(TIMEOUT)
     finally:
         signal.signal(signal.SIGUSR1, old)
+
+
+class Late:
+    """A number of seconds; a signal comes when C code asks for it, as just before a wait."""
+
+    _seconds = itertools.chain(
+        itertools.starmap(_thread.interrupt_main, [(signal.SIGUSR1,)]), [TIMEOUT]
+    )
+    __float__ = functools.partial(next, filter(None, _seconds))
+
+
+def test_signal_before_the_wait(handle: Handle) -> None:
+    """The handler of a signal that came just before the wait runs before it."""
+
+    def handler(_signum: int, _frame: FrameType | None) -> None:
+        raise InterruptError
+
+    began = time.monotonic()
+    old = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(InterruptError):
+            handle.process(timeout=Late())
+    finally:
+        signal.signal(signal.SIGUSR1, old)
+    assert time.monotonic() - began < TIMEOUT / 2
 
 
 def test_signal_handler_returns(handle: Handle, udp: UdpPair) -> None:

@@ -220,6 +220,13 @@ batch_try(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t de
     return received;
 }
 
+/* Signal handlers may have raised, or forked. */
+static int
+check_signals(lnfq_handle *handle)
+{
+    return PyErr_CheckSignals() < 0 ? -1 : lnfq_handle_check_forked(handle, "process()");
+}
+
 /* Receives up to `count` datagrams. Returns how many; 0 after the time or a signal, or if something
  * was set aside; or -1. */
 static int
@@ -230,6 +237,9 @@ batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_
     batch->count = 0;
     do {
         if (lnfq_batch_prepare(handle, batch, count) < 0) {
+            return -1;
+        }
+        if (deadline != 0 && check_signals(handle) < 0) { /* they would not end the wait */
             return -1;
         }
         received = batch_try(handle, batch, count, deadline);
@@ -271,13 +281,6 @@ process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, int64_t de
     packets = lnfq_dispatch_batch(handle, batch);
     atomic_fetch_sub(&handle->in_hand, 1);
     return packets;
-}
-
-/* Signal handlers may have raised, or forked. */
-static int
-check_signals(lnfq_handle *handle)
-{
-    return PyErr_CheckSignals() < 0 ? -1 : lnfq_handle_check_forked(handle, "process()");
 }
 
 static Py_ssize_t
