@@ -286,6 +286,7 @@ def test_on_unsent() -> None:
     """on_unsent is called where verdicts could not be sent, by a call or by a destructor."""
     packets: list[Packet] = []
     told: list[str] = []
+    when = ""
     with PlayedKernel() as kernel:
         kernel.create_queue(1, packets.append)
         for packet_id in (1, 2, 3):

@@ -73,10 +73,10 @@ async def test_asyncio(call: str, act: str, udp: UdpPair, nothing_left: None) ->
 @every_act
 def test_gevent(call: str, act: str, udp: UdpPair) -> None:
     """The same in gevent."""
-    import gevent
-    from gevent.socket import wait_read
+    import gevent  # noqa: PLC0415 (not every Python has it)
+    from gevent.socket import wait_read  # noqa: PLC0415
 
-    from libnetfilterqueue import green
+    from libnetfilterqueue import green  # noqa: PLC0415
 
     for line in itertools.count():
         with green.open_queue(1) as stream:
