@@ -179,11 +179,13 @@ class Stream(Backlog, Generic[FeedT]):
         elif not self._feed._is_here():
             self._feed._call(self.stop, at_once=True)
         else:
-            self._feed._finish()
-            self._stopped = True
-            self._steer()
-            self._wake()
-            self._feed._nudge()
+            try:
+                self._feed._finish()
+            finally:  # also if verdicts could not be sent meanwhile
+                self._stopped = True
+                self._steer()
+                self._wake()
+                self._feed._nudge()
 
     @property
     def handle(self) -> nfq.NetfilterQueueHandle:

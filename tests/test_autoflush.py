@@ -286,14 +286,13 @@ def test_on_unsent() -> None:
     """on_unsent is called where verdicts could not be sent, by a call or by a destructor."""
     packets: list[Packet] = []
     told: list[str] = []
-    when = ""
+    when = "room"
     with PlayedKernel() as kernel:
         kernel.create_queue(1, packets.append)
         for packet_id in (1, 2, 3):
             kernel.socket.send(packet_message(packet_id))
         assert kernel.handle.process() == 3
         kernel.handle.on_unsent = lambda: told.append(when)
-        when = "room"
         packets.pop()
         assert [verdict.packet_id for verdict in kernel.verdicts()] == [3]
         with kernel.deaf():

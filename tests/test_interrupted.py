@@ -10,12 +10,19 @@ from typing import Any
 
 import asynchronous
 import pytest
+from available import GEVENT
 from netns import TIMEOUT, UdpPair
 from nurseries import in_trio
 from signals import interrupted
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import aio, trio
+
+if GEVENT:
+    import gevent
+    from gevent.socket import wait_read
+
+    from libnetfilterqueue import green
 
 Stream = Any  # an adapter's
 
@@ -73,11 +80,6 @@ async def test_asyncio(call: str, act: str, udp: UdpPair, nothing_left: None) ->
 @every_act
 def test_gevent(call: str, act: str, udp: UdpPair) -> None:
     """The same in gevent."""
-    import gevent  # noqa: PLC0415 (not every Python has it)
-    from gevent.socket import wait_read  # noqa: PLC0415
-
-    from libnetfilterqueue import green  # noqa: PLC0415
-
     for line in itertools.count():
         with green.open_queue(1) as stream:
             if not interrupt(stream, call, act, line, udp):

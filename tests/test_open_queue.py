@@ -253,6 +253,24 @@ def test_no_room_for_a_verdict() -> None:
             stream.close()
 
 
+def test_stopped_without_room() -> None:
+    """A stream that can't send a verdict is stopped all the same, and says so."""
+    with PlayedKernel() as kernel:
+        stream = open_queue(1, handle=kernel.handle)
+        with kernel.answering():
+            stream.__enter__()
+        kernel.socket.send(packet_message())
+        packet = stream.get(TIMEOUT)
+        with kernel.deaf():
+            with pytest.raises(BlockingIOError):
+                packet.accept()
+            with pytest.raises(BlockingIOError):
+                stream.stop()
+        assert list(stream) == []
+        with kernel.answering():
+            stream.close()
+
+
 def test_default_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that waits tries again, now and then, what another thread's packet left behind."""
     tries: list[float] = []
