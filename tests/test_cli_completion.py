@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`libnetfilterqueue completion` and `manual`, in the shells and by the man that read them."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from netns import TIMEOUT
+from netns import TIMEOUT, plain_environment
 from terminals import terminal
 
 from libnetfilterqueue.cli import main
@@ -49,7 +48,7 @@ def output(*command: "str | Path", directory: Path | None = None) -> str:
         check=True,
         timeout=TIMEOUT,
         cwd=directory,
-        env={**os.environ, "MANWIDTH": "80", "LC_ALL": "C.UTF-8"},
+        env={**plain_environment(), "MANWIDTH": "80", "LC_ALL": "C.UTF-8"},
     )
     assert done.stderr == ""
     return done.stdout

@@ -34,7 +34,12 @@ class Terminal:
             stdin=self.its,
             stdout=self.its,
             stderr=self.its,
-            env={**os.environ, "TERM": "xterm-256color"},
+            env={
+                **os.environ,
+                "TERM": "xterm-256color",
+                "COLUMNS": str(COLUMNS),
+                "LINES": str(ROWS),
+            },
         )
 
     def press(self, key: bytes) -> None:
