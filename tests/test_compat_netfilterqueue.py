@@ -662,8 +662,14 @@ async def test_reader_of_a_loop(udp: UdpPair) -> None:
 def test_answers_from_another_thread(udp: UdpPair) -> None:
     """A kept packet may be answered by any thread, while run() waits."""
     kept: list[Packet] = []
-    with bound(kept.append) as queue:
-        background(queue.run)
+
+    def callback(packet: Packet) -> None:
+        if kept:
+            raise NoticedError
+        kept.append(packet)
+
+    with bound(callback) as queue:
+        running = background(queue.run)
         udp.send(b"data")
         end = time.monotonic() + TIMEOUT
         while not kept:
@@ -671,6 +677,9 @@ def test_answers_from_another_thread(udp: UdpPair) -> None:
             assert time.monotonic() < end
         kept[0].accept()
         assert udp.recv() == b"data"
+        udp.send(b"end")
+        with pytest.raises(NoticedError):
+            running.result(TIMEOUT)
 
 
 # Binding
