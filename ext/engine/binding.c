@@ -24,7 +24,6 @@
 #include "kept.h"
 #include "lock.h"
 #include "missing.h"
-#include "netns.h"
 #include "outbox.h"
 #include "packet.h"
 #include "pending.h"
@@ -127,11 +126,10 @@ mode_without_room(const lnfq_queue *queue, const struct lnfq_config *config)
     return full;
 }
 
-/* Gives a silent queue that has its mode its room. */
+/* Gives a silent queue that has its mode, but is `full`, its room. */
 static int
-open_bound(lnfq_queue *queue, const struct lnfq_config *config)
+open_bound(lnfq_queue *queue, const struct lnfq_config *config, const struct lnfq_config *full)
 {
-    const struct lnfq_config full = mode_without_room(queue, config);
     const struct lnfq_config open = {
         .has_maxlen = true,
         .maxlen = queue->maxlen,
@@ -139,7 +137,7 @@ open_bound(lnfq_queue *queue, const struct lnfq_config *config)
         .flags = config->flags & NFQA_CFG_F_FAIL_OPEN,
     };
 
-    return open_fenced(queue, &full, &open);
+    return open_fenced(queue, full, &open);
 }
 
 /*
@@ -149,17 +147,17 @@ open_bound(lnfq_queue *queue, const struct lnfq_config *config)
  * bound.
  */
 static int
-bind_without_room(lnfq_queue *queue, const struct lnfq_config *config)
+bind_without_room(lnfq_queue *queue, const struct lnfq_config *config,
+                  const struct lnfq_config *full)
 {
-    const struct lnfq_config full = mode_without_room(queue, config);
     struct lnfq_config first = *config;
 
     first.has_mode = false;
     first.has_maxlen = true;
     first.maxlen = 0;
-    first.mask |= full.mask;
-    first.flags = (first.flags & ~full.mask) | full.flags;
-    first.next = queue->handle->adopted ? NULL : &full;
+    first.mask |= full->mask;
+    first.flags = (first.flags & ~full->mask) | full->flags;
+    first.next = queue->handle->adopted ? NULL : full;
     return lnfq_exchange_request(queue->handle, queue->number, &first, NULL, 0);
 }
 
@@ -168,14 +166,15 @@ static int
 bind_queue(lnfq_queue *queue, const struct lnfq_config *config, bool *bound)
 {
     const bool later = queue->silent && config->has_mode && config->mode != NFQNL_COPY_NONE;
-    int error = later ? bind_without_room(queue, config)
+    const struct lnfq_config full = mode_without_room(queue, config);
+    int error = later ? bind_without_room(queue, config, &full)
                       : lnfq_exchange_request(queue->handle, queue->number, config, NULL, 0);
 
     *bound = error == 0;
     if (*bound) {
         leave_older(queue);
     }
-    return error == 0 && later ? open_bound(queue, config) : error;
+    return error == 0 && later ? open_bound(queue, config, &full) : error;
 }
 
 /* Removes what a failed binding may have left in the kernel. The first error is to be reported. */
@@ -301,9 +300,8 @@ is_all_received(lnfq_queue *queue)
     if (!handle->exposed || !handle->kernel) {
         return true;
     }
-    return lnfq_netns_is_ours(handle->fd)
-           && lnfq_exchange_request(handle, queue->number, &shut, NULL, 0) == 0
-           && lnfq_status_find(queue->number, &status)
+    return lnfq_exchange_request(handle, queue->number, &shut, NULL, 0) == 0
+           && lnfq_takeover_status(queue, &status)
            && status.last_id == (pending->seen ? pending->highest : 0);
 }
 

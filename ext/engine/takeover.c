@@ -49,9 +49,8 @@ find_line(void *argument)
     return 0;
 }
 
-/* What the table says of a queue; false where it can't be read. */
-static bool
-find_status(const lnfq_queue *queue, struct lnfq_status *status)
+bool
+lnfq_takeover_status(const lnfq_queue *queue, struct lnfq_status *status)
 {
     int fd = queue->handle->fd;
     struct line line = {.number = queue->number, .status = status};
@@ -194,10 +193,10 @@ settle_up_to(lnfq_queue *queue, uint32_t up_to)
     _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_VERDICT_SIZE_MAX];
     size_t size = lnfq_verdict_put_batch(bytes, queue->number, up_to, LNFQ_SEQ_SETTLE, &verdict);
     struct lnfq_status before, after;
-    bool counted = find_status(queue, &before);
+    bool counted = lnfq_takeover_status(queue, &before);
     int error = lnfq_exchange_request(handle, queue->number, &config, bytes, size);
 
-    if (error == 0 && counted && find_status(queue, &after)) {
+    if (error == 0 && counted && lnfq_takeover_status(queue, &after)) {
         uint32_t settled = count_settled(&before, &after);
 
         handle->stats.verdicts += settled;
@@ -339,7 +338,7 @@ lnfq_takeover_queue(lnfq_queue *queue, const struct lnfq_config *config)
         queue->unanswered.there = false;
     }
     inherit(queue);
-    queue->counted = find_status(queue, &status);
+    queue->counted = lnfq_takeover_status(queue, &status);
     queue->last_id = status.last_id;
     repeated = queue->shared ? 0 : count_repeated(queue, &status);
     if (queue->grows_rcvbuf) {

@@ -45,6 +45,12 @@ lnfq_takeover_go_on(lnfq_handle *handle)
     }
 }
 
+struct lnfq_status;
+
+/* What the kernel's table says of a queue that its socket has bound, also in another namespace than
+ * the thread's; false where that can't be read. */
+bool lnfq_takeover_status(const lnfq_queue *queue, struct lnfq_status *status);
+
 /* Sets the bits of the numbers that are bound on the socket, as the kernel's table says, and that
  * no queue here has. Returns 0 or an errno. */
 int lnfq_takeover_list(lnfq_handle *handle, unsigned char numbers[LNFQ_TAKEOVER_NUMBERS]);
