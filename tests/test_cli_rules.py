@@ -8,12 +8,13 @@ import subprocess
 
 import pytest
 from capabilities import only
-from netns import TIMEOUT, Namespace, UdpPair, iptables, run, tool_environment
+from netns import TIMEOUT, Namespace, iptables, run, tool_environment
 from programs import COMMAND
 from queued_traffic import (
     CASES,
     FORWARD,
     Case,
+    check_bypass,
     check_case,
     check_fanout,
     check_forward,
@@ -55,13 +56,8 @@ def test_fanout(handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("option", "arrived"), [("", []), ("--bypass", [b"data"])])
 def test_bypass(option: str, arrived: list[bytes], capsys: pytest.CaptureFixture[str]) -> None:
     """While nobody listens packets are dropped; with --bypass they pass."""
-    for command in printed_commands(
-        f"--sport 9998 --proto udp --hook input {option}", "iptables", capsys
-    ):
-        run(command)
-    with UdpPair() as udp:
-        udp.send(b"data")
-        assert udp.arrivals() == arrived
+    arguments = f"--sport 9998 --proto udp --hook input {option}"
+    check_bypass(printed_commands(arguments, "iptables", capsys), arrived)
 
 
 @pytest.mark.parametrize(

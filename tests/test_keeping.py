@@ -344,6 +344,15 @@ def receive_one(handle: Handle, packets: list[Packet]) -> None:
     process_until(handle, lambda: packets)
 
 
+def take_over_in_vain() -> Packet:
+    """A start that ends with a packet in its hands, which is returned."""
+    packets: list[Packet] = []
+    with open_kept() as handle:
+        handle.create_queue(1, packets.append, unanswered=nfq.NF_REPEAT)
+        receive_one(handle, packets)
+    return packets[0]
+
+
 def test_a_packet_that_ends_its_readers(service: Service, udp: UdpPair) -> None:
     """Three take-overs repeat it; then it gets the default verdict, unless one was answered."""
     with open_kept() as handle:
@@ -352,11 +361,7 @@ def test_a_packet_that_ends_its_readers(service: Service, udp: UdpPair) -> None:
     seen: list[int] = []
     for _ in range(3):
         service.restart()
-        packets: list[Packet] = []
-        with open_kept() as handle:
-            handle.create_queue(1, packets.append, unanswered=nfq.NF_REPEAT)
-            receive_one(handle, packets)
-            seen.append(packets[0].id)
+        seen.append(take_over_in_vain().id)
     assert len(set(seen)) == 3
     service.restart()
     with open_kept() as handle:
@@ -365,7 +370,7 @@ def test_a_packet_that_ends_its_readers(service: Service, udp: UdpPair) -> None:
         udp.send(b"harmless")
         process_until(handle, lambda: handle.stats().packets)
     service.restart()
-    packets = []
+    packets: list[Packet] = []
     with open_kept() as handle:
         handle.create_queue(1, packets.append, unanswered=nfq.NF_REPEAT)
         udp.send(b"next")
@@ -387,11 +392,8 @@ def test_idle_starts_do_not_count(service: Service, udp: UdpPair) -> None:
             handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
             handle.process()
     udp.send(b"data")
-    packets: list[Packet] = []
     service.restart()
-    with open_kept() as handle:
-        handle.create_queue(1, packets.append, unanswered=nfq.NF_REPEAT)
-        receive_one(handle, packets)
+    take_over_in_vain()
     service.restart()
     with open_kept() as handle:
         handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
@@ -408,10 +410,7 @@ def test_the_first_reader_has_not_taken_over(service: Service, udp: UdpPair) -> 
         receive_one(handle, packets)
     for _ in range(3):
         service.restart()
-        packets.clear()
-        with open_kept() as handle:
-            handle.create_queue(1, packets.append, unanswered=nfq.NF_REPEAT)
-            receive_one(handle, packets)
+        take_over_in_vain()
     service.restart()
     with open_kept() as handle:
         handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)

@@ -49,6 +49,29 @@ class Case(NamedTuple):
     """What allows it."""
 
 
+def serving(loop: str) -> Case:
+    """A handler that raises, in a loop."""
+    return Case(
+        f"""
+    import {loop}
+
+    async def main():
+        async with aio.open_queue(1) as stream:
+            serving = asyncio.create_task(aio.serve(stream, broken_handler))
+            packet = await nfqueue.enqueue(b"data")
+            assert not packet.passed
+            serving.cancel()
+
+    {loop}.run(main())
+""",
+        """
+  unheard: Exception in the handler of a packet: \
+RuntimeError('a bug in the filter') at test_cases.py:BROKEN
+""",
+        "allow_unheard=True",
+    )
+
+
 CASES = {
     "waits": Case(
         """
@@ -140,42 +163,8 @@ its queue ended before it had a verdict
 """,
         "allow_undecided=True, allow_refused=True",
     ),
-    "handler": Case(
-        """
-    async def main():
-        async with aio.open_queue(1) as stream:
-            serving = asyncio.create_task(aio.serve(stream, broken_handler))
-            packet = await nfqueue.enqueue(b"data")
-            assert not packet.passed
-            serving.cancel()
-
-    asyncio.run(main())
-""",
-        """
-  unheard: Exception in the handler of a packet: \
-RuntimeError('a bug in the filter') at test_cases.py:BROKEN
-""",
-        "allow_unheard=True",
-    ),
-    "handler_in_uvloop": Case(
-        """
-    import uvloop
-
-    async def main():
-        async with aio.open_queue(1) as stream:
-            serving = asyncio.create_task(aio.serve(stream, broken_handler))
-            packet = await nfqueue.enqueue(b"data")
-            assert not packet.passed
-            serving.cancel()
-
-    uvloop.run(main())
-""",
-        """
-  unheard: Exception in the handler of a packet: \
-RuntimeError('a bug in the filter') at test_cases.py:BROKEN
-""",
-        "allow_unheard=True",
-    ),
+    "handler": serving("asyncio"),
+    "handler_in_uvloop": serving("uvloop"),
     "callback_in_a_loop": Case(
         """
     async def main():

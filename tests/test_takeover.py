@@ -498,12 +498,17 @@ def test_a_full_receive_buffer(left: socket.socket, udp: UdpPair) -> None:
 # While others read
 
 
-def test_in_a_callback(left: socket.socket, udp: UdpPair) -> None:
-    """What this process has read and not dispatched yet is not taken for the other's."""
+def leave_second(left: socket.socket) -> None:
+    """Somebody has bound queue 2 on the socket, too, and is gone."""
     iptables("-t raw -A OUTPUT -p udp --sport 9002 -j NFQUEUE --queue-num 2")
     with nfq.open(fd=left) as handle:
         handle.create_queue(2, accept)
         os.close(handle.detach())
+
+
+def test_in_a_callback(left: socket.socket, udp: UdpPair) -> None:
+    """What this process has read and not dispatched yet is not taken for the other's."""
+    leave_second(left)
     seen: list[bytes] = []
     with sender(9002) as second, nfq.open(fd=left) as handle:
 
@@ -525,10 +530,7 @@ def test_in_a_callback(left: socket.socket, udp: UdpPair) -> None:
 
 def test_older_packets_that_are_set_aside(left: socket.socket, udp: UdpPair) -> None:
     """Verdicts on newer packets do not release them, once the queue is settled."""
-    iptables("-t raw -A OUTPUT -p udp --sport 9002 -j NFQUEUE --queue-num 2")
-    with nfq.open(fd=left) as handle:
-        handle.create_queue(2, accept)
-        os.close(handle.detach())
+    leave_second(left)
     packets: list[Packet] = []
     with sender(9002) as second, nfq.open(fd=left) as handle:
 
@@ -561,10 +563,7 @@ def test_older_packets_that_are_set_aside(left: socket.socket, udp: UdpPair) -> 
 
 def test_while_threads_wait(left: socket.socket, udp: UdpPair) -> None:
     """Threads that wait for packets have nothing in hand."""
-    iptables("-t raw -A OUTPUT -p udp --sport 9002 -j NFQUEUE --queue-num 2")
-    with nfq.open(fd=left) as handle:
-        handle.create_queue(2, accept)
-        os.close(handle.detach())
+    leave_second(left)
     seen: list[bytes] = []
 
     def wait() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
-from netns import LOOPBACK, TIMEOUT, Namespace, run
+from netns import LOOPBACK, TIMEOUT, Namespace, UdpPair, run
 from queues import Handle, process_until
 from segments import router
 
@@ -144,6 +144,15 @@ def check_forward(commands: list[str], handle: Handle, netns: Namespace) -> None
         process_until(handle, lambda: packets)
         assert packets[0].get_payload().endswith(MATCHING)
         assert packets[0].hook == nfq.NF_INET_FORWARD
+
+
+def check_bypass(commands: list[str], arrived: list[bytes]) -> None:
+    """While nobody listens, that is what arrives of a packet that they are about."""
+    for command in commands:
+        run(command)
+    with UdpPair() as udp:
+        udp.send(b"data")
+        assert udp.arrivals() == arrived
 
 
 def check_fanout(commands: list[str], handle: Handle) -> None:

@@ -2,10 +2,11 @@
 """The commands of nft that `libnetfilterqueue rules` prints queue what they are to queue."""
 
 import pytest
-from netns import Namespace, UdpPair, run
+from netns import Namespace
 from queued_traffic import (
     FORWARD,
     Case,
+    check_bypass,
     check_case,
     check_fanout,
     check_forward,
@@ -44,8 +45,4 @@ def test_fanout(handle: Handle, capsys: pytest.CaptureFixture[str]) -> None:
 def test_bypass(option: str, arrived: list[bytes], capsys: pytest.CaptureFixture[str]) -> None:
     """While nobody listens packets are dropped; with --bypass they pass."""
     arguments = f"--sport 9998 --proto udp --hook input {option}"
-    for command in printed_commands(arguments, "nft", capsys):
-        run(command)
-    with UdpPair() as udp:
-        udp.send(b"data")
-        assert udp.arrivals() == arrived
+    check_bypass(printed_commands(arguments, "nft", capsys), arrived)
