@@ -19,6 +19,8 @@ from available import FASTAPI, GEVENT
 from netns import TIMEOUT, UdpPair, background, queue_rule
 from programs import COMMAND, EXAMPLES, QUEUE, Program
 
+pytestmark = pytest.mark.slow  # each starts a program twice at least
+
 SO_RCVBUFFORCE = 33
 NETLINK_NETFILTER = "12"
 UVICORN = 128 + signal.SIGTERM  # what it ends with; the other programs end as they like
@@ -108,7 +110,6 @@ async def main():
 trio.run(main)
 """
 
-SLOW = {"restart_fastapi.py", "asyncio", "trio"}  # to start
 AVAILABLE = {"restart_fastapi.py": FASTAPI, "restart_gevent.py": GEVENT}
 PROGRAMS: dict[str, Path | str] = {
     **{path.name: path for path in sorted(EXAMPLES.glob("restart_*.py"))},
@@ -178,11 +179,6 @@ def udp() -> Iterator[UdpPair]:
 
 NAMES = [name for name in PROGRAMS if AVAILABLE.get(name, True)]
 each = pytest.mark.parametrize("service", NAMES, indirect=True)
-each_that_starts_soon = pytest.mark.parametrize(
-    "service",
-    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NAMES],
-    indirect=True,
-)
 
 
 @pytest.fixture
@@ -240,7 +236,7 @@ class Load:
         return self._sending.result()
 
 
-@pytest.mark.parametrize("restarts", [1, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("restarts", [1, 8])
 @each
 def test_under_load(service: Service, udp: UdpPair, restarts: int) -> None:
     """Each datagram arrives once, however often the program is restarted."""
@@ -271,7 +267,7 @@ def restart_with_five(service: Service, udp: UdpPair, seconds: float, patience: 
     service.wait_until_started()
 
 
-@each_that_starts_soon
+@each
 def test_handlers_finish(service: Service, udp: UdpPair) -> None:
     """Handlers that run when the program is to end decide on their packets before it does."""
     restart_with_five(service, udp, 0.3, TIMEOUT)
@@ -279,7 +275,7 @@ def test_handlers_finish(service: Service, udp: UdpPair) -> None:
     assert service.end()[1:] == ["5 packets, 5 verdicts", "0 packets, 0 verdicts"]
 
 
-@each_that_starts_soon
+@each
 def test_handlers_that_take_too_long(service: Service, udp: UdpPair) -> None:
     """They are cut off, and the next start decides on their packets."""
     restart_with_five(service, udp, 10 * TIMEOUT, 0.1)

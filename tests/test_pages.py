@@ -115,6 +115,7 @@ def test_long_description() -> None:
     assert [target for target in targets if not re.match("https://|#", target)] == []
 
 
+@pytest.mark.slow  # as the pages themselves
 @pytest.mark.parametrize("text", MISTAKES.values(), ids=MISTAKES)
 def test_mistakes(text: str, tmp_path: Path, udp: UdpPair) -> None:
     """A page that is wrong is noticed."""

@@ -38,7 +38,7 @@ if sys.version_info < (3, 13):  # which crashes when it makes types without memo
     SCENARIOS["importing"] = 50
 
 
-@pytest.mark.parametrize("last", ["once", "on"])
+@pytest.mark.parametrize("last", ["once", pytest.param("on", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("scenario", "least"), SCENARIOS.items())
 def test_each_allocation_fails(library: Path, scenario: str, least: int, last: str) -> None:
     """If one allocation or all after it fail, the call is done or raises MemoryError."""
