@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Binding a queue number, configuring it and unbinding it.
+ * Binding a queue number, and configuring it.
  */
 #ifndef LNFQ_BINDING_H
 #define LNFQ_BINDING_H
@@ -35,19 +35,6 @@ struct lnfq_queue_options {
 /* Binds a number. The queue, or NULL with an exception. */
 PyObject *lnfq_binding_create(lnfq_handle *handle, uint16_t number, PyObject *callback,
                               const struct lnfq_queue_options *options);
-
-/*
- * Executes the verdicts that are recorded, gives what else waits the default and unbinds. Returns 0
- * or an errno; the queue is destroyed in any case. The caller holds a reference.
- */
-int lnfq_binding_destroy(lnfq_queue *queue);
-
-/* Executes the verdicts that are recorded, and leaves the queue bound for another process. The
- * caller holds a reference. */
-void lnfq_binding_leave(lnfq_queue *queue);
-
-/* In a child of fork: the handle, and so its callback, let it go; the parent's stays as it is. */
-void lnfq_binding_abandon(lnfq_queue *queue);
 
 /* With the lock and without the GIL: configures a queue that is bound. Returns 0 or an errno. */
 int lnfq_binding_configure(lnfq_queue *queue, const struct lnfq_config *config);

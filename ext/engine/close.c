@@ -9,7 +9,6 @@
 
 #include <errno.h>
 
-#include "binding.h"
 #include "descriptors.h"
 #include "error.h"
 #include "flush.h"
@@ -22,6 +21,7 @@
 #include "reference.h"
 #include "remedy.h"
 #include "report.h"
+#include "unbinding.h"
 
 /* With the lock: a queue that is bound, a new reference; NULL if there is none. */
 static lnfq_queue *
@@ -65,7 +65,7 @@ close_forked(lnfq_handle *handle)
 {
     Py_BEGIN_CRITICAL_SECTION(handle);
     while (handle->queue_count > 0) {
-        lnfq_binding_abandon(handle->queues[handle->queue_count - 1]);
+        lnfq_unbinding_abandon(handle->queues[handle->queue_count - 1]);
     }
     Py_END_CRITICAL_SECTION();
     Py_XDECREF(lnfq_listener_take(handle, &handle->on_close)); /* the parent's, which calls it */
@@ -106,10 +106,10 @@ end_queues(lnfq_handle *handle, bool leave)
 
     while ((queue = next_queue_or_closed(handle)) != NULL) {
         if (leave) {
-            lnfq_binding_leave(queue);
+            lnfq_unbinding_leave(queue);
         }
         else { /* if the kernel refuses, closing the descriptor unbinds it all the same */
-            (void)lnfq_binding_destroy(queue);
+            (void)lnfq_unbinding_destroy(queue);
         }
         Py_DECREF(queue);
     }
@@ -152,7 +152,7 @@ leave_queue(lnfq_handle *handle)
     queue = last_queue(handle);
     lnfq_lock_release(handle);
     if (queue != NULL) {
-        lnfq_binding_leave(queue);
+        lnfq_unbinding_leave(queue);
         Py_DECREF(queue);
     }
 }

@@ -7,19 +7,15 @@
 #include <netinet/in.h> /* before the kernel's, which then leaves it its names */
 
 #include <errno.h>
-#include <limits.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "arguments.h"
 #include "backlog.h"
 #include "batch.h"
 #include "binding.h"
 #include "callback.h"
-#include "clock.h"
 #include "close.h"
 #include "config.h"
 #include "counters.h"
@@ -31,6 +27,7 @@
 #include "flush.h"
 #include "fork.h"
 #include "handle.h"
+#include "handle_settings.h"
 #include "inlets.h"
 #include "keeper.h"
 #include "listener.h"
@@ -39,6 +36,7 @@
 #include "outbox.h"
 #include "post.h"
 #include "queue.h"
+#include "queue_options.h"
 #include "receive.h"
 #include "remedy.h"
 #include "report.h"
@@ -184,66 +182,13 @@ handle_unbind_pf(PyObject *self, PyObject *family)
     return configure_family(handle_cast(self), family, NFQNL_CFG_CMD_PF_UNBIND, "unbind_pf()");
 }
 
-/* The arguments of create_queue for a queue that is taken over. 0, or -1 with an exception. */
-static int
-parse_takeover_options(PyObject *const values[2], struct lnfq_queue_options *options)
-{
-    int shared = values[1] != NULL ? PyObject_IsTrue(values[1]) : 0;
-
-    options->unanswered.there = lnfq_arguments_given(values[0]);
-    options->shared = shared > 0;
-    if (options->unanswered.there
-        && lnfq_arguments_verdict(values[0], "create_queue(): unanswered",
-                                  &options->unanswered.value)
-               < 0) {
-        return -1;
-    }
-    return shared < 0 ? -1 : 0;
-}
-
-/* The optional arguments of create_queue, from `mode` on. 0, or -1 with an exception. */
-static int
-parse_queue_options(PyObject *const values[8], struct lnfq_queue_options *options)
-{
-    struct lnfq_config *config = &options->config;
-    int64_t mode = NFQNL_COPY_PACKET, range = LNFQ_BINDING_RANGE, maxlen = 0, flags = 0;
-    int64_t rcvbuf = LNFQ_BINDING_RCVBUF_GROWS;
-
-    config->has_mode = values[0] != Py_None;
-    config->has_maxlen = lnfq_arguments_given(values[2]);
-    if ((lnfq_arguments_given(values[0])
-         && lnfq_arguments_int(values[0], "create_queue(): mode", 0, NFQNL_COPY_PACKET, &mode) < 0)
-        || (values[1] != NULL
-            && lnfq_arguments_int(values[1], "create_queue(): range", 0, UINT32_MAX, &range) < 0)
-        || (config->has_maxlen
-            && lnfq_arguments_int(values[2], "create_queue(): maxlen", 0, UINT32_MAX, &maxlen) < 0)
-        || (values[3] != NULL
-            && lnfq_arguments_int(values[3], "create_queue(): flags", 0, UINT32_MAX, &flags) < 0)
-        || (lnfq_arguments_given(values[4])
-            && lnfq_arguments_int(values[4], "create_queue(): rcvbuf", 0, INT_MAX, &rcvbuf) < 0)
-        || (values[5] != NULL
-            && lnfq_arguments_verdict(values[5], "create_queue(): default_verdict",
-                                      &options->default_verdict)
-                   < 0)
-        || parse_takeover_options(&values[6], options) < 0) {
-        return -1;
-    }
-    options->rcvbuf = (int)rcvbuf;
-    config->mode = (uint8_t)mode;
-    config->range = (uint32_t)range;
-    config->maxlen = (uint32_t)maxlen;
-    config->mask = (uint32_t)flags;
-    config->flags = (uint32_t)flags;
-    return 0;
-}
-
 static PyObject *
 handle_create_queue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"number",     "callback", "mode",   "range",
                                         "maxlen",     "flags",    "rcvbuf", "default_verdict",
                                         "unanswered", "shared",   NULL};
-    PyObject *values[10] = {NULL};
+    PyObject *values[2 + LNFQ_QUEUE_OPTIONS] = {NULL};
     struct lnfq_queue_options options = {
         .config = {.command = NFQNL_CFG_CMD_BIND},
         .default_verdict = NF_DROP,
@@ -253,7 +198,7 @@ handle_create_queue(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyO
     if (lnfq_arguments_parse("create_queue", names, 2, 2, args, nargs, kwnames, values) < 0
         || lnfq_arguments_int(values[0], "create_queue(): number", 0, UINT16_MAX, &number) < 0
         || lnfq_callback_check(values[1], "create_queue(): callback") < 0
-        || parse_queue_options(&values[2], &options) < 0
+        || lnfq_queue_options_parse(&values[2], &options) < 0
         || lnfq_handle_check(handle_cast(self), "create_queue()") < 0) {
         return NULL;
     }
@@ -457,17 +402,6 @@ handle_get_closed(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-handle_get_autoflush(PyObject *self, void *Py_UNUSED(closure))
-{
-    bool autoflush;
-
-    lnfq_lock_acquire(handle_cast(self));
-    autoflush = handle_cast(self)->autoflush;
-    lnfq_lock_release(handle_cast(self));
-    return PyBool_FromLong(autoflush);
-}
-
-static PyObject *
 handle_get_kept(PyObject *self, void *Py_UNUSED(closure))
 {
     switch (handle_cast(self)->keeper.state) {
@@ -478,61 +412,6 @@ handle_get_kept(PyObject *self, void *Py_UNUSED(closure))
     default:
         Py_RETURN_NONE;
     }
-}
-
-static int
-handle_set_autoflush(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    lnfq_handle *handle = handle_cast(self);
-    int autoflush;
-
-    if (value == NULL) {
-        PyErr_SetString(PyExc_TypeError, "autoflush can't be deleted");
-        return -1;
-    }
-    autoflush = PyObject_IsTrue(value);
-    if (autoflush < 0 || lnfq_handle_check(handle, "autoflush") < 0) {
-        return -1;
-    }
-    lnfq_lock_acquire(handle);
-    handle->autoflush = autoflush != 0;
-    lnfq_lock_release(handle);
-    return autoflush ? lnfq_flush_now(handle, "autoflush") : 0;
-}
-
-static PyObject *
-handle_get_hold_limit(PyObject *self, void *Py_UNUSED(closure))
-{
-    int64_t limit;
-
-    lnfq_lock_acquire(handle_cast(self));
-    limit = handle_cast(self)->hold_limit;
-    lnfq_lock_release(handle_cast(self));
-    if (limit < 0) {
-        Py_RETURN_NONE;
-    }
-    return PyFloat_FromDouble((double)limit / LNFQ_CLOCK_SECOND);
-}
-
-static int
-handle_set_hold_limit(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
-{
-    lnfq_handle *handle = handle_cast(self);
-    double limit;
-
-    if (value == NULL) {
-        PyErr_SetString(PyExc_TypeError, "hold_limit can't be deleted");
-        return -1;
-    }
-    if (lnfq_arguments_timeout(value, "hold_limit", &limit) < 0
-        || lnfq_handle_check(handle, "hold_limit") < 0) {
-        return -1;
-    }
-    lnfq_lock_acquire(handle);
-    handle->hold_limit = limit < 0 ? -1 : (int64_t)(limit * LNFQ_CLOCK_SECOND);
-    handle->hold_start = lnfq_clock_now();
-    lnfq_lock_release(handle);
-    return 0;
 }
 
 static PyObject *
@@ -580,9 +459,9 @@ static PyMethodDef handle_methods[] = {
 static PyGetSetDef handle_attributes[] = {
     {"closed", handle_get_closed, NULL, DOC_NetfilterQueueHandle_closed, NULL},
     {"kept", handle_get_kept, NULL, DOC_NetfilterQueueHandle_kept, NULL},
-    {"autoflush", handle_get_autoflush, handle_set_autoflush, DOC_NetfilterQueueHandle_autoflush,
-     NULL},
-    {"hold_limit", handle_get_hold_limit, handle_set_hold_limit,
+    {"autoflush", lnfq_handle_settings_get_autoflush, lnfq_handle_settings_set_autoflush,
+     DOC_NetfilterQueueHandle_autoflush, NULL},
+    {"hold_limit", lnfq_handle_settings_get_hold_limit, lnfq_handle_settings_set_hold_limit,
      DOC_NetfilterQueueHandle_hold_limit, NULL},
     {"on_held", lnfq_listener_get, lnfq_listener_set, DOC_NetfilterQueueHandle_on_held,
      (void *)(uintptr_t)&on_held},

@@ -28,6 +28,7 @@
 #include "queue.h"
 #include "remedy.h"
 #include "state.h"
+#include "unbinding.h"
 #include "verdict.h"
 #include "verdict_batch.h"
 
@@ -195,7 +196,7 @@ queue_destroy(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (lnfq_handle_check_forked(queue->handle, "destroy()") < 0) {
         return NULL;
     }
-    error = lnfq_binding_destroy(queue);
+    error = lnfq_unbinding_destroy(queue);
     if (error != 0) {
         lnfq_error_raise(error, lnfq_remedy_destroy(error), "destroy() of queue %u", queue->number);
         return NULL;
