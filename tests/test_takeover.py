@@ -613,6 +613,34 @@ def test_the_queue_of_another_handle_of_this_process(handle: Handle, udp: UdpPai
     process_until(handle, lambda: seen)
 
 
+@pytest.mark.parametrize("numbers", [(2, 3), (2, 2)], ids=["two numbers", "one number"])
+def test_by_two_handles_at_once(numbers: tuple[int, int], netns: Namespace) -> None:
+    """Each takes over its number; if both want the same one, exactly one gets it."""
+
+    def take_over(number: int, handle: Handle, barrier: threading.Barrier) -> int:
+        barrier.wait(TIMEOUT)
+        try:
+            handle.create_queue(number, accept)
+        except OSError as error:
+            assert error.errno == errno.EBUSY  # noqa: PT017 (one of the two has it)
+            return 0
+        return 1
+
+    for _ in range(ROUNDS):
+        with nfq.open() as first:
+            for number in set(numbers):
+                first.create_queue(number, accept)
+            kept = first.detach()
+        with nfq.open(fd=kept) as one, nfq.open(fd=kept) as other, short_turns():
+            os.close(kept)
+            barrier = threading.Barrier(2)
+            threads = [
+                background(take_over, number, handle, barrier)
+                for number, handle in zip(numbers, (one, other), strict=True)
+            ]
+            assert sum(thread.result(TIMEOUT) for thread in threads) == len(set(numbers))
+
+
 def test_shared(left: socket.socket, udp: UdpPair) -> None:
     """What another reader has in hand stays its own, also behind a batch verdict."""
     with Reader(left) as other, nfq.open(fd=left) as handle:

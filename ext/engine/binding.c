@@ -121,20 +121,27 @@ queue_new(lnfq_handle *handle, uint16_t number, PyObject *callback,
 }
 
 /* With the lock and the GIL: puts a new queue on its handle's list, which takes a reference. 0 or
- * an errno. */
+ * an errno, with what can be done about it. */
 static int
-enlist(lnfq_queue *queue)
+enlist(lnfq_queue *queue, char remedy[LNFQ_REMEDY_SIZE])
 {
     lnfq_handle *handle = queue->handle;
     struct lnfq_history history;
     int error = handle->closed ? EBADF : lnfq_bound_reserve(handle);
 
+    remedy[0] = '\0';
     if (error != 0) {
         return error;
     }
     if (lnfq_bound_find(handle, queue->number) != NULL) {
+        snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", LNFQ_REMEDY_LISTED);
         return EBUSY;
     }
+    if (!lnfq_bound_insert(handle, queue)) {
+        snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", lnfq_remedy_config(EBUSY, false));
+        return EBUSY;
+    }
+    Py_INCREF(queue);
     history = handle->history[queue->number];
     queue->born = handle->epoch;
     /* Others may have bound and unbound a number that is new here. */
@@ -142,7 +149,6 @@ enlist(lnfq_queue *queue)
     queue->received = history.received;
     queue->silent = queue->successor && handle->kernel;
     queue->bound = true;
-    lnfq_bound_insert(handle, (lnfq_queue *)Py_NewRef((PyObject *)queue));
     return 0;
 }
 
@@ -162,7 +168,7 @@ make_room(lnfq_queue *queue, int rcvbuf)
 static void
 await_unbound(lnfq_handle *handle, uint16_t number)
 {
-    while (lnfq_bound_find_leaving(handle, number) != NULL) {
+    while (lnfq_bound_is_leaving(handle, number)) {
         PyThreadState *thread;
 
         lnfq_lock_release(handle);
@@ -183,10 +189,9 @@ enlist_and_bind(lnfq_queue *queue, const struct lnfq_queue_options *options,
 
     lnfq_lock_acquire(handle);
     await_unbound(handle, queue->number);
-    error = enlist(queue);
+    error = enlist(queue, remedy);
     if (error != 0) {
         lnfq_lock_release(handle);
-        snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", error == EBUSY ? LNFQ_REMEDY_LISTED : "");
     }
     else {
         PyThreadState *thread = PyEval_SaveThread();

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fork.h"
 #include "handle.h"
 #include "queue.h"
 
@@ -53,6 +54,53 @@ lnfq_bound_find_leaving(lnfq_handle *handle, uint16_t number)
     return queue;
 }
 
+/* A number, and the handle that looks whether others have it on the same socket. */
+struct rivals {
+    const lnfq_handle *handle;
+    uint16_t number;
+    bool any;
+};
+
+static bool
+is_rival(const lnfq_handle *handle, const struct rivals *rivals)
+{
+    return handle != rivals->handle && !handle->forked
+           && handle->file.device == rivals->handle->file.device
+           && handle->file.inode == rivals->handle->file.inode;
+}
+
+static void
+look_for_bound(lnfq_handle *handle, void *argument)
+{
+    struct rivals *rivals = argument;
+
+    rivals->any |= is_rival(handle, rivals) && lnfq_bound_find(handle, rivals->number) != NULL;
+}
+
+static void
+look_for_leaving(lnfq_handle *handle, void *argument)
+{
+    struct rivals *rivals = argument;
+
+    rivals->any |=
+        is_rival(handle, rivals) && lnfq_bound_find_leaving(handle, rivals->number) != NULL;
+}
+
+bool
+lnfq_bound_is_leaving(lnfq_handle *handle, uint16_t number)
+{
+    struct rivals rivals = {
+        .handle = handle,
+        .number = number,
+        .any = lnfq_bound_find_leaving(handle, number) != NULL,
+    };
+
+    lnfq_fork_hold_off();
+    lnfq_fork_each(look_for_leaving, &rivals);
+    lnfq_fork_allow();
+    return rivals.any;
+}
+
 int
 lnfq_bound_reserve(lnfq_handle *handle)
 {
@@ -77,8 +125,9 @@ lnfq_bound_reserve(lnfq_handle *handle)
     return 0;
 }
 
-void
-lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue)
+/* With forks held off, as whenever other handles look at the lists. */
+static void
+insert(lnfq_handle *handle, lnfq_queue *queue)
 {
     size_t at = position(handle, queue->number);
 
@@ -88,14 +137,30 @@ lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue)
     handle->queue_count += 1;
 }
 
+bool
+lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue)
+{
+    struct rivals rivals = {.handle = handle, .number = queue->number};
+
+    lnfq_fork_hold_off();
+    lnfq_fork_each(look_for_bound, &rivals);
+    if (!rivals.any) {
+        insert(handle, queue);
+    }
+    lnfq_fork_allow();
+    return !rivals.any;
+}
+
 void
 lnfq_bound_remove(lnfq_handle *handle, const lnfq_queue *queue)
 {
     size_t at = position(handle, queue->number);
 
+    lnfq_fork_hold_off();
     handle->queue_count -= 1;
     memmove(&handle->queues[at], &handle->queues[at + 1],
             (handle->queue_count - at) * sizeof(handle->queues[0]));
+    lnfq_fork_allow();
 }
 
 void
@@ -109,8 +174,10 @@ lnfq_bound_strand_all(lnfq_handle *handle)
 void
 lnfq_bound_leave(lnfq_handle *handle, lnfq_queue *queue)
 {
+    lnfq_fork_hold_off();
     queue->next_leaving = handle->leaving;
     handle->leaving = queue;
+    lnfq_fork_allow();
 }
 
 void
@@ -121,5 +188,7 @@ lnfq_bound_left(lnfq_handle *handle, const lnfq_queue *queue)
     while (*link != queue) {
         link = &(*link)->next_leaving;
     }
+    lnfq_fork_hold_off();
     *link = queue->next_leaving;
+    lnfq_fork_allow();
 }

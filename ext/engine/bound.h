@@ -2,11 +2,13 @@
 /*
  * A handle's bound queues, sorted by their numbers, and those that are being unbound. The caller
  * holds the lock. The list of the bound queues is changed with the GIL too, for the garbage
- * collector.
+ * collector. Other handles on the same socket look at both lists without the lock: they change
+ * while forks are held off.
  */
 #ifndef LNFQ_BOUND_H
 #define LNFQ_BOUND_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "forward.h"
@@ -17,11 +19,15 @@ lnfq_queue *lnfq_bound_find(lnfq_handle *handle, uint16_t number);
 /* The same, of those that are being unbound. */
 lnfq_queue *lnfq_bound_find_leaving(lnfq_handle *handle, uint16_t number);
 
+/* Whether one of that number is being unbound, by this handle or by another on the same socket. */
+bool lnfq_bound_is_leaving(lnfq_handle *handle, uint16_t number);
+
 /* Makes room for one more. Returns 0 or ENOMEM. */
 int lnfq_bound_reserve(lnfq_handle *handle);
 
-/* Takes the caller's reference. There is room. */
-void lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue);
+/* Takes the caller's reference, unless another handle of this process has the number on the same
+ * socket: then it returns false. There is room. */
+bool lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue);
 
 /* Gives the reference back to the caller. */
 void lnfq_bound_remove(lnfq_handle *handle, const lnfq_queue *queue);
@@ -29,7 +35,7 @@ void lnfq_bound_remove(lnfq_handle *handle, const lnfq_queue *queue);
 /* The kernel may keep packets of any of them that count as answered. */
 void lnfq_bound_strand_all(lnfq_handle *handle);
 
-/* A queue that was removed is being unbound, and is no more; the caller holds a reference. */
+/* A queue that is to be removed is being unbound, and is no more; the caller holds a reference. */
 void lnfq_bound_leave(lnfq_handle *handle, lnfq_queue *queue);
 void lnfq_bound_left(lnfq_handle *handle, const lnfq_queue *queue);
 

@@ -8,9 +8,9 @@
  * interpreter. It is the only global here. It holds no references. Each handle is in it from its
  * creation to its destruction.
  *
- * The lock is held while the list changes, while descriptors are opened and closed, and by the
- * thread that forks. So the child finds a complete list with all descriptors. A thread that holds
- * the lock waits for nobody.
+ * The lock is held while the list or a handle's list of queues changes, while descriptors are
+ * opened and closed, and by the thread that forks. So the child finds a complete list with all
+ * descriptors. A thread that holds the lock waits for nobody.
  */
 #include "fork.h"
 
@@ -91,11 +91,9 @@ lnfq_fork_remove(lnfq_handle *handle)
 void
 lnfq_fork_each(void (*function)(lnfq_handle *handle, void *argument), void *argument)
 {
-    lnfq_fork_hold_off();
     for (lnfq_handle *handle = handles; handle != NULL; handle = handle->next) {
         function(handle, argument);
     }
-    lnfq_fork_allow();
 }
 
 void

@@ -18,7 +18,7 @@ void lnfq_fork_allow(void);
 void lnfq_fork_add(lnfq_handle *handle);
 void lnfq_fork_remove(lnfq_handle *handle);
 
-/* Calls a function with each handle of this process. It may not wait. */
+/* Calls a function with each handle of this process, while forks are held off. It may not wait. */
 void lnfq_fork_each(void (*function)(lnfq_handle *handle, void *argument), void *argument);
 
 /* Closes a handle's descriptors. */

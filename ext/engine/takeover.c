@@ -6,22 +6,18 @@
 
 #include <netinet/in.h> /* before the kernel's, which then leaves it its names */
 
-#include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nfnetlink_queue.h>
 #include <linux/netlink.h>
-#include <poll.h>
 #include <string.h>
 
 #include "backlog.h"
 #include "bound.h"
 #include "exchange.h"
-#include "fork.h"
 #include "handle.h"
 #include "index.h"
 #include "lock.h"
 #include "message.h"
-#include "mutex.h"
 #include "netns.h"
 #include "pending.h"
 #include "queue.h"
@@ -92,51 +88,6 @@ lnfq_takeover_list(lnfq_handle *handle, unsigned char numbers[LNFQ_TAKEOVER_NUMB
 
     memset(numbers, 0, LNFQ_TAKEOVER_NUMBERS);
     return error != 0 ? error : lnfq_netns_run_beside(handle->fd, mark_numbers, &list);
-}
-
-/* ---- other handles of this process ---- */
-
-/* How often a handle is looked at again whose lock is taken. */
-#define LOOKS 1000
-
-/* The queue to be taken over, and what the other handles say. */
-struct rivals {
-    const lnfq_queue *queue;
-    bool any;
-    bool busy; /* the lock of one was taken */
-};
-
-static void
-look_for_rival(lnfq_handle *handle, void *argument)
-{
-    struct rivals *rivals = argument;
-    const lnfq_handle *ours = rivals->queue->handle;
-
-    if (handle == ours || handle->file.device != ours->file.device
-        || handle->file.inode != ours->file.inode) {
-        return;
-    }
-    if (!lnfq_mutex_try(&handle->lock)) {
-        rivals->busy = true;
-        return;
-    }
-    rivals->any |= !handle->closed && lnfq_bound_find(handle, rivals->queue->number) != NULL;
-    lnfq_lock_release(handle);
-}
-
-/* Whether another handle of this process has a queue of that number on the same socket. Two threads
- * may ask that of each other's handles: so nobody waits for a lock here. */
-static bool
-has_rival(const lnfq_queue *queue)
-{
-    struct rivals rivals = {.queue = queue, .busy = true};
-
-    for (int i = 0; i < LOOKS && rivals.busy && !rivals.any; i++) {
-        (void)poll(NULL, 0, i > 0);
-        rivals.busy = false;
-        lnfq_fork_each(look_for_rival, &rivals);
-    }
-    return rivals.any || rivals.busy;
 }
 
 /* ---- settling ---- */
@@ -331,9 +282,6 @@ lnfq_takeover_queue(lnfq_queue *queue, const struct lnfq_config *config)
     uint32_t repeated;
     int error;
 
-    if (has_rival(queue)) {
-        return EBUSY;
-    }
     if (handle->keeper.tired && repeats(queue)) {
         queue->unanswered.there = false;
     }

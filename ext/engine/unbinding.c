@@ -149,7 +149,6 @@ unbind_queue(lnfq_queue *queue)
     lnfq_handle *handle = queue->handle;
     int sending, unbinding;
 
-    lnfq_bound_leave(handle, queue);
     queue->all_received = is_all_received(queue);
     sending = lnfq_post_send(handle);
     unbinding =
@@ -213,6 +212,7 @@ lnfq_unbinding_destroy(lnfq_queue *queue)
         return 0;
     }
     settle_packets(queue);
+    lnfq_bound_leave(handle, queue);
     callback = delist(queue);
     thread = PyEval_SaveThread();
     error = unbind_queue(queue);
