@@ -30,9 +30,15 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("NOTIFY_SOCKET", "FDSTORE", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID"):
         monkeypatch.delenv(name, raising=False)
     yield
+    forget_kept()
+
+
+def forget_kept() -> None:
+    """What the package knows is as in a new process."""
     for kept in _open._kept.values():
         kept.close()
     _open._kept.clear()
+    _open._open.clear()
     _store._taken.clear()
 
 
@@ -45,6 +51,7 @@ class Service:
         monkeypatch.setenv("NOTIFY_SOCKET", keeper.address)
         monkeypatch.setenv("FDSTORE", "100")
         monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
+        self._passed = range(0)
         self._stop = os.eventfd(0)
         self._listening = background(self._listen)
 
@@ -57,11 +64,7 @@ class Service:
 
     def restart(self, *, pid: int | None = None) -> None:
         """The process has ended, and the next one is passed what the keeper has."""
-        for kept in _open._kept.values():
-            kept.close()
-        _open._kept.clear()
-        _open._open.clear()
-        _store._taken.clear()
+        self._end_process()
         names = [stored.name for stored in self.keeper.stored]
         self._monkeypatch.setattr(_store, "FIRST", self._pass_on())
         self._monkeypatch.setenv("LISTEN_PID", str(pid or os.getpid()))
@@ -71,11 +74,20 @@ class Service:
     def _pass_on(self) -> int:
         """Copies of the descriptors, one behind the other; the first one's number."""
         first = 200
-        for at, stored in enumerate(self.keeper.stored):
-            os.dup2(stored.descriptor, first + at)
+        self._passed = range(first, first + len(self.keeper.stored))
+        for number, stored in zip(self._passed, self.keeper.stored, strict=True):
+            os.dup2(stored.descriptor, number)
         return first
 
+    def _end_process(self) -> None:
+        forget_kept()
+        for number in self._passed:
+            with contextlib.suppress(OSError):  # it was taken, and so is closed
+                os.close(number)
+        self._passed = range(0)
+
     def close(self) -> None:
+        self._end_process()
         os.eventfd_write(self._stop, 1)
         self._listening.result(TIMEOUT)
         os.close(self._stop)
