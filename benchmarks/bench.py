@@ -120,6 +120,14 @@ ADAPTERS = {
     "trio, serve": ("trio_serve", "libnetfilterqueue.trio", "trio"),
 }
 PEERS = ("NetfilterQueue", "fnfqueue")
+# What builds those of other languages, in their directories of peers.
+OTHER_LANGUAGES = {
+    "nfq-rs": (
+        *("cargo", "install", "--quiet", "--locked", "--force", "--path", "."),
+        *("--root", str(BUILT), "--target-dir", str(BUILT / "target")),
+    ),
+    "go-nfqueue": ("go", "build", "-o", str(BUILT / "bin" / "go-nfqueue")),
+}
 
 
 def can_rewrite() -> bool:
@@ -138,6 +146,9 @@ def simple_consumers() -> Iterator[tuple[str, list[str], tuple[str, ...]]]:
         yield label, python(loop), tuple(needs)
     for peer in PEERS:
         yield peer, python(peer.lower()), (peer.lower(),)
+    for peer in OTHER_LANGUAGES:
+        program = str(BUILT / "bin" / peer)
+        yield peer, [program, "accept"], (program,)
 
 
 def accepted(scale: Scale) -> Table:
@@ -357,7 +368,7 @@ def missing(row: Row) -> str | None:
     for name in row.needs:
         found = shutil.which(name) or ("/" not in name and importlib.util.find_spec(name))
         if not found:
-            return f"{name} is not installed"
+            return f"{Path(name).name} is not there"
     return None
 
 
@@ -409,7 +420,7 @@ def output_of(*command: str) -> str:
 
 
 def build() -> None:
-    """Compiles the C consumers, and what is preloaded."""
+    """Compiles the C consumers, what is preloaded, and peers whose compilers are there."""
     BUILT.mkdir(parents=True, exist_ok=True)
     command = [COMPILER, "-O2", "-std=gnu11"]
     flags = shlex.split(output_of("pkg-config", "--cflags", "--libs", *LIBRARIES))
@@ -419,6 +430,9 @@ def build() -> None:
     for source in HERE.glob("preload/*.c"):
         files = ["-o", str(BUILT / f"{source.stem}.so"), str(source)]
         subprocess.run([*command, "-shared", "-fPIC", *files], check=True)
+    for peer, command in OTHER_LANGUAGES.items():
+        if shutil.which(command[0]):  # what can't be built is missing from the tables
+            subprocess.run(command, check=False, cwd=HERE / "peers" / peer)
 
 
 def cpu_model() -> str:
