@@ -933,6 +933,9 @@ def _keep(
     given a packet. It must not be a memoryview. If ``tired`` is true, packets are not repeated.
     """
 
+def _fileno(handle: NetfilterQueueHandle, /) -> int:
+    """Return the descriptor, for who waits on it and never reads it."""
+
 def queue_status() -> list[QueueStatus]:
     """The kernel's table of the queues that are bound in the calling thread's network namespace.
 

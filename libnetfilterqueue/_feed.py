@@ -14,6 +14,7 @@ from typing import Self
 import libnetfilterqueue as nfq
 from libnetfilterqueue._arguments import check_type
 from libnetfilterqueue._epoll import new_epoll
+from libnetfilterqueue._ext import _fileno
 from libnetfilterqueue._owed import Owed
 
 READABLE = 1  # EPOLLIN
@@ -43,7 +44,7 @@ class Feed(ABC):
         # The loop watches this instead of the socket: it is ours when another thread closes the
         # handle, and never in error, as a socket is after an overrun: libuv stops watching then.
         self._epoll = new_epoll()
-        self._epoll.register(handle.fileno(), READABLE)
+        self._epoll.register(_fileno(handle), READABLE)
         self._handle = handle
         self._fed = fed
         self._context = contextvars.copy_context()  # the callbacks'

@@ -68,7 +68,7 @@ undo_bind(lnfq_handle *handle, uint16_t number)
 {
     const struct lnfq_config unbind = {.command = NFQNL_CFG_CMD_UNBIND};
 
-    handle->strays |= lnfq_exchange_request(handle, number, &unbind, NULL, 0) != 0;
+    (void)lnfq_exchange_request(handle, number, &unbind, NULL, 0);
 }
 
 static int

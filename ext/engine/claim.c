@@ -126,9 +126,6 @@ lnfq_claim_message(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
         }
     }
     lnfq_missing_receive(queue, id, is_alone(handle));
-    if (handle->watching) {
-        lnfq_missing_look(queue, epoch);
-    }
     if (queue->doubts.count > 0) {
         doubts_forget(&queue->doubts, id);
         if (!queue->fenced) {

@@ -32,7 +32,6 @@
 #include "index.h"
 #include "inlets.h"
 #include "lock.h"
-#include "losses.h"
 #include "message.h"
 #include "missing.h"
 #include "outbox.h"
@@ -176,7 +175,6 @@ attempt(lnfq_handle *handle, struct lnfq_awaited *awaited, const unsigned char *
 {
     int error = lnfq_peer_send(handle, bytes, size);
 
-    lnfq_losses_ask(&handle->losses);
     if (error != 0) {
         return error;
     }
@@ -290,7 +288,6 @@ lnfq_exchange_mark(lnfq_handle *handle)
     uint32_t seq = ++handle->seq;
 
     handle->marker_wanted = false;
-    lnfq_losses_ask(&handle->losses);
     /* Without it the packets are still dispatched with the next one that comes. */
     (void)lnfq_peer_send(handle, bytes, lnfq_config_put_marker(bytes, seq));
     return seq;
@@ -386,7 +383,6 @@ lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool
 {
     switch (answer->type) {
     case NLMSG_NOOP:
-        lnfq_losses_answer(&handle->losses);
         if (read) {
             lift_fences(handle, answer->seq);
         }
@@ -395,7 +391,6 @@ lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool
         }
         break;
     case LNFQ_MESSAGE_TYPE(NFQNL_MSG_CONFIG):
-        lnfq_losses_answer(&handle->losses);
         answer_awaited(handle, answer);
         break;
     case LNFQ_MESSAGE_TYPE(NFQNL_MSG_VERDICT_BATCH):

@@ -24,7 +24,6 @@
 #include "backlog.h"
 #include "counters.h"
 #include "forward.h"
-#include "losses.h"
 #include "mutex.h"
 #include "name.h"
 #include "outbox.h"
@@ -118,12 +117,13 @@ struct lnfq_handle {
     bool adopted;               /* other processes may read the descriptor */
     bool shared;                /* another one goes on doing so */
     bool exposed;               /* others know the descriptor, and may read it */
-    bool strays;                /* a number may be bound on the socket that is no queue's here */
     bool foreign;               /* somebody has handed in messages that were read elsewhere */
     bool overran;               /* messages were lost since the buffer was last found empty */
     bool quiet;                 /* the kernel does not say when they are */
-    bool watching;              /* ids may be missing: `losses` is to tell which were lost */
-    struct lnfq_losses losses;
+    bool watching;              /* ids may be missing: see missing.h */
+    bool blind;                 /* the kernel's table can't be read */
+    unsigned int look_in;       /* it is looked at in so many calls that receive */
+    unsigned int look_step;     /* and then in so many */
     uint64_t unsure; /* verdicts that may find nothing, and no answer has said that they did */
     bool drained;    /* the last receiving left nothing */
     bool rcvbuf_set; /* somebody has set the receive buffer */

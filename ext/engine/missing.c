@@ -8,69 +8,65 @@
 #include "losses.h"
 #include "pending.h"
 #include "queue.h"
-#include "transport.h"
+#include "status.h"
+#include "table.h"
 
-void
-lnfq_missing_sample(lnfq_handle *handle, uint32_t drops)
+/* How many calls that receive there are between two looks, at most. */
+#define SELDOM 1024
+
+/* Nothing can be told if others may hand in a message twice, or have read the first ones. */
+static bool
+is_told(const lnfq_handle *handle)
 {
-    handle->epoch += 1; /* what is read from now on is told by it from what was read before */
-    lnfq_losses_sample(&handle->losses, drops, handle->epoch);
-    for (size_t i = 0; i < handle->queue_count; i++) {
-        handle->queues[i]->fresh = false;
-    }
+    return !handle->foreign && !handle->adopted && !handle->blind;
 }
 
-/* Whether each queue has had a packet that was read after the sample. */
+/* The count must be no younger than the id, and a line of the table is not read in one go. */
 static bool
-all_fresh(const lnfq_handle *handle)
+look(lnfq_queue *queue)
 {
-    for (size_t i = 0; i < handle->queue_count; i++) {
-        if (!handle->queues[i]->fresh) {
-            return false;
-        }
+    struct lnfq_status before, now;
+
+    if (!lnfq_table_status(queue, &before) || !lnfq_table_status(queue, &now)) {
+        return false;
     }
+    lnfq_losses_note(&queue->losses, before.user_dropped, now.last_id);
     return true;
 }
 
 void
-lnfq_missing_look(lnfq_queue *queue, uint64_t epoch)
+lnfq_missing_look(lnfq_handle *handle)
 {
-    lnfq_handle *handle = queue->handle;
-
-    if (handle->foreign || handle->adopted || handle->strays) {
-        handle->watching = false;
+    handle->look_in -= 1;
+    if (handle->look_in > 0) {
         return;
     }
-    if (handle->losses.epoch == 0 || epoch < handle->losses.epoch) {
-        return;
-    }
-    queue->fresh = true;
-    if (all_fresh(handle) && lnfq_losses_explain(&handle->losses)) {
-        handle->watching = false;
-        for (size_t i = 0; i < handle->queue_count; i++) {
-            lnfq_pending_close_gap(&handle->queues[i]->pending);
+    handle->watching = false;
+    for (size_t i = 0; i < handle->queue_count && is_told(handle); i++) {
+        if (handle->queues[i]->pending.gap) {
+            handle->watching = true;
+            handle->blind = !look(handle->queues[i]);
         }
     }
+    handle->look_step *= handle->look_step < SELDOM ? 2 : 1;
+    handle->look_in = handle->look_step;
 }
 
 inline void
 lnfq_missing_receive(lnfq_queue *queue, uint32_t id, bool alone)
 {
     lnfq_handle *handle = queue->handle;
+    struct lnfq_losses *losses = &queue->losses;
+    bool explained =
+        losses->noted && is_told(handle) && lnfq_losses_explain(losses, &queue->pending, id);
 
-    handle->losses.missing += (uint64_t)lnfq_pending_receive(&queue->pending, id, alone);
-    handle->watching |= queue->pending.gap;
-}
-
-void
-lnfq_missing_restart(lnfq_handle *handle)
-{
-    uint64_t missing = 0;
-    uint32_t drops = 0;
-
-    for (size_t i = 0; i < handle->queue_count; i++) {
-        missing += handle->queues[i]->pending.missing;
+    lnfq_pending_receive(&queue->pending, id, alone);
+    if (explained) {
+        lnfq_pending_close_gap(&queue->pending, losses->last_id);
     }
-    (void)lnfq_transport_drops(handle->fd, &drops);
-    lnfq_losses_restart(&handle->losses, missing, drops);
+    if (queue->pending.gap && !handle->watching && is_told(handle)) {
+        handle->watching = true;
+        handle->look_step = 1;
+        handle->look_in = 1;
+    }
 }

@@ -15,6 +15,7 @@
 
 #include "forward.h"
 #include "kept.h"
+#include "losses.h"
 #include "nested.h"
 #include "pending.h"
 
@@ -30,13 +31,13 @@ struct lnfq_queue {
     uint32_t maxlen;   /* how many packets may wait in the kernel */
     bool grows_rcvbuf; /* the receive buffer follows maxlen */
     struct lnfq_pending pending;
+    struct lnfq_losses losses;
     lnfq_packet *active;                  /* packets whose callback runs */
     struct lnfq_kept *kept, *kept_newest; /* packets that wait for their verdict after it */
     struct lnfq_batches *batches;         /* that other readers may hold packets of; see there */
     lnfq_queue *next_leaving;             /* on its handle's list while it is being unbound */
     bool all_received;                    /* nobody else can hold a message of it then */
     bool nothing_left;                    /* meanwhile the kernel said so of it */
-    bool fresh;                           /* it had a packet that was read after losses.sample */
 
     /* For a queue that was taken over: see takeover.h. Protected by the handle's lock. */
     bool shared;      /* another process goes on reading */

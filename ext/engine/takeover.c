@@ -23,72 +23,10 @@
 #include "queue.h"
 #include "rcvbuf.h"
 #include "status.h"
+#include "table.h"
 #include "transport.h"
 #include "unclaimed.h"
 #include "verdict.h"
-
-/* ---- the kernel's table ---- */
-
-/* A queue's line, looked for in another thread's namespace. */
-struct line {
-    uint16_t number;
-    struct lnfq_status *status;
-    bool found;
-};
-
-static int
-find_line(void *argument)
-{
-    struct line *line = argument;
-
-    line->found = lnfq_status_find(line->number, line->status);
-    return 0;
-}
-
-bool
-lnfq_takeover_status(const lnfq_queue *queue, struct lnfq_status *status)
-{
-    int fd = queue->handle->fd;
-    struct line line = {.number = queue->number, .status = status};
-    uint32_t port;
-
-    return lnfq_transport_port(fd, &port) == 0 && lnfq_netns_run_beside(fd, find_line, &line) == 0
-           && line.found && status->port == port;
-}
-
-/* The numbers that are bound on a handle's socket. */
-struct list {
-    lnfq_handle *handle;
-    uint32_t port;
-    unsigned char *numbers;
-};
-
-static void
-mark_number(const struct lnfq_status *status, void *argument)
-{
-    struct list *list = argument;
-
-    if (status->port == list->port && lnfq_bound_find(list->handle, status->number) == NULL) {
-        list->numbers[status->number / CHAR_BIT] |=
-            (unsigned char)(1u << status->number % CHAR_BIT);
-    }
-}
-
-static int
-mark_numbers(void *argument)
-{
-    return lnfq_status_each(mark_number, argument);
-}
-
-int
-lnfq_takeover_list(lnfq_handle *handle, unsigned char numbers[LNFQ_TAKEOVER_NUMBERS])
-{
-    struct list list = {.handle = handle, .numbers = numbers};
-    int error = lnfq_transport_port(handle->fd, &list.port);
-
-    memset(numbers, 0, LNFQ_TAKEOVER_NUMBERS);
-    return error != 0 ? error : lnfq_netns_run_beside(handle->fd, mark_numbers, &list);
-}
 
 /* ---- settling ---- */
 
@@ -144,10 +82,10 @@ settle_up_to(lnfq_queue *queue, uint32_t up_to)
     _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_VERDICT_SIZE_MAX];
     size_t size = lnfq_verdict_put_batch(bytes, queue->number, up_to, LNFQ_SEQ_SETTLE, &verdict);
     struct lnfq_status before, after;
-    bool counted = lnfq_takeover_status(queue, &before);
+    bool counted = lnfq_table_status(queue, &before);
     int error = lnfq_exchange_request(handle, queue->number, &config, bytes, size);
 
-    if (error == 0 && counted && lnfq_takeover_status(queue, &after)) {
+    if (error == 0 && counted && lnfq_table_status(queue, &after)) {
         uint32_t settled = count_settled(&before, &after);
 
         handle->stats.verdicts += settled;
@@ -286,7 +224,7 @@ lnfq_takeover_queue(lnfq_queue *queue, const struct lnfq_config *config)
         queue->unanswered.there = false;
     }
     inherit(queue);
-    queue->counted = lnfq_takeover_status(queue, &status);
+    queue->counted = lnfq_table_status(queue, &status);
     queue->last_id = status.last_id;
     repeated = queue->shared ? 0 : count_repeated(queue, &status);
     if (queue->grows_rcvbuf) {

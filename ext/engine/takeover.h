@@ -17,14 +17,8 @@
 #ifndef LNFQ_TAKEOVER_H
 #define LNFQ_TAKEOVER_H
 
-#include <limits.h>
-#include <stdint.h>
-
 #include "config.h"
 #include "handle.h"
-
-/* A bit for each queue number. */
-#define LNFQ_TAKEOVER_NUMBERS ((UINT16_MAX + 1) / CHAR_BIT)
 
 /*
  * Takes over a queue that is on its handle's list, after the kernel has said that its number is
@@ -44,15 +38,5 @@ lnfq_takeover_go_on(lnfq_handle *handle)
         lnfq_takeover_settle(handle);
     }
 }
-
-struct lnfq_status;
-
-/* What the kernel's table says of a queue that its socket has bound, also in another namespace than
- * the thread's; false where that can't be read. */
-bool lnfq_takeover_status(const lnfq_queue *queue, struct lnfq_status *status);
-
-/* Sets the bits of the numbers that are bound on the socket, as the kernel's table says, and that
- * no queue here has. Returns 0 or an errno. */
-int lnfq_takeover_list(lnfq_handle *handle, unsigned char numbers[LNFQ_TAKEOVER_NUMBERS]);
 
 #endif

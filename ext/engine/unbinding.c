@@ -21,7 +21,6 @@
 #include "handle.h"
 #include "kept.h"
 #include "lock.h"
-#include "missing.h"
 #include "outbox.h"
 #include "packet.h"
 #include "pending.h"
@@ -29,7 +28,7 @@
 #include "queue.h"
 #include "refusal.h"
 #include "status.h"
-#include "takeover.h"
+#include "table.h"
 #include "verdict.h"
 
 /* ---- all with the lock ---- */
@@ -123,7 +122,7 @@ is_all_received(lnfq_queue *queue)
         return true;
     }
     return lnfq_exchange_request(handle, queue->number, &shut, NULL, 0) == 0
-           && lnfq_takeover_status(queue, &status)
+           && lnfq_table_status(queue, &status)
            && status.last_id == (pending->seen ? pending->highest : 0);
 }
 
@@ -153,12 +152,10 @@ unbind_queue(lnfq_queue *queue)
     sending = lnfq_post_send(handle);
     unbinding =
         lnfq_exchange_request(handle, queue->number, &unbind, before, put_teardown(queue, before));
-    handle->strays |= unbinding != 0;
     forget_unsent(queue, sending);
     lnfq_bound_left(handle, queue);
     handle->history[queue->number] = left_behind(queue);
     handle->epoch += 1; /* what is received from now on is not this binding's */
-    lnfq_missing_restart(handle);
     return sending != 0 ? sending : unbinding;
 }
 

@@ -43,7 +43,7 @@
 #include "slot.h"
 #include "socket_options.h"
 #include "state.h"
-#include "takeover.h"
+#include "table.h"
 #include "tuples.h"
 
 static inline lnfq_handle *
@@ -243,8 +243,8 @@ handle_process(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject
     return packets < 0 ? NULL : PyLong_FromSsize_t(packets);
 }
 
-static PyObject *
-get_fd(lnfq_handle *handle, const char *call)
+PyObject *
+lnfq_handle_type_fd(lnfq_handle *handle, bool expose, const char *call)
 {
     int fd;
 
@@ -253,7 +253,7 @@ get_fd(lnfq_handle *handle, const char *call)
     }
     lnfq_lock_acquire(handle);
     fd = handle->closed ? -1 : handle->fd;
-    handle->exposed = true; /* from now on others may read it */
+    handle->exposed |= expose;
     lnfq_lock_release(handle);
     if (fd < 0) {
         (void)lnfq_handle_raise_closed(handle, call);
@@ -265,13 +265,13 @@ get_fd(lnfq_handle *handle, const char *call)
 static PyObject *
 handle_fd(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return get_fd(handle_cast(self), "fd()");
+    return lnfq_handle_type_fd(handle_cast(self), true, "fd()");
 }
 
 static PyObject *
 handle_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return get_fd(handle_cast(self), "fileno()");
+    return lnfq_handle_type_fd(handle_cast(self), true, "fileno()");
 }
 
 static PyObject *
@@ -338,7 +338,7 @@ handle_detach(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* The bits that are set, as a list of their numbers. */
 static PyObject *
-list_numbers(const unsigned char numbers[LNFQ_TAKEOVER_NUMBERS])
+list_numbers(const unsigned char numbers[LNFQ_TABLE_NUMBERS])
 {
     PyObject *list = PyList_New(0);
 
@@ -359,7 +359,7 @@ static PyObject *
 handle_unclaimed(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     lnfq_handle *handle = handle_cast(self);
-    unsigned char numbers[LNFQ_TAKEOVER_NUMBERS];
+    unsigned char numbers[LNFQ_TABLE_NUMBERS];
     PyThreadState *thread;
     int error;
 
@@ -367,7 +367,7 @@ handle_unclaimed(PyObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     }
     thread = lnfq_lock_enter(handle);
-    error = handle->closed ? EBADF : lnfq_takeover_list(handle, numbers);
+    error = handle->closed ? EBADF : lnfq_table_list(handle, numbers);
     lnfq_lock_leave(handle, thread);
     if (error == 0) {
         return list_numbers(numbers);

@@ -108,6 +108,17 @@ module_keep(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+/* For the adapters, whose loops wait on the descriptor and don't read it. */
+static PyObject *
+module_fileno(PyObject *module, PyObject *handle)
+{
+    if (!PyObject_TypeCheck(handle, module_state(module)->handle_type)) {
+        PyErr_SetString(PyExc_TypeError, "_fileno(): handle must be a NetfilterQueueHandle");
+        return NULL;
+    }
+    return lnfq_handle_type_fd((lnfq_handle *)handle, false, "fileno()");
+}
+
 static PyObject *
 module_queue_status(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
@@ -178,6 +189,7 @@ static PyMethodDef module_methods[] = {
     {"update_checksums", (PyCFunction)(void (*)(void))module_update_checksums,
      METH_FASTCALL | METH_KEYWORDS, DOC_update_checksums},
     {"_keep", module_keep, METH_VARARGS, DOC__keep},
+    {"_fileno", module_fileno, METH_O, DOC__fileno},
     {NULL, NULL, 0, NULL},
 };
 

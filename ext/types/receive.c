@@ -102,8 +102,6 @@ note_empty(lnfq_handle *handle, const lnfq_batch *batch, int received)
 static int
 receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
 {
-    bool counted;
-    uint32_t drops;
     int received;
 
     if (batch->slot_size < atomic_load(&handle->datagram_size)) {
@@ -113,9 +111,6 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
         return -EALREADY;
     }
     for (;;) {
-        /* Before the buffer is found empty: see losses.h. */
-        counted = handle->watching && handle->losses.epoch == 0
-                  && lnfq_transport_drops(handle->fd, &drops);
         received = lnfq_inlets_receive(batch->inlets, handle->fd, count);
         if (received != -ENOBUFS) {
             break;
@@ -132,12 +127,11 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
     handle->stats.receives += received > 0;
     batch->epoch = handle->epoch;
     /* Asking costs a system call: where somebody waits for what it tells. */
-    if ((counted || handle->outbox.unconfirmed || handle->overran)
-        && found_empty(handle, received, count)) {
+    if ((handle->outbox.unconfirmed || handle->overran) && found_empty(handle, received, count)) {
         note_empty(handle, batch, received);
-        if (counted) {
-            lnfq_missing_sample(handle, drops);
-        }
+    }
+    if (handle->watching) {
+        lnfq_missing_look(handle);
     }
     if (received == -EAGAIN && !handle->kernel && lnfq_transport_ended(handle->fd)) {
         received = -ECONNRESET;

@@ -5,56 +5,28 @@
 #include "losses.h"
 
 void
-lnfq_losses_ask(struct lnfq_losses *losses)
+lnfq_losses_note(struct lnfq_losses *losses, uint32_t dropped, uint32_t last_id)
 {
-    losses->unanswered += 1;
-    losses->recent += 1;
-}
-
-void
-lnfq_losses_answer(struct lnfq_losses *losses)
-{
-    losses->unanswered -= losses->unanswered > 0;
-}
-
-void
-lnfq_losses_sample(struct lnfq_losses *losses, uint32_t drops, uint64_t epoch)
-{
-    losses->sample = drops;
-    losses->epoch = epoch;
-    losses->earlier = losses->unanswered;
-    losses->recent = 0;
-}
-
-static uint32_t
-smaller(uint32_t a, uint32_t b)
-{
-    return a < b ? a : b;
+    losses->dropped = dropped;
+    losses->last_id = last_id;
+    losses->noted = true;
 }
 
 bool
-lnfq_losses_explain(struct lnfq_losses *losses)
+lnfq_losses_explain(struct lnfq_losses *losses, const struct lnfq_pending *pending, uint32_t id)
 {
-    uint32_t drops = losses->sample - losses->base; /* the count wraps */
-    /* An answer may belong to any request. As many answers as possible may be among the drops, or
-     * among later ones. */
-    uint32_t answers = smaller(losses->unanswered, losses->earlier);
-    uint32_t recent = smaller(losses->unanswered, losses->recent);
+    uint32_t highest = pending->highest; /* 0 before the first one */
+    uint64_t missing;
 
-    losses->epoch = 0;
-    if (drops < answers || losses->missing > drops - answers) {
+    if (!losses->noted || lnfq_pending_newer(losses->last_id, id)
+        || lnfq_pending_newer(highest, losses->last_id)) {
         return false;
     }
-    losses->missing = 0;
-    losses->base = losses->sample;
-    losses->unanswered = recent;
+    losses->noted = false;
+    missing = pending->missing + (losses->last_id - highest) - (id == losses->last_id);
+    if (missing != losses->dropped - losses->explained) {
+        return false;
+    }
+    losses->explained = losses->dropped;
     return true;
-}
-
-void
-lnfq_losses_restart(struct lnfq_losses *losses, uint64_t missing, uint32_t drops)
-{
-    losses->missing = missing;
-    losses->base = drops;
-    losses->epoch = 0;
 }

@@ -34,7 +34,7 @@ receive_late(struct lnfq_pending *pending, uint32_t id)
     return -(int64_t)(pending->missing > 0);
 }
 
-int64_t
+void
 lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone)
 {
     uint32_t next = pending->seen ? pending->highest + 1 : first_id(pending, id);
@@ -53,7 +53,6 @@ lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone)
     pending->missing += (uint64_t)more;
     pending->seen = true;
     pending->outstanding += 1;
-    return more;
 }
 
 void
@@ -78,10 +77,12 @@ lnfq_pending_settle(struct lnfq_pending *pending, uint32_t up_to)
 }
 
 void
-lnfq_pending_close_gap(struct lnfq_pending *pending)
+lnfq_pending_close_gap(struct lnfq_pending *pending, uint32_t up_to)
 {
-    pending->gap = false;
-    pending->missing = 0;
+    bool newer = lnfq_pending_newer(pending->highest, up_to);
+
+    pending->missing = newer ? pending->highest - up_to - 1 : 0; /* the newest was received */
+    pending->gap = pending->missing > 0;
 }
 
 /* Whether all up to the id are answered once it is. */

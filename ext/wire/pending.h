@@ -45,10 +45,9 @@ lnfq_pending_newer(uint32_t id, uint32_t than)
 /*
  * Notes that a packet was received. `alone` says that nobody else can have read the descriptor or
  * holds messages from it. Packets that are missing then were lost in the kernel, which keeps no
- * such packet. Returns by how much `missing` has changed: the change is negative if a late packet
- * came.
+ * such packet.
  */
-int64_t lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone);
+void lnfq_pending_receive(struct lnfq_pending *pending, uint32_t id, bool alone);
 
 /* Others have read the queue's first packets: which, is not known until lnfq_pending_settle. */
 void lnfq_pending_inherit(struct lnfq_pending *pending);
@@ -57,8 +56,8 @@ void lnfq_pending_inherit(struct lnfq_pending *pending);
  * received here. */
 void lnfq_pending_settle(struct lnfq_pending *pending, uint32_t up_to);
 
-/* It was found out that all missing ids were lost in the kernel. */
-void lnfq_pending_close_gap(struct lnfq_pending *pending);
+/* It was found out that all ids up to this one that were not received were lost in the kernel. */
+void lnfq_pending_close_gap(struct lnfq_pending *pending, uint32_t up_to);
 
 /* Puts the verdict of a packet that was received in the outbox, as part of a batch verdict where
  * that is safe. Returns 0, or ENOMEM, and then nothing has changed. */

@@ -56,7 +56,6 @@ struct reader {
     unsigned int holds[HOLDS_MAX];
     unsigned int first;
     unsigned int count;
-    uint64_t epoch;
     bool report; /* it has read that a verdict was refused */
     bool aside;  /* it was interrupted: what it has not dispatched is set aside, as all can see */
 };
@@ -73,10 +72,8 @@ static struct model {
     bool adopted;           /* the queue was taken over */
     bool shared;            /* from others, who go on reading */
     bool unsettled;
-    bool watching; /* as a handle does */
-    bool fresh;
-    uint64_t epoch;
-    uint32_t drops;
+    uint32_t drops;  /* messages that found no room: the kernel's count */
+    uint32_t looked; /* when it was looked at last */
     struct packet packets[IDS];
     struct reader readers[READERS];
 
@@ -225,61 +222,61 @@ alone(const struct reader *reader)
 }
 
 static void
-receive(unsigned int at, bool is_alone, uint64_t epoch)
+receive(unsigned int at, bool is_alone)
 {
     struct packet *packet = &model.packets[at];
+    uint32_t id = model.base + at;
+    bool explained = !model.foreign && !model.adopted
+                     && lnfq_losses_explain(&model.losses, &model.pending, id);
 
     packet->unanswered += 1;
     if (packet->place != ANSWERED) {
         packet->place = RECEIVED;
     }
-    model.losses.missing +=
-        (uint64_t)lnfq_pending_receive(&model.pending, model.base + at, is_alone);
-    model.watching |= model.pending.gap;
-    if (model.foreign || model.adopted) {
-        model.watching = false;
+    lnfq_pending_receive(&model.pending, id, is_alone);
+    if (explained) {
+        lnfq_pending_close_gap(&model.pending, model.losses.last_id);
     }
-    else if (model.watching && model.losses.epoch != 0 && epoch >= model.losses.epoch
-             && lnfq_losses_explain(&model.losses)) {
-        model.watching = false;
-        lnfq_pending_close_gap(&model.pending);
+}
+
+/* As a handle does while ids are missing. The count may be older than the id, but not younger. */
+static void
+look(bool old)
+{
+    if (model.next > 0) {
+        lnfq_losses_note(&model.losses, old ? model.looked : model.drops,
+                         model.base + model.next - 1);
+        model.looked = model.drops;
     }
 }
 
 /* As a handle does when it finds the buffer empty. */
 static void
-found_empty(struct reader *reader, uint32_t drops, bool overrun)
+found_empty(struct reader *reader)
 {
-    model.watching |= overrun;
-    if (model.outbox.unconfirmed && !model.foreign && !reader->report) {
-        bool others = false;
+    bool others = false;
 
-        for (int i = 0; i < READERS; i++) {
-            others |= &model.readers[i] != reader && model.readers[i].count > 0;
-            others |= model.readers[i].report;
-        }
-        if (!others) {
-            lnfq_outbox_confirm(&model.outbox);
-        }
+    if (!model.outbox.unconfirmed || model.foreign || reader->report) {
+        return;
     }
-    if (model.watching && model.losses.epoch == 0) {
-        model.epoch += 1;
-        lnfq_losses_sample(&model.losses, drops, model.epoch);
+    for (int i = 0; i < READERS; i++) {
+        others |= &model.readers[i] != reader && model.readers[i].count > 0;
+        others |= model.readers[i].report;
+    }
+    if (!others) {
+        lnfq_outbox_confirm(&model.outbox);
     }
 }
 
 /* Some packets come; bits say which of them are lost. A reader reads again once it has dispatched
- * everything. It counts the drops before it reads, perhaps before the last ones. */
+ * everything. */
 static void
-reader_read(struct reader *reader, unsigned int count, unsigned int lost, bool early)
+reader_read(struct reader *reader, unsigned int count, unsigned int lost)
 {
-    uint32_t drops = model.drops;
-
     if (reader->count > 0 || reader->report) {
         return;
     }
     reader->first = 0;
-    reader->epoch = model.epoch;
     for (unsigned int i = 0; i < count && i < HOLDS_MAX && model.next < IDS; i++) {
         if ((lost >> (i % 8)) & 1) {
             model.packets[model.next].place = LOST;
@@ -293,7 +290,7 @@ reader_read(struct reader *reader, unsigned int count, unsigned int lost, bool e
     }
     reader->report = model.report;
     model.report = false;
-    found_empty(reader, early ? drops : model.drops, model.drops != drops);
+    found_empty(reader);
 }
 
 static void
@@ -301,7 +298,7 @@ reader_dispatch(struct reader *reader)
 {
     if (reader->count > 0) {
         reader->count -= 1;
-        receive(reader->holds[reader->first++], alone(reader), reader->epoch);
+        receive(reader->holds[reader->first++], alone(reader));
         reader->aside &= reader->count > 0;
     }
     else if (reader->report) {
@@ -325,7 +322,7 @@ stranger_hand_in(unsigned int at)
 {
     if (model.exposed && model.packets[at].place >= STRANGE) {
         model.foreign = true;
-        receive(at, false, model.epoch);
+        receive(at, false);
     }
 }
 
@@ -390,21 +387,6 @@ settle(void)
     }
     lnfq_pending_settle(&model.pending, model.base + oldest - 1);
     model.unsettled = false;
-}
-
-/* ---- other requests ---- */
-
-/* A request whose answer gets lost, or not. */
-static void
-ask(bool lost)
-{
-    lnfq_losses_ask(&model.losses);
-    if (lost) {
-        model.drops += 1;
-    }
-    else {
-        lnfq_losses_answer(&model.losses);
-    }
 }
 
 /* ---- answering ---- */
@@ -567,10 +549,10 @@ step(unsigned int operation, unsigned int argument)
 
     switch (operation % 8) {
     case 0:
-        reader_read(reader, operation >> 3, 0, false);
+        reader_read(reader, operation >> 3, 0);
         break;
     case 1:
-        reader_read(reader, operation >> 3, argument, operation >= 128);
+        reader_read(reader, operation >> 3, argument);
         break;
     case 2:
     case 3:
@@ -590,7 +572,7 @@ step(unsigned int operation, unsigned int argument)
             others_read();
         }
         else if (operation >= 224) {
-            ask(argument % 2);
+            look(argument % 2);
         }
         else {
             answer_batch(argument % IDS, operation >> 3);
@@ -625,7 +607,6 @@ begin(uint8_t start)
     model.outbox.refusable = true;
     model.capable = true;
     model.limit = SIZE_MAX;
-    model.epoch = 1;
     model.base = 1;
     if (start >= 128) {
         model.base = (uint32_t)-(int32_t)(start - 128);
@@ -634,9 +615,9 @@ begin(uint8_t start)
         take_over(start % 8, start >> 3 & 3, start & 32);
     }
     else if (start >= 128) {
-        (void)lnfq_pending_receive(&model.pending, model.base - 1, true);
+        lnfq_pending_receive(&model.pending, model.base - 1, true);
         lnfq_pending_answer(&model.pending, model.base - 1);
-        lnfq_pending_close_gap(&model.pending);
+        lnfq_pending_close_gap(&model.pending, model.base - 1);
     }
 }
 
