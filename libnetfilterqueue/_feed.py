@@ -146,8 +146,15 @@ class Feed(ABC):
     def _note_unsent(self) -> None:
         """In any thread: what there was no room for is still there, and is tried again."""
         if not self._retrying:
-            self._retrying = True
-            self._call(lambda: self._later(self._retry), at_once=False)
+            try:
+                self._retrying = True
+                self._call_retry()
+            except BaseException:  # of a signal handler, which may have run before it was called
+                self._call_retry()
+                raise
+
+    def _call_retry(self) -> None:
+        self._call(lambda: self._later(self._retry), at_once=False)
 
     def _retry(self) -> None:
         """Whoever could be told of the failure has been."""

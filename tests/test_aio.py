@@ -212,7 +212,7 @@ def test_loop_closed_first(
     del loop, attachment
     gc.collect()
     assert seen == [b"1", b"2"]
-    assert len(os.listdir("/proc/self/fd")) == before - 2  # the handle's own
+    assert len(os.listdir("/proc/self/fd")) == before - 3  # the handle's own
 
 
 @pytest.mark.parametrize("new_loop", NEW_LOOPS.values())

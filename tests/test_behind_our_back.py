@@ -5,6 +5,7 @@ import asyncio
 import errno
 import gc
 import os
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -120,17 +121,27 @@ def test_strangers_socket(
         other.create_queue(1, accept)
 
 
-def test_all_descriptors_closed(pair: tuple[socket.socket, socket.socket]) -> None:
+def open_numbers() -> set[int]:
+    """But for the one of the listing itself."""
+    return set(filter(is_open, map(int, os.listdir("/proc/self/fd"))))
+
+
+def open_epoll() -> int:
+    with select.epoll() as epoll:
+        return os.dup(epoll.fileno())
+
+
+@pytest.mark.parametrize("stranger", [open_epoll, lambda: os.eventfd(0)], ids=["epoll", "eventfd"])
+def test_all_descriptors_closed(stranger: Callable[[], int]) -> None:
     """A program that closes all descriptors, and opens others, has them after the handle closes."""
+    before = open_numbers()
     handle = nfq.open()
-    eventfd = next(
-        number
-        for number in map(int, os.listdir("/proc/self/fd"))
-        if number > handle.fd() and "eventfd" in os.readlink(f"/proc/self/fd/{number}")
-    )
-    numbers = [handle.fd(), eventfd]
+    numbers = open_numbers() - before
+    assert handle.fd() in numbers
     for number in numbers:
-        os.dup2(pair[0].fileno(), number)
+        descriptor = stranger()
+        os.dup2(descriptor, number)
+        os.close(descriptor)
     handle.close()
     assert all(map(is_open, numbers))
     for number in numbers:

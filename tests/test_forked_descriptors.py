@@ -24,12 +24,14 @@ from libnetfilterqueue import aio
 
 
 def opened() -> list[str]:
-    """The sockets and eventfds that this process has open."""
+    """The sockets and non-blocking pipes that this process has open: what handles are made of."""
     links = []
     for path in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # the directory's own
-            links.append(os.readlink(path))
-    return sorted(link for link in links if link.startswith(("socket:", "anon_inode:[eventfd]")))
+        with contextlib.suppress(OSError):  # the directory's own
+            link = os.readlink(path)
+            if link.startswith("socket:") or not os.get_blocking(int(path.name)):
+                links.append(link)
+    return sorted(links)
 
 
 def check_closed(others: list[str]) -> None:

@@ -121,7 +121,7 @@ queue_new(lnfq_handle *handle, uint16_t number, PyObject *callback,
 }
 
 /* With the lock and the GIL: puts a new queue on its handle's list, which takes a reference. 0 or
- * an errno, with what can be done about it. */
+ * an errno, with what can be done about it; EAGAIN while the number is being unbound. */
 static int
 enlist(lnfq_queue *queue, char remedy[LNFQ_REMEDY_SIZE])
 {
@@ -137,9 +137,10 @@ enlist(lnfq_queue *queue, char remedy[LNFQ_REMEDY_SIZE])
         snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", LNFQ_REMEDY_LISTED);
         return EBUSY;
     }
-    if (!lnfq_bound_insert(handle, queue)) {
-        snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", lnfq_remedy_config(EBUSY, false));
-        return EBUSY;
+    error = lnfq_bound_insert(handle, queue);
+    if (error != 0) {
+        snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", lnfq_remedy_config(error, false));
+        return error;
     }
     Py_INCREF(queue);
     history = handle->history[queue->number];
@@ -163,20 +164,18 @@ make_room(lnfq_queue *queue, int rcvbuf)
     return rcvbuf > 0 ? lnfq_rcvbuf_write(queue->handle, &rcvbuf) : 0;
 }
 
-/* With the lock and the GIL, both of which it gives up meanwhile: waits until no other thread
- * unbinds that number. The kernel answers that at once; only a peer that is none takes its time. */
+/* With the lock and the GIL, both of which it gives up meanwhile: lets other threads unbind. The
+ * kernel answers that at once; only a peer that is none takes its time. */
 static void
-await_unbound(lnfq_handle *handle, uint16_t number)
+await_unbound(lnfq_handle *handle)
 {
-    while (lnfq_bound_is_leaving(handle, number)) {
-        PyThreadState *thread;
+    PyThreadState *thread;
 
-        lnfq_lock_release(handle);
-        thread = PyEval_SaveThread();
-        (void)poll(NULL, 0, UNBOUND_SLICE_MS);
-        PyEval_RestoreThread(thread);
-        lnfq_lock_acquire(handle);
-    }
+    lnfq_lock_release(handle);
+    thread = PyEval_SaveThread();
+    (void)poll(NULL, 0, UNBOUND_SLICE_MS);
+    PyEval_RestoreThread(thread);
+    lnfq_lock_acquire(handle);
 }
 
 /* Lists and binds in one go; 0 or an errno, with what can be done about it. */
@@ -188,8 +187,9 @@ enlist_and_bind(lnfq_queue *queue, const struct lnfq_queue_options *options,
     int error;
 
     lnfq_lock_acquire(handle);
-    await_unbound(handle, queue->number);
-    error = enlist(queue, remedy);
+    while ((error = enlist(queue, remedy)) == EAGAIN) {
+        await_unbound(handle);
+    }
     if (error != 0) {
         lnfq_lock_release(handle);
     }

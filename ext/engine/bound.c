@@ -54,58 +54,33 @@ lnfq_bound_find_leaving(lnfq_handle *handle, uint16_t number)
     return queue;
 }
 
-/* A number, and the handle that looks whether others have it on the same socket. */
+/* A number, the handle that looks, and what others on the same socket do with it. */
 struct rivals {
     const lnfq_handle *handle;
     uint16_t number;
-    bool any;
+    bool bound;
+    bool leaving;
 };
 
-static bool
-is_rival(const lnfq_handle *handle, const struct rivals *rivals)
-{
-    return handle != rivals->handle && !handle->forked
-           && handle->file.device == rivals->handle->file.device
-           && handle->file.inode == rivals->handle->file.inode;
-}
-
 static void
-look_for_bound(lnfq_handle *handle, void *argument)
+look_for_rival(lnfq_handle *handle, void *argument)
 {
     struct rivals *rivals = argument;
 
-    rivals->any |= is_rival(handle, rivals) && lnfq_bound_find(handle, rivals->number) != NULL;
-}
-
-static void
-look_for_leaving(lnfq_handle *handle, void *argument)
-{
-    struct rivals *rivals = argument;
-
-    rivals->any |=
-        is_rival(handle, rivals) && lnfq_bound_find_leaving(handle, rivals->number) != NULL;
-}
-
-bool
-lnfq_bound_is_leaving(lnfq_handle *handle, uint16_t number)
-{
-    struct rivals rivals = {
-        .handle = handle,
-        .number = number,
-        .any = lnfq_bound_find_leaving(handle, number) != NULL,
-    };
-
-    lnfq_fork_hold_off();
-    lnfq_fork_each(look_for_leaving, &rivals);
-    lnfq_fork_allow();
-    return rivals.any;
+    if (handle == rivals->handle || handle->forked
+        || handle->file.device != rivals->handle->file.device
+        || handle->file.inode != rivals->handle->file.inode) {
+        return;
+    }
+    rivals->bound |= lnfq_bound_find(handle, rivals->number) != NULL;
+    rivals->leaving |= lnfq_bound_find_leaving(handle, rivals->number) != NULL;
 }
 
 int
 lnfq_bound_reserve(lnfq_handle *handle)
 {
     size_t capacity = handle->queue_capacity ? handle->queue_capacity * 2 : 4;
-    lnfq_queue **queues;
+    lnfq_queue **queues, **former;
 
     if (handle->history == NULL) {
         handle->history = calloc(UINT16_MAX + 1, sizeof(handle->history[0]));
@@ -116,11 +91,18 @@ lnfq_bound_reserve(lnfq_handle *handle)
     if (handle->queue_count < handle->queue_capacity) {
         return 0;
     }
-    queues = realloc(handle->queues, capacity * sizeof(*queues));
+    queues = malloc(capacity * sizeof(*queues));
     if (queues == NULL) {
         return ENOMEM;
     }
+    if (handle->queue_count > 0) {
+        memcpy(queues, handle->queues, handle->queue_count * sizeof(*queues));
+    }
+    former = handle->queues;
+    lnfq_fork_hold_off();
     handle->queues = queues;
+    lnfq_fork_allow();
+    free(former);
     handle->queue_capacity = capacity;
     return 0;
 }
@@ -137,18 +119,25 @@ insert(lnfq_handle *handle, lnfq_queue *queue)
     handle->queue_count += 1;
 }
 
-bool
+int
 lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue)
 {
-    struct rivals rivals = {.handle = handle, .number = queue->number};
+    struct rivals rivals = {
+        .handle = handle,
+        .number = queue->number,
+        .leaving = lnfq_bound_find_leaving(handle, queue->number) != NULL,
+    };
 
     lnfq_fork_hold_off();
-    lnfq_fork_each(look_for_bound, &rivals);
-    if (!rivals.any) {
+    lnfq_fork_each(look_for_rival, &rivals);
+    if (!rivals.bound && !rivals.leaving) {
         insert(handle, queue);
     }
     lnfq_fork_allow();
-    return !rivals.any;
+    if (rivals.leaving) {
+        return EAGAIN;
+    }
+    return rivals.bound ? EBUSY : 0;
 }
 
 void

@@ -19,15 +19,13 @@ lnfq_queue *lnfq_bound_find(lnfq_handle *handle, uint16_t number);
 /* The same, of those that are being unbound. */
 lnfq_queue *lnfq_bound_find_leaving(lnfq_handle *handle, uint16_t number);
 
-/* Whether one of that number is being unbound, by this handle or by another on the same socket. */
-bool lnfq_bound_is_leaving(lnfq_handle *handle, uint16_t number);
-
 /* Makes room for one more. Returns 0 or ENOMEM. */
 int lnfq_bound_reserve(lnfq_handle *handle);
 
-/* Takes the caller's reference, unless another handle of this process has the number on the same
- * socket: then it returns false. There is room. */
-bool lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue);
+/* Takes the caller's reference; there is room. Or returns an errno: EAGAIN while the number is
+ * being unbound, by this handle or by another one of this process on the same socket; EBUSY if such
+ * a one has bound it. */
+int lnfq_bound_insert(lnfq_handle *handle, lnfq_queue *queue);
 
 /* Gives the reference back to the caller. */
 void lnfq_bound_remove(lnfq_handle *handle, const lnfq_queue *queue);

@@ -5,7 +5,6 @@
 #include "descriptors.h"
 
 #include <errno.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,24 +38,29 @@ lnfq_descriptors_take(lnfq_handle *handle, int fd)
 }
 
 void
-lnfq_descriptors_take_wake(lnfq_handle *handle, int fd)
+lnfq_descriptors_take_wake(lnfq_handle *handle, const int ends[2])
 {
-    handle->wake_fd = fd;
-    handle->wake_file = file_of(fd);
+    handle->wake_fd = ends[0];
+    handle->waker_fd = ends[1];
+    handle->wake_file = file_of(ends[0]);
 }
 
 /* A number that other code has closed, and that is a stranger's by now, is left to that. */
+static void
+close_own(int *fd, const struct lnfq_file *file)
+{
+    if (is_on(*fd, file)) {
+        (void)close(*fd);
+    }
+    *fd = -1;
+}
+
 void
 lnfq_descriptors_close(lnfq_handle *handle)
 {
-    if (is_on(handle->fd, &handle->file)) {
-        (void)close(handle->fd);
-    }
-    if (is_on(handle->wake_fd, &handle->wake_file)) {
-        (void)close(handle->wake_fd);
-    }
-    handle->fd = -1;
-    handle->wake_fd = -1;
+    close_own(&handle->fd, &handle->file);
+    close_own(&handle->wake_fd, &handle->wake_file);
+    close_own(&handle->waker_fd, &handle->wake_file);
 }
 
 int
@@ -79,17 +83,17 @@ lnfq_descriptors_leave_stranger(lnfq_handle *handle)
 void
 lnfq_descriptors_wake(lnfq_handle *handle)
 {
-    if (is_on(handle->wake_fd, &handle->wake_file)) {
-        (void)eventfd_write(handle->wake_fd, 1);
+    if (is_on(handle->waker_fd, &handle->wake_file)) {
+        (void)!write(handle->waker_fd, "", 1); /* if it is full, it is readable all the same */
     }
 }
 
 void
 lnfq_descriptors_calm(lnfq_handle *handle)
 {
-    eventfd_t count;
+    char bytes[16];
 
-    if (is_on(handle->wake_fd, &handle->wake_file)) {
-        (void)eventfd_read(handle->wake_fd, &count);
+    while (is_on(handle->wake_fd, &handle->wake_file)
+           && read(handle->wake_fd, bytes, sizeof(bytes)) == (ssize_t)sizeof(bytes)) {
     }
 }

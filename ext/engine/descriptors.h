@@ -11,7 +11,10 @@
 
 /* While forks are held off: takes a descriptor that has been opened, or -1. */
 void lnfq_descriptors_take(lnfq_handle *handle, int fd);
-void lnfq_descriptors_take_wake(lnfq_handle *handle, int fd);
+
+/* The same, for the ends of a non-blocking pipe. No other file is on its inode, while all eventfds
+ * share one. */
+void lnfq_descriptors_take_wake(lnfq_handle *handle, const int ends[2]);
 
 /* While forks are held off: closes them. A signal handler may do that. */
 void lnfq_descriptors_close(lnfq_handle *handle);

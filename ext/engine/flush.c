@@ -49,11 +49,30 @@ lnfq_flush_now(lnfq_handle *handle, const char *call)
     return replaced ? lnfq_report_refusals(handle) : 0;
 }
 
+/* Perhaps nobody has heard that a verdict is held: a signal handler may have raised before the
+ * listener did anything. So it does not stay held. An exception that leaves goes first. */
+static int
+send_untold(lnfq_handle *handle, const char *call, bool leaves)
+{
+    PyObject *raised = leaves ? lnfq_error_take() : NULL;
+    int sent = lnfq_flush_now(handle, call);
+
+    if (raised == NULL) {
+        return sent;
+    }
+    if (sent < 0) {
+        PyErr_WriteUnraisable((PyObject *)handle);
+    }
+    lnfq_error_restore(raised);
+    return -1;
+}
+
 int
 lnfq_flush_or_hold(lnfq_handle *handle, const char *call)
 {
     PyObject *listener = NULL;
     bool hold;
+    int failed;
 
     lnfq_lock_acquire(handle);
     hold = !handle->autoflush && !lnfq_post_overdue(handle);
@@ -65,5 +84,6 @@ lnfq_flush_or_hold(lnfq_handle *handle, const char *call)
     if (!hold) {
         return lnfq_flush_now(handle, call);
     }
-    return lnfq_listener_call(listener);
+    failed = lnfq_listener_call(listener);
+    return failed != 0 ? send_untold(handle, call, failed < 0) : 0;
 }

@@ -26,6 +26,7 @@ lnfq_handle_new(lnfq_state *state)
     handle->state = state;
     handle->fd = -1;
     handle->wake_fd = -1;
+    handle->waker_fd = -1;
     lnfq_fork_add(handle);
     atomic_init(&handle->readers, 0);
     atomic_init(&handle->in_hand, 0);

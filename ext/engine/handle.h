@@ -76,7 +76,8 @@ struct lnfq_handle {
     PyObject_HEAD
     lnfq_state *state;
     int fd;
-    int wake_fd;           /* an eventfd: readable while `unsent`, and once the handle is closed */
+    int wake_fd;  /* a pipe's end: readable while `unsent`, and once the handle is closed */
+    int waker_fd; /* the other end */
     struct lnfq_file file; /* what they were on when they were opened */
     struct lnfq_file wake_file;
     bool forked;       /* this is a child of the process that opened it, whose queues they are */

@@ -14,18 +14,18 @@ int
 lnfq_listener_call(PyObject *listener)
 {
     PyObject *result;
-    int told = 0;
+    int failed = 0;
 
     if (listener == NULL) {
         return 0;
     }
     result = PyObject_CallNoArgs(listener);
     if (result == NULL) {
-        told = lnfq_error_tell(listener);
+        failed = lnfq_error_tell(listener) < 0 ? -1 : 1;
     }
     Py_XDECREF(result);
     Py_DECREF(listener);
-    return told;
+    return failed;
 }
 
 int

@@ -21,8 +21,8 @@ struct lnfq_listener {
 };
 
 /* Calls a listener without arguments, and drops the reference; NULL is none. Returns -1 with its
- * exception if that is not an Exception. Any other exception goes to the unraisable hook, and 0 is
- * returned. */
+ * exception if that is not an Exception. Any other exception goes to the unraisable hook, and 1 is
+ * returned; else 0. */
 int lnfq_listener_call(PyObject *listener);
 
 /* Calls on_unsent, which stays in its place; the same. It never waits for the lock. */

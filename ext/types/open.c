@@ -6,9 +6,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "descriptors.h"
 #include "error.h"
@@ -25,14 +25,19 @@
 static PyObject *
 start_handle(lnfq_handle *handle)
 {
-    int error;
+    int ends[2];
+    int error = 0;
 
     lnfq_fork_hold_off();
-    lnfq_descriptors_take_wake(handle, eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-    error = errno;
+    if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0) {
+        lnfq_descriptors_take_wake(handle, ends);
+    }
+    else {
+        error = errno;
+    }
     lnfq_fork_allow();
-    if (handle->wake_fd < 0) {
-        lnfq_error_raise(error, "", "open(): eventfd");
+    if (error != 0) {
+        lnfq_error_raise(error, "", "open(): pipe2");
         Py_DECREF(handle);
         return NULL;
     }

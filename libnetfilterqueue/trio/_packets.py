@@ -51,6 +51,7 @@ class PacketStream(Stream[Attachment]):
         if not self._is_ended():
             feed._process()
             feed._nudge()
+            feed._raise_failure()
 
     async def get(self) -> Packet:
         """Waits for the next packet and returns it. It is a checkpoint.

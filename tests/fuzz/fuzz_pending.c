@@ -226,8 +226,8 @@ receive(unsigned int at, bool is_alone)
 {
     struct packet *packet = &model.packets[at];
     uint32_t id = model.base + at;
-    bool explained = !model.foreign && !model.adopted
-                     && lnfq_losses_explain(&model.losses, &model.pending, id);
+    bool explained =
+        !model.foreign && !model.adopted && lnfq_losses_explain(&model.losses, &model.pending, id);
 
     packet->unanswered += 1;
     if (packet->place != ANSWERED) {
