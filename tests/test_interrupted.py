@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Signal handlers that end a stream between any two lines of the call that pauses or resumes it."""
+"""Signal handlers that end a stream, or raise, between any two lines of what a call does."""
 
 import asyncio
 import contextlib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import asynchronous
@@ -13,6 +13,8 @@ import pytest
 from available import GEVENT
 from netns import TIMEOUT, UdpPair
 from nurseries import in_trio
+from played_kernel import PlayedKernel, packet_message
+from queues import Packet
 from signals import interrupted
 
 import libnetfilterqueue as nfq
@@ -116,3 +118,52 @@ def test_without_a_loop(call: str, act: str, udp: UdpPair) -> None:
                 break
             assert list(stream) == []
     assert line > 10
+
+
+# Signal handlers that raise
+
+
+@contextlib.contextmanager
+def attached(packets: list[Packet]) -> Iterator[PlayedKernel]:
+    """A handle that the running loop feeds, and whose errors the loop keeps to itself."""
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    with PlayedKernel() as kernel:
+        kernel.create_queue(1, packets.append)
+        with aio.attach(kernel.handle):
+            kernel.socket.send(packet_message())
+            yield kernel
+
+
+def interrupt_and_raise(line: int, call: Callable[[], object]) -> bool:
+    """Whether a signal handler's exception came before so many lines of a call."""
+    came = False
+
+    def act() -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt, BlockingIOError):
+        interrupted(line, call, act)
+    return came
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a destructor
+@pytest.mark.parametrize("deaf", [False, True])
+async def test_verdict_leaves(deaf: bool) -> None:
+    """Whatever is interrupted that sees to it, a verdict is sent, sooner or later."""
+    for line in itertools.count():
+        packets: list[Packet] = []
+        with attached(packets) as kernel:
+            await asynchronous.eventually(lambda packets=packets: packets)
+            if deaf:
+                with kernel.deaf():
+                    packets[0].accept()
+                    came = interrupt_and_raise(line, kernel.handle.flush)
+                    await asynchronous.turn()
+            else:
+                came = interrupt_and_raise(line, packets[0].accept)
+            await asynchronous.eventually(kernel.verdicts)
+        if not came:
+            break
+    assert line > 3

@@ -10,10 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from typing import IO, Any
 
 import pytest
 from netns import TIMEOUT, Namespace, UdpPair, background
 from queues import Handle, Packet, accept, accepting, keeping, process_until
+from statuses import visible
 from test_fork import in_child
 
 import libnetfilterqueue as nfq
@@ -21,6 +23,7 @@ from libnetfilterqueue import aio
 from libnetfilterqueue.keeping import _notify, _open, _store
 from libnetfilterqueue.keeping import open as open_kept
 from libnetfilterqueue.keeping._keeper import Keeper
+from libnetfilterqueue.keeping._ledger import Ledger
 from libnetfilterqueue.testing import FakeKernel
 
 
@@ -178,6 +181,56 @@ def test_restart(service: Service, udp: UdpPair) -> None:
         handle.create_queue(1, accepting(seen), unanswered=nfq.NF_REPEAT)
         process_until(handle, lambda: len(seen) == 3)
         assert udp.arrivals() == seen == [b"3", b"4", b"1"]
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("module", "step"), [(_store, "probe"), (_open, "_keep")])
+def test_interrupted(
+    service: Service, udp: UdpPair, monkeypatch: pytest.MonkeyPatch, module: Any, step: str
+) -> None:
+    """Where a signal handler's exception ends open(), the next call is as the first one."""
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            open_kept()
+    handle = open_kept()
+    handle.create_queue(1, accept)
+    assert len(service.keeper.stored) == 2
+    handle.close()
+    udp.send(b"1")
+    service.restart()
+    with open_kept() as handle:
+        handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
+        process_until(handle, lambda: handle.stats().packets == 1)
+    assert udp.arrivals() == [b"1"]
+
+
+@pytest.mark.parametrize("forward", [True, False] if visible() else [True])
+def test_surplus(service: Service, udp: UdpPair, forward: bool) -> None:
+    """Of two sockets under one name, the one that has queues is used, and the other one closed."""
+    handle = open_kept()
+    handle.create_queue(1, accept)
+    handle.close()
+    with nfq.open() as other, open_ledger() as ledger:
+        _store.store("nfqueue", other.fd(), ledger.fileno())
+        assert _notify.await_taken()
+    if not forward:
+        service.keeper.stored.reverse()
+    service.restart()
+    before = len(os.listdir("/proc/self/fd"))
+    with open_kept() as handle:
+        handle.create_queue(1, accept, unanswered=nfq.NF_REPEAT)
+        assert len(os.listdir("/proc/self/fd")) == before + 1  # three of its own, without two
+        udp.send(b"1")
+        process_until(handle, lambda: handle.stats().packets == 1)
+    assert udp.arrivals() == [b"1"]
+
+
+def open_ledger() -> IO[bytes]:
+    return open(Ledger.create(), "rb")
 
 
 def test_within_the_process(service: Service, udp: UdpPair) -> None:

@@ -641,6 +641,26 @@ def test_by_two_handles_at_once(numbers: tuple[int, int], netns: Namespace) -> N
             assert sum(thread.result(TIMEOUT) for thread in threads) == len(set(numbers))
 
 
+def test_created_while_another_handle_destroys_it(netns: Namespace) -> None:
+    """It is refused or bound; a queue that the other one's unbinding takes away is neither."""
+
+    def create(handle: Handle, barrier: threading.Barrier) -> Queue:
+        barrier.wait(TIMEOUT)
+        while True:
+            with contextlib.suppress(OSError):
+                return handle.create_queue(1, accept)
+
+    with nfq.open() as first, nfq.open(fd=first) as one, nfq.open(fd=first) as other:
+        for _ in range(5 * ROUNDS):
+            barrier = threading.Barrier(2)
+            with one.create_queue(1, accept):
+                creating = background(create, other, barrier)
+                barrier.wait(TIMEOUT)
+            with creating.result(TIMEOUT), nfq.open() as stranger:
+                with pytest.raises(PermissionError, match="bound"):
+                    stranger.create_queue(1, accept)
+
+
 def test_shared(left: socket.socket, udp: UdpPair) -> None:
     """What another reader has in hand stays its own, also behind a batch verdict."""
     with Reader(left) as other, nfq.open(fd=left) as handle:

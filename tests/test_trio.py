@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """libnetfilterqueue.trio: attachments and streams at their edges."""
 
+import os
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 from clocks import Clock
-from netns import TIMEOUT, UdpPair, background
+from netns import TIMEOUT, Namespace, UdpPair, background
 from nurseries import eventually, in_trio
 from played_kernel import PlayedKernel, packet_message
 from queues import Handle, Packet, Raising, accept, accepting, data_of
@@ -562,6 +563,15 @@ async def test_get_nowait(udp: UdpPair) -> None:
         assert data_of(got[0]) == b"4"
         stream.close()
         with pytest.raises(nfq.ClosedError, match=r"get_nowait\(\): the stream is closed"):
+            stream.get_nowait()
+
+
+@in_trio
+async def test_get_nowait_hides_nothing(netns: Namespace) -> None:
+    """What reading fails of is raised, though nobody waits."""
+    async with open_queue(1) as stream:
+        os.close(stream.handle.fd())
+        with pytest.raises(OSError, match=r"process\(\): .*: other code has closed"):
             stream.get_nowait()
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Opens handles whose sockets outlive the process."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -30,12 +31,19 @@ class Kept:
 
     @classmethod
     def sort(cls, descriptors: list[int]) -> Self | None:
-        """Tells which is which. The ledger may be missing; None if the socket is."""
+        """Tells which is which. The ledger may be missing; None if the socket is.
+
+        There may be several of each, if one could not be dropped: the socket is the one that has
+        queues, and the others are closed.
+        """
         sockets = [fd for fd in descriptors if stat.S_ISSOCK(os.fstat(fd).st_mode)]
         ledgers = [fd for fd in descriptors if fd not in sockets]
+        if len(sockets) > 1:
+            sockets.sort(key=_has_queues, reverse=True)
+        surplus = sockets[1:] + ledgers[1 if sockets else 0 :]
+        for descriptor in surplus:
+            os.close(descriptor)
         if not sockets:
-            for descriptor in ledgers:
-                os.close(descriptor)
             return None
         return cls(sockets[0], ledgers[0] if ledgers else Ledger.create())
 
@@ -43,6 +51,13 @@ class Kept:
         """Closes the copies."""
         os.close(self.sock)
         os.close(self.ledger)
+
+
+def _has_queues(sock: int) -> bool:
+    """Whether queues are bound on a socket, as far as the kernel says so."""
+    with contextlib.suppress(OSError), nfq.open(fd=sock) as handle:
+        return bool(handle.unclaimed())
+    return False
 
 
 class Name:
@@ -137,14 +152,21 @@ def _open_new(
     """Opens a handle on a new socket, which is handed over."""
     handle = nfq.open(netns=netns)
     kept = Kept(os.dup(handle.fd()), Ledger.create())
-    stored = kept.DESCRIPTORS * (len(_kept) + 1)
-    state = _store.store(name, kept.sock, kept.ledger) and _store.probe(stored)
-    if state is not False:
-        _kept[name] = kept
-    _note(name, handle, kept, state, tired=False)
-    if state is False:  # one of the two may be stored
-        _store.forget(name)
-        kept.close()
+    state: bool | None = False
+    try:
+        stored = kept.DESCRIPTORS * (len(_kept) + 1)
+        state = _store.store(name, kept.sock, kept.ledger) and _store.probe(stored)
+        _note(name, handle, kept, state, tired=False)
+    except BaseException:  # of a signal handler, perhaps
+        state = False
+        handle.close()
+        raise
+    finally:
+        if state is False:  # one of the two may be stored
+            _store.forget(name)
+            kept.close()
+        else:
+            _kept[name] = kept
     return handle
 
 
