@@ -4,6 +4,7 @@
 import inspect
 import json
 import re
+import signal
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -126,8 +127,9 @@ def test_plot() -> None:
     assert "prefers-color-scheme: dark" in drawn
 
 
-def test_first_program(nfqueue: FakeKernel) -> None:
+def test_first_program(nfqueue: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first page's program decides as it says."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # it runs in a thread
     page = (DOCS / "index.md").read_text()
     (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}
