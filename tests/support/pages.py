@@ -252,8 +252,9 @@ class Reader:
         is_test = re.search(r"^def test_", block.text, re.MULTILINE)
         text = block.text
         if block.file is None:
-            self._known += definitions(text)
-            text = f"{self._known}\n{text}" if is_test else text
+            known = self._known if is_test else ""
+            text = known + text
+            self._known += definitions(block.text)
         kind = "test" if is_test else "program"
         path = self._directory / (block.file or f"{kind}_{block.line}.py")
         if is_available(text):
