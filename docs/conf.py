@@ -18,6 +18,7 @@ version = release = importlib.metadata.version(project)
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "examples",
     "signatures",
     "sphinx_copybutton",
     "sphinx_inline_tabs",

@@ -5,7 +5,9 @@
 """
 
 import inspect
+import re
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +20,8 @@ from sphinx.util.inventory import InventoryFile
 ROOT = Path(__file__).parent.parent.parent
 BUILT = ROOT / "build" / "docs"
 PAGES = sorted(BUILT.rglob("*.html"))
+FILES = (path for path in (ROOT / "examples").rglob("*") if path.is_file())
+EXAMPLES = sorted(path for path in FILES if path.suffix != ".pyc")
 MODULES = ["", ".aio", ".green", ".testing", ".pytest_plugin"]
 # What makes a browser fetch something; links that people click are not among it.
 FETCHED = {("link", "href"), ("use", "href"), ("form", "action")}
@@ -132,6 +136,25 @@ def test_furniture() -> None:
     for path in (ROOT / "docs").rglob("*.md"):
         built = BUILT / path.relative_to(ROOT / "docs").with_suffix(".html")
         assert 'property="og:description"' in built.read_text(), path
+
+
+def text(page: Path) -> str:
+    """What people read on a page."""
+    return unescape(re.sub(r"<[^>]+>", "", page.read_text()))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples(path: Path) -> None:
+    """An example is a page, from the file itself, and the list of examples leads there."""
+    name = f"{'-'.join(path.relative_to(ROOT / 'examples').parts)}.html"
+    assert path.read_text().strip() in text(BUILT / "examples" / name)
+    assert name in RESOURCES[BUILT / "examples" / "index.html"].links
+
+
+def test_named_examples() -> None:
+    """Pages that name an example lead there."""
+    for path in (ROOT / "docs").rglob("*.md"):
+        assert not re.search(r"`examples/[\w./-]+`", path.read_text()), path
 
 
 def test_types() -> None:
