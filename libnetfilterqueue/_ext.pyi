@@ -189,7 +189,10 @@ class NetfilterQueueHandle:
         ``libnetfilterqueue.keeping.open()`` finds it out. It is ``False`` for other handles.
         """
     def bind_pf(self, family: SupportsIndex, /) -> None:
-        """Bind the handle to a protocol family, 0 to 255, such as ``AF_INET`` or ``AF_INET6``.
+        """Bind the handle to a protocol family.
+
+        Args:
+            family: The number of the family, 0 to 255, such as ``AF_INET`` or ``AF_INET6``.
 
         Kernels since 3.8 need no such binding. They answer every request alike. Never waits. Raises
         ``ValueError`` for a number out of range, ``ClosedError`` for a closed handle,
@@ -199,7 +202,10 @@ class NetfilterQueueHandle:
         Kernel: ``NFQNL_CFG_CMD_PF_BIND``; nfq_bind_pf(3).
         """
     def unbind_pf(self, family: SupportsIndex, /) -> None:
-        """Unbind the handle from a protocol family, 0 to 255, such as ``AF_INET`` or ``AF_INET6``.
+        """Unbind the handle from a protocol family.
+
+        Args:
+            family: The number of the family, 0 to 255, such as ``AF_INET`` or ``AF_INET6``.
 
         All else is as in ``bind_pf``.
 
@@ -219,39 +225,42 @@ class NetfilterQueueHandle:
         unanswered: SupportsIndex | None = None,
         shared: bool = False,
     ) -> NetfilterQueueQueueHandle:
-        """Bind a queue number, 0 to 65535, and return its ``NetfilterQueueQueueHandle``.
+        """Bind a queue number, and return its ``NetfilterQueueQueueHandle``.
 
-        ``handle_packet()`` and ``process()`` call ``callback`` with each packet, a
-        ``NetfilterQueueData``. What it returns is ignored. Only if it returns an awaitable, the
-        dispatch closes that and raises ``TypeError``, as if the callback had raised it.
+        Args:
+            number: The queue's number, 0 to 65535.
+            callback: What ``handle_packet()`` and ``process()`` call with each packet, a
+                ``NetfilterQueueData``. What it returns is ignored. Only if it returns an awaitable,
+                the dispatch closes that and raises ``TypeError``, as if the callback had raised it.
+            mode: The ``CopyMode``, as in ``set_mode``: the whole packet unless named. With ``None``
+                or ``NFQNL_COPY_NONE`` the kernel drops all packets until ``set_mode`` is called.
+            range: How many bytes of a packet are copied, as in ``set_mode``.
+            maxlen: How many packets may wait, as in ``set_maxlen``. ``None`` leaves the kernel's
+                1024.
+            flags: The ``QueueFlag`` bits to set.
+            rcvbuf: The size of the socket's receive buffer, which all queues of the handle share.
+                With ``None`` it grows, so that ``maxlen`` packets of 1500 bytes have room beside
+                those of the other queues. It grows up to 64 MiB, as far as the system allows, and
+                never shrinks. It stays as it is if somebody has set it, here or by
+                ``NetfilterQueueHandle.rcvbuf``. A number of bytes, up to ``2**31-1``, is set as
+                that attribute sets it. 0 leaves the buffer as it is.
+            default_verdict: The verdict of packets that nobody gives one, ``NF_DROP`` unless named.
+            unanswered: The verdict of packets that earlier readers of a queue that is taken over
+                have received and not answered. ``None`` is ``default_verdict``.
+            shared: Whether another process goes on reading the socket. What it has received is left
+                to it, and no batch verdict is sent.
 
-        ``mode`` and ``range`` are those of ``set_mode``. The default mode is ``NFQNL_COPY_PACKET``,
-        the whole packet. With ``None`` or ``NFQNL_COPY_NONE`` the kernel drops all packets until
-        ``set_mode`` is called. ``maxlen`` is that of ``set_maxlen``. ``flags`` are the
-        ``QueueFlag`` bits to set. All of these are configured together with the binding.
-        ``default_verdict`` is the verdict of packets that nobody gives one; it is ``NF_DROP``
-        unless named.
-
-        ``rcvbuf`` concerns the socket's receive buffer, which all queues of the handle share. With
-        ``None`` the buffer grows, so that ``maxlen`` packets of 1500 bytes (1024 packets if
-        ``maxlen`` is ``None``) have room beside those of the other queues. It grows up to 64 MiB,
-        as far as the system allows, and never shrinks. It stays as it is if somebody has set it,
-        here or by ``NetfilterQueueHandle.rcvbuf``. A number of bytes, up to ``2**31-1``, is set as
-        that attribute sets it. 0 leaves the buffer as it is.
+        All of these are configured together with the binding.
 
         A number that another process has bound on this very socket (see ``open(fd=)``) is taken
         over. Nothing is unbound, and the queue is configured as a new one would be. Packets that
-        the earlier readers have received and not answered get ``unanswered``, a verdict, or
-        ``default_verdict`` if it is ``None``. They get it before the call returns. It is put off
-        until a packet has been dispatched if the kernel's table of queues can't be read (see
+        the earlier readers have not answered get ``unanswered`` before the call returns. It is put
+        off until a packet has been dispatched if the kernel's table of queues can't be read (see
         ``queue_status``), and while other calls of ``process()`` or ``handle_packet()`` run. With
         ``NF_REPEAT`` these packets go through their table or base chain again. They are queued
         anew if the rules still say so. Meanwhile the kernel's queue is longer by their number. A
         loop of your own that reads the socket begins after this call: what it has read and not
         passed to ``handle_packet()`` counts as the earlier readers'.
-
-        With ``shared=True`` another process goes on reading the socket. What it has received is
-        left to it, and no batch verdict is sent.
 
         Packets for other numbers that are bound on an adopted socket are set aside until their
         number is created. ``unclaimed()`` lists those numbers.
@@ -273,9 +282,12 @@ class NetfilterQueueHandle:
     def handle_packet(self, buffer: ReadableBuffer, /) -> int:
         """Dispatch what your own loop has received, and return the number of packets.
 
-        ``buffer`` is a C-contiguous object with the buffer protocol. It holds one or more netlink
-        messages. The callbacks' packets look into it without a copy. It is held as long as views of
-        payloads look into it. What a configuration call has set aside is dispatched first. A packet
+        Args:
+            buffer: A C-contiguous object with the buffer protocol. It holds one or more netlink
+                messages. The callbacks' packets look into it without a copy. It is held as long as
+                views of payloads look into it.
+
+        What a configuration call has set aside is dispatched first. A packet
         whose message was cut by a short buffer is dispatched, and its ``truncated`` is ``True``.
         The verdicts are sent before the call returns.
 
@@ -293,8 +305,11 @@ class NetfilterQueueHandle:
     ) -> int:
         """Receive and dispatch the messages that wait, and return the number of packets.
 
-        ``max_packets`` is the largest number of packets to dispatch, at least 1. ``timeout`` is how
-        long to wait for the first packet, in seconds. 0 does not wait, and ``None`` waits for ever.
+        Args:
+            max_packets: The largest number of packets to dispatch, at least 1.
+            timeout: How long to wait for the first packet, in seconds. 0 does not wait, and
+                ``None`` waits for ever.
+
         The verdicts are sent together before the call returns, and earlier when callbacks are slow.
 
         When the kernel has lost messages (``ENOBUFS``), this is counted in
@@ -331,6 +346,9 @@ class NetfilterQueueHandle:
         """
     def close(self, *, unbind: bool = False) -> None:
         """Destroy the queues and close the descriptor.
+
+        Args:
+            unbind: Whether the queues of a handle that is kept are destroyed too.
 
         The queues of a handle whose ``kept`` is not ``False`` are not destroyed: they stay bound,
         and packets without a verdict wait for the next process, as with ``detach()``. With
@@ -406,10 +424,11 @@ class NetfilterQueueQueueHandle:
     def set_mode(self, mode: SupportsIndex, range: SupportsIndex) -> None:
         """Set how much of each packet the kernel copies to user space.
 
-        ``mode`` is a ``CopyMode``: ``NFQNL_COPY_NONE`` (nothing is queued, packets are dropped),
-        ``NFQNL_COPY_META`` (attributes only) or ``NFQNL_COPY_PACKET`` (the payload too). ``range``
-        is the number of payload bytes to copy, 0 to ``2**32-1``. The kernel copies at most 65531
-        bytes, and takes 0 for 65531.
+        Args:
+            mode: A ``CopyMode``: ``NFQNL_COPY_NONE`` (nothing is queued, packets are dropped),
+                ``NFQNL_COPY_META`` (attributes only) or ``NFQNL_COPY_PACKET`` (the payload too).
+            range: The number of payload bytes to copy, 0 to ``2**32-1``. The kernel copies at most
+                65531 bytes, and takes 0 for 65531.
 
         Any thread and any callback may call it at any time. It neither waits nor calls callbacks.
         Raises ``ValueError`` for a number out of range, ``ClosedError`` for a destroyed queue,
@@ -420,8 +439,9 @@ class NetfilterQueueQueueHandle:
     def set_flags(self, mask: SupportsIndex, flags: SupportsIndex) -> None:
         """Set or clear the queue's flags.
 
-        ``mask`` names the ``QueueFlag`` bits to change. ``flags`` has their new values. Both are 0
-        to ``2**32-1``. Bits of ``flags`` outside ``mask`` have no effect.
+        Args:
+            mask: The ``QueueFlag`` bits to change, 0 to ``2**32-1``.
+            flags: Their new values, 0 to ``2**32-1``. Bits outside ``mask`` have no effect.
 
         Any thread and any callback may call it at any time. It neither waits nor calls callbacks.
         Raises ``ValueError`` for a number out of range, ``ClosedError`` for a destroyed queue,
@@ -431,7 +451,10 @@ class NetfilterQueueQueueHandle:
         Kernel: ``NFQA_CFG_MASK`` and ``NFQA_CFG_FLAGS``; nfq_set_queue_flags(3).
         """
     def set_maxlen(self, queuelen: SupportsIndex) -> None:
-        """Set how many packets may wait in the kernel's queue, 0 to ``2**32-1``.
+        """Set how many packets may wait in the kernel's queue.
+
+        Args:
+            queuelen: The number of packets, 0 to ``2**32-1``.
 
         The kernel starts with 1024. When so many packets wait, it drops each further one, or lets
         it pass with ``NFQA_CFG_F_FAIL_OPEN``.
@@ -456,11 +479,13 @@ class NetfilterQueueQueueHandle:
     ) -> None:
         """Give one verdict to all packets of the queue that wait for theirs, up to an id.
 
-        ``verdict`` is a ``Verdict`` or what ``NF_QUEUE_NR`` returns. ``up_to_id`` is the id of the
-        last packet that gets it, 0 to ``2**32-1``. Ids wrap, and are compared as the kernel does,
-        modulo ``2**32``: an id that is ``2**31`` or more ahead of the packets counts as older than
-        they are, and the call does nothing. ``mark`` and ``priority`` are set on the packets too, 0
-        to ``2**32-1`` in host byte order. ``None`` leaves what the packets have.
+        Args:
+            verdict: A ``Verdict`` or what ``NF_QUEUE_NR`` returns.
+            up_to_id: The id of the last packet that gets it, 0 to ``2**32-1``. Ids wrap, and are
+                compared as the kernel does, modulo ``2**32``: an id that is ``2**31`` or more ahead
+                of the packets counts as older than they are, and the call does nothing.
+            mark: The packets' new mark, 0 to ``2**32-1`` in host byte order. ``None`` leaves it.
+            priority: Their new priority, likewise.
 
         The verdict is for packets that were dispatched: those that were kept, and those whose
         callbacks run. They then count as executed, and a further verdict on them is a
@@ -817,41 +842,44 @@ class NetfilterQueueData:
     ) -> None:
         """Give the packet its verdict, and change what is named. ``None`` leaves a thing as it is.
 
-        ``verdict`` is a ``Verdict`` or what ``NF_QUEUE_NR`` returns. ``NF_STOLEN``, which kernels
-        refuse from user space, is executed as ``NF_DROP``. Plain ``NF_QUEUE`` passes the packet to
-        queue 0.
+        Args:
+            verdict: A ``Verdict`` or what ``NF_QUEUE_NR`` returns. ``NF_STOLEN``, which kernels
+                refuse from user space, is executed as ``NF_DROP``. Plain ``NF_QUEUE`` passes the
+                packet to queue 0.
+            mark: The packet's new mark, 0 to ``2**32-1`` in host byte order.
+            payload: The packet's new content from its network header on, a bytes-like object of 1
+                to 65531 bytes. An object of type bytes is sent without a copy, any other is copied
+                at the call. Checksums are the caller's task: see ``update_checksums``.
+            priority: The packet's new priority, 0 to ``2**32-1`` in host byte order.
+            vlan: A tuple (proto, tci) of ints from 0 to 65535. Kernels use it only on packets of
+                ``AF_BRIDGE``.
+            ct_mark: The new mark of the packet's connection, 0 to ``2**32-1`` in host byte order.
+            ct_labels: The new labels of its connection, a bytes-like object of 1 to 16 bytes. Bit n
+                of the 128 bits is bit n % 8 of byte n / 8 on little-endian machines. Bits beyond
+                its end are cleared.
+            l2_header: A bytes-like object as long as the packet's own link-layer header. Kernels
+                use it only on packets of ``AF_BRIDGE``.
+            expectation: A connection that will belong to the packet's own. It is a mapping of
+                fields, which ``expectations.build`` documents, or a bytes-like object of at most
+                1024 bytes: the nested attributes of ``NFQA_EXP`` in the host's byte order with
+                values in network byte order, as libnetfilter_conntrack builds them.
+                ``CTA_EXPECT_TUPLE`` and ``CTA_EXPECT_MASK`` must be there.
 
-        ``mark`` and ``priority`` are the packet's new mark and priority, and ``ct_mark`` is its
-        connection's new mark. They are 0 to ``2**32-1`` in host byte order.
+        Where a kernel allows no new payload, it drops the packet and reports nothing. From Linux
+        7.1 on it does so in the network namespaces of user namespaces, from 7.2 on also on bridges,
+        and if the IP header names another length, or has other options, extension headers or
+        fragment fields than before. From 7.3 on it also does so if the header behind it is cut
+        short, or if the protocol is not that of the packet's connection. All kernels drop a packet
+        with ``NFQA_SKB_GSO`` whose new payload is no longer than one of its segments.
 
-        ``payload`` is the packet's new content from its network header on, a bytes-like object of 1
-        to 65531 bytes. An object of type bytes is sent without a copy, any other is copied at the
-        call. Checksums are the caller's task: see ``update_checksums``. Where a kernel allows no
-        new payload, it drops the packet and reports nothing. From Linux 7.1 on it does so in the
-        network namespaces of user namespaces, from 7.2 on also on bridges, and if the IP header
-        names another length, or has other options, extension headers or fragment fields than
-        before. From 7.3 on it also does so if the header behind it is cut short, or if the protocol
-        is not that of the packet's connection. All kernels drop a packet with ``NFQA_SKB_GSO``
-        whose new payload is no longer than one of its segments.
+        Kernels ignore ``ct_mark`` and ``ct_labels`` if the packet has no connection. If labels are
+        named, they ignore both also where no rule used labels when the connection began.
 
-        ``vlan`` is a tuple (proto, tci) of ints from 0 to 65535. ``l2_header`` is a bytes-like
-        object as long as the packet's own header. Kernels use both only on packets of
-        ``AF_BRIDGE``.
-
-        ``ct_labels`` is a bytes-like object of 1 to 16 bytes, the 128 bits of the connection's
-        labels. Bit n is bit n % 8 of byte n / 8 on little-endian machines. Bits beyond its end are
-        cleared. Kernels ignore ``ct_mark`` and ``ct_labels`` if the packet has no connection. If
-        labels are named, they ignore both also where no rule used labels when the connection began.
-
-        ``expectation`` announces a connection that will belong to the packet's own: its packets are
-        ``RELATED``. Connection tracking helpers in user space use it. It is a mapping of fields,
-        which ``expectations.build`` documents, or a bytes-like object of at most 1024 bytes: the
-        nested attributes of ``NFQA_EXP`` in the host's byte order with values in network byte
-        order, as libnetfilter_conntrack builds them. ``CTA_EXPECT_TUPLE`` and ``CTA_EXPECT_MASK``
-        must be there. The packet's connection must have a helper, say by a rule
-        ``-j CT --helper``. The kernel ignores the expectation if it has none, if the packet has no
-        connection, or if anything is wrong with it: the verdict is executed, and nothing is
-        reported. It also ignores it if it ignores labels beside it.
+        Packets of an expected connection are ``RELATED``. Connection tracking helpers in user space
+        use that. The packet's connection must have a helper, say by a rule ``-j CT --helper``. The
+        kernel ignores the expectation if it has none, if the packet has no connection, or if
+        anything is wrong with it: the verdict is executed, and nothing is reported. It also ignores
+        it if it ignores labels beside it.
 
         Kernels ignore ``ct_mark``, ``ct_labels`` and ``expectation`` while the module
         nf_conntrack_netlink is not loaded. ``NFQA_CFG_F_CONNTRACK`` loads it.
@@ -874,7 +902,12 @@ class NetfilterQueueData:
     def accept(
         self, mark: SupportsIndex | None = None, payload: ReadableBuffer | None = None
     ) -> None:
-        """The same as ``set_verdict(NF_ACCEPT, mark, payload=payload)``: the packet goes on."""
+        """The same as ``set_verdict(NF_ACCEPT, mark, payload=payload)``: the packet goes on.
+
+        Args:
+            mark: The packet's new mark. ``None`` leaves it.
+            payload: The packet's new content. ``None`` leaves it.
+        """
     def _settle(self) -> None:
         """For adapters: give the packet its queue's default verdict, which counts as that.
 
@@ -885,14 +918,19 @@ class NetfilterQueueData:
     def repeat(self, mark: SupportsIndex | None = None) -> None:
         """The same as ``set_verdict(NF_REPEAT, mark)``: the packet's chain begins again.
 
+        Args:
+            mark: The packet's new mark. ``None`` leaves it.
+
         That is the chain that queued it. Give the packet a mark whose packets the rule skips.
         Otherwise it comes back for ever.
         """
     def requeue(self, number: SupportsIndex, bypass: bool = False) -> None:
         """The same as ``set_verdict(NF_QUEUE_NR(number, bypass))``: another queue gets it.
 
-        ``number`` is 0 to 65535. If nobody listens on that queue, the packet passes with ``bypass``
-        and is dropped without.
+        Args:
+            number: The number of that queue, 0 to 65535.
+            bypass: Whether the packet passes if nobody listens on that queue. Otherwise it is
+                dropped then.
         """
 
 def open(
@@ -902,13 +940,15 @@ def open(
 ) -> NetfilterQueueHandle:
     """Open a netlink socket to the kernel's queues, and return a ``NetfilterQueueHandle``.
 
-    ``netns`` is another network namespace in which the socket is opened: its path, or a descriptor
-    on it. The calling thread stays in its own namespace. The handle then binds the queues of the
-    other one.
+    Args:
+        netns: Another network namespace in which the socket is opened: its path, or a descriptor
+            on it. The calling thread stays in its own namespace. The handle then binds the queues
+            of the other one.
+        fd: A descriptor of which the handle uses a copy instead. It is a ``NETLINK_NETFILTER``
+            socket that was opened elsewhere, or one end of a datagram socket pair on whose other
+            end a test plays the kernel.
 
-    With ``fd``, the handle uses a copy of that descriptor instead. It is a ``NETLINK_NETFILTER``
-    socket that was opened elsewhere, or one end of a datagram socket pair on whose other end a test
-    plays the kernel. On a pair of ``SOCK_SEQPACKET`` sockets the other end must read everything:
+    On a pair of ``SOCK_SEQPACKET`` sockets the other end must read everything:
     while the pair is full, calls wait for 2 seconds at most. ``rcvbuf`` is only a number that the
     other end gets. If that end is closed, calls raise ``ConnectionError``. Child programs do not
     inherit the descriptor.
@@ -945,9 +985,13 @@ def queue_status() -> list[QueueStatus]:
     """
 
 def NF_QUEUE_NR(number: SupportsIndex, bypass: bool = False) -> int:
-    """The verdict that passes a packet on to queue ``number``, 0 to 65535; an int.
+    """The verdict that passes a packet on to another queue, an int.
 
-    If nobody listens on that queue, the packet passes with ``bypass`` and is dropped without.
+    Args:
+        number: The number of that queue, 0 to 65535.
+        bypass: Whether the packet passes if nobody listens on that queue. Otherwise it is dropped
+            then.
+
     Raises ``ValueError`` for a number out of range, ``TypeError``.
 
     Kernel: ``NF_QUEUE_NR``, ``NF_VERDICT_FLAG_QUEUE_BYPASS``.
@@ -956,9 +1000,10 @@ def NF_QUEUE_NR(number: SupportsIndex, bypass: bool = False) -> int:
 def update_checksums(buffer: WriteableBuffer, skb_info: SupportsIndex = 0) -> None:
     """Correct, in place, the checksums of the IPv4 or IPv6 packet that the buffer holds.
 
-    ``buffer`` is a writable, C-contiguous bytes-like object (a bytearray, an mmap, a writable
-    memoryview). It begins with the IP header, as a packet's payload does. ``skb_info`` is the
-    packet's own ``skb_info``, an int of 0 to ``2**32-1``.
+    Args:
+        buffer: A writable, C-contiguous bytes-like object (a bytearray, an mmap, a writable
+            memoryview). It begins with the IP header, as a packet's payload does.
+        skb_info: The packet's own ``skb_info``, an int of 0 to ``2**32-1``.
 
     The call corrects the IPv4 header's checksum and that of TCP, UDP, UDP-Lite, SCTP, ICMP or
     ICMPv6, also behind IPv6 extension headers and AH. Of other protocols only the IPv4 header's is

@@ -37,6 +37,28 @@ class Stream(Backlog, Generic[FeedT]):
         netns: Netns = None,
         handle: nfq.NetfilterQueueHandle | None = None,
     ) -> None:
+        """Nothing is opened yet: errors of ``open`` and ``create_queue`` are raised by ``with``.
+
+        Args:
+            number: The queue's number, 0 to 65535.
+            mode: The ``CopyMode``, as in ``create_queue``.
+            range: How many bytes of a packet are copied, as in ``create_queue``.
+            maxlen: How many packets may wait in the kernel. ``None`` leaves the kernel's 1024.
+            flags: The ``QueueFlag`` bits to set.
+            rcvbuf: The size of the socket's receive buffer in bytes. ``None`` makes it large enough
+                for ``maxlen`` packets of 1500 bytes, as far as the system allows.
+            limit: How many packets may wait in the stream, at least 1. When so many do, or up to a
+                batch more, it leaves the others in the kernel. It reads again when fewer than half
+                of that are left.
+            default_verdict: The verdict of packets that nobody gives one, ``NF_DROP`` unless named.
+            unanswered: The verdict of packets that earlier readers have left, as in
+                ``create_queue``.
+            netns: Another network namespace, as in ``open``.
+            handle: A handle to be used and closed with the stream, such as that of
+                ``keeping.open()``. ``None`` opens one.
+
+        Raises ``ValueError`` for a limit below 1, and if both ``netns`` and ``handle`` are given.
+        """
         super().__init__(check_count("open_queue(): limit", limit))
         if netns is not None and handle is not None:
             raise ValueError("open_queue(): netns and handle exclude each other")

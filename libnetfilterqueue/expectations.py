@@ -212,6 +212,9 @@ def _build(call: str, expectation: Mapping[str, object]) -> bytes:
 def build(expectation: Mapping[str, object]) -> bytes:
     """Build the bytes of an expectation from its fields: the nested attributes of ``NFQA_EXP``.
 
+    Args:
+        expectation: The fields, by their names.
+
     ``set_verdict(expectation=...)`` does it with a mapping. Fields that are not named are not sent.
     They have the names that conntrack(8) prints, and of libnetfilter_conntrack.
 

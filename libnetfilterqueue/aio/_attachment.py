@@ -87,7 +87,11 @@ class Attachment(Feed):
 def attach(
     handle: nfq.NetfilterQueueHandle, *, loop: asyncio.AbstractEventLoop | None = None
 ) -> Attachment:
-    """Makes the running loop, or ``loop``, feed the handle from now on.
+    """Makes a loop feed the handle from now on.
+
+    Args:
+        handle: The handle, which stays its owner's to close.
+        loop: The loop. ``None`` is the one that runs.
 
     The loop calls the callbacks of its queues, at most 64 per turn. Exceptions of callbacks go to
     the loop's exception handler, and the feed goes on. The verdicts of a turn are sent together at

@@ -19,8 +19,6 @@ class PacketStream(Stream[Attachment]):
 
     ``async for packet in stream`` yields packets until the stream is closed. Several tasks may read
     it: each packet goes to one of them. Use it in the loop's thread.
-
-    The arguments are those of ``libnetfilterqueue.open_queue``.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
@@ -67,7 +65,10 @@ class PacketStream(Stream[Attachment]):
         raise self._error("get()")
 
     async def get_batch(self, max: int = BATCH) -> list[Packet]:
-        """Returns as many packets as there are, at least one and at most ``max``.
+        """Returns as many packets as there are, at least one.
+
+        Args:
+            max: The largest number of packets.
 
         Else like ``get()``.
         """

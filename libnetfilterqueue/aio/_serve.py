@@ -12,7 +12,12 @@ from libnetfilterqueue.aio._packets import PacketStream
 def serve(
     stream: PacketStream, handler: Handler, *, concurrency: int = 100
 ) -> Coroutine[Any, Any, None]:
-    """Runs ``handler(packet)`` as a task for each packet, at most ``concurrency`` at a time.
+    """Runs ``handler(packet)`` as a task for each packet.
+
+    Args:
+        stream: The stream whose packets it handles.
+        handler: A coroutine function, which is called with each packet.
+        concurrency: The largest number of handlers that run at a time, at least 1.
 
     It is a coroutine: await it. It returns when the stream is closed, or when the stream is stopped
     and the handlers have ended. If a handler ends without a verdict, its packet gets the default at

@@ -119,6 +119,9 @@ class Attachment(Feed):
 def attach(handle: nfq.NetfilterQueueHandle) -> Attachment:
     """Makes the thread's hub feed the handle from now on.
 
+    Args:
+        handle: The handle, which stays its owner's to close.
+
     A greenlet calls the callbacks of its queues, at most 64 per turn. They may block cooperatively;
     meanwhile the handle's other packets wait. Exceptions of callbacks go to the hub's
     ``handle_error``, and the feed goes on. The verdicts of a turn are sent together at its end.

@@ -22,8 +22,6 @@ class PacketStream(Stream[Attachment]):
 
     ``for packet in stream`` yields packets until the stream is closed; waiting blocks the greenlet.
     Several greenlets may read it: each packet goes to one of them. Use it in the hub's thread.
-
-    The arguments are those of ``libnetfilterqueue.open_queue``.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
@@ -70,7 +68,10 @@ class PacketStream(Stream[Attachment]):
         raise self._error("get()")
 
     def get_batch(self, max: int = BATCH) -> list[Packet]:
-        """Returns as many packets as there are, at least one and at most ``max``.
+        """Returns as many packets as there are, at least one.
+
+        Args:
+            max: The largest number of packets.
 
         Else like ``get()``.
         """

@@ -7,7 +7,12 @@ from libnetfilterqueue.green._workers import Handler, Workers
 
 
 def serve(stream: PacketStream, handler: Handler, *, concurrency: int = 100) -> None:
-    """Runs ``handler(packet)`` in a greenlet for each packet, at most ``concurrency`` at a time.
+    """Runs ``handler(packet)`` in a greenlet for each packet.
+
+    Args:
+        stream: The stream whose packets it handles.
+        handler: A function, which is called with each packet, and may block cooperatively.
+        concurrency: The largest number of handlers that run at a time, at least 1.
 
     Greenlets are used again, but each handler has a copy of the context (contextvars) in which
     ``serve()`` was called. A handler that leaves something in its greenlet (a ``gevent.Timeout``,

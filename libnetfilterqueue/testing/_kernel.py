@@ -73,8 +73,11 @@ class Kernel:
     ) -> nfq.NetfilterQueueHandle:
         """Open a handle on this kernel, as ``libnetfilterqueue.open()`` does on the real one.
 
-        There is only one network namespace here: ``netns`` is ignored. ``fd`` adopts a descriptor,
-        as always; what is behind it is not this kernel. Raises ``ClosedError`` if the kernel is
+        Args:
+            netns: Ignored: there is only one network namespace here.
+            fd: A descriptor to adopt, as always. What is behind it is not this kernel.
+
+        Raises ``ClosedError`` if the kernel is
         closed.
         """
         if fd is not None:
@@ -135,15 +138,18 @@ class Kernel:
     ) -> KernelPacket:
         """Send a packet through a queue, as ``-j NFQUEUE --queue-num`` does.
 
-        ``payload`` is the packet from its network header on: any buffer, or an object with
-        ``__bytes__``, such as a packet of scapy's. ``bypass`` is the rule's ``--queue-bypass``: the
-        packet passes if nobody has bound the queue. ``match_mark`` is the rule's
-        ``-m mark --mark``: packets with another mark pass, also when ``NF_REPEAT`` brings them back
-        to the rule; ``None`` matches all. ``rules`` are several rules instead, which the packet
-        meets one after the other, and again with ``NF_REPEAT``; behind the last it passes.
-        ``allow_unbound`` says that the test expects nobody to have bound the queue: ``check()``
-        then does not complain. The other keywords are those of ``Attributes``; one that is ``None``
-        is left out.
+        Args:
+            payload: The packet from its network header on: any buffer, or an object with
+                ``__bytes__``, such as a packet of scapy's.
+            number: The number of the rule's queue.
+            bypass: The rule's ``--queue-bypass``: the packet passes if nobody has bound the queue.
+            match_mark: The rule's ``-m mark --mark``: packets with another mark pass, also when
+                ``NF_REPEAT`` brings them back to the rule. ``None`` matches all.
+            rules: Several rules instead, which the packet meets one after the other, and again with
+                ``NF_REPEAT``. Behind the last it passes.
+            allow_unbound: Whether the test expects nobody to have bound the queue: ``check()`` then
+                does not complain.
+            attributes: Those of ``Attributes``. One that is ``None`` is left out.
 
         If the queue is full or nobody listens on it, the packet is dropped at once. Raises
         ``ValueError`` for a value out of range, ``ClosedError`` if the kernel is closed, and
@@ -170,7 +176,20 @@ class Kernel:
         allow_unbound: bool = False,
         **attributes: Unpack[Attributes],
     ) -> list[KernelPacket]:
-        """Send several packets with the same arguments. Else like ``enqueue()``."""
+        """Send several packets with the same arguments. Else like ``enqueue()``.
+
+        Args:
+            payloads: The packets.
+            number: The number of the rule's queue.
+            bypass: The rule's ``--queue-bypass``: the packet passes if nobody has bound the queue.
+            match_mark: The rule's ``-m mark --mark``: packets with another mark pass, also when
+                ``NF_REPEAT`` brings them back to the rule. ``None`` matches all.
+            rules: Several rules instead, which the packet meets one after the other, and again with
+                ``NF_REPEAT``. Behind the last it passes.
+            allow_unbound: Whether the test expects nobody to have bound the queue: ``check()`` then
+                does not complain.
+            attributes: Those of ``Attributes``. One that is ``None`` is left out.
+        """
         return [
             self.enqueue(
                 payload,
@@ -196,6 +215,18 @@ class Kernel:
         **attributes: Unpack[Attributes],
     ) -> list[KernelPacket]:
         """Send the IP packets of a pcap or pcapng file. Else like ``enqueue()``.
+
+        Args:
+            path: The file.
+            number: The number of the rule's queue.
+            bypass: The rule's ``--queue-bypass``: the packet passes if nobody has bound the queue.
+            match_mark: The rule's ``-m mark --mark``: packets with another mark pass, also when
+                ``NF_REPEAT`` brings them back to the rule. ``None`` matches all.
+            rules: Several rules instead, which the packet meets one after the other, and again with
+                ``NF_REPEAT``. Behind the last it passes.
+            allow_unbound: Whether the test expects nobody to have bound the queue: ``check()`` then
+                does not complain.
+            attributes: Those of ``Attributes``. One that is ``None`` is left out.
 
         They begin at their network header and have the file's timestamps. Bytes that the capture
         cut off count in the original length. Frames without an IP packet are skipped. Raises
@@ -255,15 +286,21 @@ class Kernel:
     ) -> KernelPacket | Coroutine[Any, Any, KernelPacket]:
         """Have a callback decide on one packet, and return the packet as it is then.
 
-        It opens a handle, binds the queue with ``default_verdict`` and the flags that the
-        attributes need, sends the packet, calls ``callback(packet)``, and closes the handle. The
-        callback is a function, also one that blocks greenlets of gevent, or an asynchronous
-        function: then this is a coroutine, which is awaited in asyncio or trio. As with
-        ``serve()``, the packet gets the default when an asynchronous function ends without a
-        verdict. What the callback raises is raised here. The arguments are those of ``enqueue()``.
+        Args:
+            callback: A function, also one that blocks greenlets of gevent, or an asynchronous
+                function: then this is a coroutine, which is awaited in asyncio or trio.
+            payload: The packet, as in ``enqueue()``.
+            number: The queue's number.
+            default_verdict: The queue's default verdict.
+            timeout: How many seconds a function may take that is asynchronous or blocks greenlets.
+            attributes: Those of ``enqueue()``.
 
-        Raises ``TimeoutError`` if an asynchronous function, or one that blocks greenlets, has not
-        ended within ``timeout`` seconds, or if ``NF_REPEAT`` brings the packet back for as long.
+        It opens a handle, binds the queue with the flags that the attributes need, sends the
+        packet, calls ``callback(packet)``, and closes the handle. As with ``serve()``, the packet
+        gets the default when an asynchronous function ends without a verdict. What the callback
+        raises is raised here.
+
+        Raises ``TimeoutError`` if a function has not ended within ``timeout`` seconds, or if ``NF_REPEAT`` brings the packet back for as long.
         Raises ``PermissionError`` if a program has bound the queue, and what ``enqueue()`` raises.
         """
         check_timeout("decide(): timeout", timeout)
@@ -282,6 +319,9 @@ class Kernel:
     def flush(self, *packets: KernelPacket) -> None:
         """Drop packets that wait, as the kernel does when their device goes down.
 
+        Args:
+            packets: The packets, one by one.
+
         A later verdict on them is refused with ``ENOENT``. Packets that do not wait are left alone.
         """
         for packet in packets:
@@ -296,6 +336,9 @@ class Kernel:
 
     def listening(self, number: int = 1) -> Waitable:
         """Returns what comes true when a program has bound a queue and set its copy mode.
+
+        Args:
+            number: The queue's number.
 
         Call its ``wait()``, or ``await`` it.
         """
@@ -344,6 +387,9 @@ class Kernel:
 
     def check(self, **allowed: bool) -> None:
         """Complain of what a test leaves behind: the fixtures do it at their end.
+
+        Args:
+            allowed: What it may leave behind, each ``True`` by its name below.
 
         Raises ``AssertionError`` if a packet waits for its verdict, or had none when its queue
         ended (``allow_undecided=True`` allows that); if a handle is open (``allow_open``); if the

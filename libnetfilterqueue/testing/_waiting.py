@@ -107,7 +107,10 @@ class Waitable:
         self._what = what
 
     def wait(self, timeout: float = TIMEOUT) -> Self:
-        """Wait until it is true, for ``timeout`` seconds at most.
+        """Wait until it is true.
+
+        Args:
+            timeout: How many seconds to wait at most.
 
         Other greenlets run meanwhile, with and without monkey-patching. Raises ``TimeoutError``.
         The error says what did not come true, and names the threads, greenlets and tasks that have

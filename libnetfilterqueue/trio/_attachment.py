@@ -109,7 +109,11 @@ class Attachment(Feed):
 
 
 def attach(handle: nfq.NetfilterQueueHandle, nursery: trio.Nursery) -> Attachment:
-    """Has a task in the nursery feed the handle from now on.
+    """Has a task feed the handle from now on.
+
+    Args:
+        handle: The handle, which stays its owner's to close.
+        nursery: The nursery that the task is started in.
 
     It calls the callbacks of the handle's queues, at most 64 per turn of trio. Exceptions of
     callbacks leave the task, and so end the nursery. The verdicts of a turn are sent together at

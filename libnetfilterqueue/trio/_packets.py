@@ -21,8 +21,6 @@ class PacketStream(Stream[Attachment]):
     ``async for packet in stream`` yields packets until the stream is closed or stopped. Each step
     is a checkpoint. Several tasks may read it: each packet goes to one of them, the one that has
     waited longest. The task that waits reads from the kernel. Use it in trio's thread.
-
-    The arguments are those of ``libnetfilterqueue.open_queue``.
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
@@ -64,7 +62,10 @@ class PacketStream(Stream[Attachment]):
         raise self._error("get()")
 
     async def get_batch(self, max: int = BATCH) -> list[Packet]:
-        """Returns as many packets as there are, at least one and at most ``max``.
+        """Returns as many packets as there are, at least one.
+
+        Args:
+            max: The largest number of packets.
 
         Else like ``get()``.
         """
