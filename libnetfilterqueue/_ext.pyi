@@ -38,13 +38,30 @@ NF_INET_POST_ROUTING: Final[int]
 __version__: Final[str]
 
 class ClosedError(ValueError):
-    """The handle, stream or attachment is closed, or the queue is destroyed."""
+    """The handle, stream or attachment is closed, or the queue is destroyed.
+
+    >>> handle.close()
+    >>> handle.process()
+    Traceback (most recent call last):
+    libnetfilterqueue.ClosedError: ...
+    """
 
 class MalformedMessageError(ValueError):
-    """Bytes given to ``handle_packet()`` are not a valid netlink message."""
+    """Bytes given to ``handle_packet()`` are not a valid netlink message.
+
+    >>> handle.handle_packet(b"no message")
+    Traceback (most recent call last):
+    libnetfilterqueue.MalformedMessageError: ...
+    """
 
 class VerdictError(RuntimeError):
-    """A packet whose verdict has been executed was given a second one."""
+    """A packet whose verdict has been executed was given a second one.
+
+    >>> packet.accept()
+    >>> packet.drop()
+    Traceback (most recent call last):
+    libnetfilterqueue.VerdictError: ...
+    """
 
 @final
 class NetfilterQueueHandle:
@@ -54,6 +71,10 @@ class NetfilterQueueHandle:
     ``process()``, which receives many messages at once. As a context manager it closes itself. A
     handle that is dropped open is closed with a ``ResourceWarning``. Any thread may use it. See
     nfq_open(3).
+
+    >>> with nfq.open() as handle:
+    ...     handle.create_queue(2, nfq.Packet.accept).number
+    2
     """
     @property
     def autoflush(self) -> bool:
@@ -199,6 +220,8 @@ class NetfilterQueueHandle:
         ``TypeError``, ``OSError`` if the kernel refuses (``PermissionError`` without
         ``CAP_NET_ADMIN``), ``RuntimeError`` after fork.
 
+        >>> handle.bind_pf(socket.AF_INET)
+
         Kernel: ``NFQNL_CFG_CMD_PF_BIND``; nfq_bind_pf(3).
         """
     def unbind_pf(self, family: SupportsIndex, /) -> None:
@@ -208,6 +231,8 @@ class NetfilterQueueHandle:
             family: The number of the family, 0 to 255, such as ``AF_INET`` or ``AF_INET6``.
 
         All else is as in ``bind_pf``.
+
+        >>> handle.unbind_pf(socket.AF_INET)
 
         Kernel: ``NFQNL_CFG_CMD_PF_UNBIND``; nfq_unbind_pf(3).
         """
@@ -277,6 +302,9 @@ class NetfilterQueueHandle:
         ``TimeoutError`` if another process reads all answers, ``EOPNOTSUPP`` or ``EINVAL`` for a
         flag that the kernel does not know. A queue that could not be taken over stays bound.
 
+        >>> handle.create_queue(2, nfq.Packet.accept, maxlen=4096).number
+        2
+
         Kernel: ``NFQNL_CFG_CMD_BIND``; nfq_create_queue(3).
         """
     def handle_packet(self, buffer: ReadableBuffer, /) -> int:
@@ -299,6 +327,10 @@ class NetfilterQueueHandle:
         is set aside for the next dispatch. Raises ``ClosedError`` for a closed handle,
         ``TypeError``, ``BufferError``, ``OSError`` if verdicts can't be sent, ``RuntimeError``
         after fork. See nfq_handle_packet(3).
+
+        >>> with socket.socket(fileno=os.dup(handle.fd())) as sock:
+        ...     handle.handle_packet(sock.recv(66000))
+        1
         """
     def process(
         self, max_packets: SupportsIndex = 64, timeout: _Float | SupportsIndex | None = 0
@@ -323,6 +355,9 @@ class NetfilterQueueHandle:
         next dispatch. Raises ``ValueError`` for a number out of range, ``ClosedError`` for a handle
         that is closed or that is closed while this call waits, ``TypeError``, ``OSError`` if
         receiving or sending fails, ``RuntimeError`` after fork.
+
+        >>> handle.process(timeout=1)
+        1
         """
     def fd(self) -> int:
         """The netlink socket's descriptor, an int.
@@ -330,19 +365,33 @@ class NetfilterQueueHandle:
         It is blocking, unless a non-blocking one was adopted. It is closed with the handle, and in
         children of fork. A child program gets a copy, by ``os.dup()``. Raises ``ClosedError`` for a
         closed handle, ``RuntimeError`` after fork. See nfq_fd(3).
+
+        >>> os.get_blocking(handle.fd())
+        True
         """
     def fileno(self) -> int:
-        """The same as ``fd()``, so that the handle can be given to select and selectors."""
+        """The same as ``fd()``, so that the handle can be given to select and selectors.
+
+        >>> select.select([handle], [], [], 1)[0] == [handle]
+        True
+        """
     def flush(self) -> None:
         """Send the verdicts that are held back (see ``autoflush``). Does nothing if there are none.
 
         Never waits. Any thread and any callback may call it. Raises ``ClosedError`` for a closed
         handle, ``OSError`` if they can't be sent, ``RuntimeError`` after fork.
+
+        >>> handle.autoflush = False
+        >>> packet.accept()
+        >>> handle.flush()
         """
     def stats(self) -> HandleStats:
         """The counters since ``open()``, a ``HandleStats``. A closed handle has them too.
 
         Raises ``RuntimeError`` after fork.
+
+        >>> handle.stats().packets
+        1
         """
     def close(self, *, unbind: bool = False) -> None:
         """Destroy the queues and close the descriptor.
@@ -359,6 +408,10 @@ class NetfilterQueueHandle:
         Never waits. Any thread and any callback may call it. It raises no exceptions of its own. If
         ``on_close`` or ``on_verdict_error`` raises something that is not an ``Exception``, that is
         raised once the handle is closed. See nfq_close(3).
+
+        >>> handle.close()
+        >>> handle.closed
+        True
         """
     def detach(self) -> int:
         """Close the handle, leave its queues bound, and return the descriptor, an int.
@@ -372,6 +425,9 @@ class NetfilterQueueHandle:
         Never waits. Any thread and any callback may call it. Raises ``ClosedError`` for a closed
         handle, ``OSError`` if verdicts can't be sent (the handle stays open then), ``RuntimeError``
         after fork.
+
+        >>> descriptor = handle.detach()
+        >>> os.close(descriptor)  # or hand it to another process
         """
     def unclaimed(self) -> list[int]:
         """List the numbers that are bound on the socket and have no queue here.
@@ -381,6 +437,11 @@ class NetfilterQueueHandle:
         Any thread and any callback may call it. Raises ``ClosedError`` for a closed handle,
         ``PermissionError`` and other ``OSError`` where the kernel's table can't be read (see
         ``queue_status``) or the descriptor is not a netlink socket, ``RuntimeError`` after fork.
+
+        >>> try:
+        ...     numbers = handle.unclaimed()
+        ... except OSError:  # the table can't be read
+        ...     numbers = []
         """
     def __enter__(self) -> NetfilterQueueHandle:
         """Return the handle itself. Raises ``ClosedError`` if it is closed."""
@@ -392,6 +453,10 @@ class NetfilterQueueQueueHandle:
     """One bound queue number. ``NetfilterQueueHandle.create_queue`` makes it.
 
     As a context manager it destroys itself. Any thread may use it.
+
+    >>> with handle.create_queue(2, nfq.Packet.accept) as queue:
+    ...     queue.number
+    2
     """
     @property
     def callback(self) -> Callable[[NetfilterQueueData], None]:
@@ -434,6 +499,8 @@ class NetfilterQueueQueueHandle:
         Raises ``ValueError`` for a number out of range, ``ClosedError`` for a destroyed queue,
         ``TypeError``, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
 
+        >>> queue.set_mode(nfq.NFQNL_COPY_PACKET, 128)
+
         Kernel: ``NFQA_CFG_PARAMS``; nfq_set_mode(3).
         """
     def set_flags(self, mask: SupportsIndex, flags: SupportsIndex) -> None:
@@ -447,6 +514,8 @@ class NetfilterQueueQueueHandle:
         Raises ``ValueError`` for a number out of range, ``ClosedError`` for a destroyed queue,
         ``TypeError``, ``OSError`` (``EOPNOTSUPP``, ``EINVAL``) for a flag that the kernel does not
         know, ``RuntimeError`` after fork.
+
+        >>> queue.set_flags(nfq.NFQA_CFG_F_FAIL_OPEN, nfq.NFQA_CFG_F_FAIL_OPEN)
 
         Kernel: ``NFQA_CFG_MASK`` and ``NFQA_CFG_FLAGS``; nfq_set_queue_flags(3).
         """
@@ -466,6 +535,8 @@ class NetfilterQueueQueueHandle:
         Any thread and any callback may call it at any time. It neither waits nor calls callbacks.
         Raises ``ValueError`` for a number out of range, ``ClosedError`` for a destroyed queue,
         ``TypeError``, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
+
+        >>> queue.set_maxlen(4096)
 
         Kernel: ``NFQA_CFG_QUEUE_MAXLEN``; nfq_set_queue_maxlen(3).
         """
@@ -500,6 +571,8 @@ class NetfilterQueueQueueHandle:
         of range, ``ClosedError`` for a destroyed queue, ``TypeError``, ``OSError`` if it can't be
         sent, ``RuntimeError`` after fork.
 
+        >>> queue.set_verdict_batch(nfq.NF_ACCEPT, packet.id)
+
         Kernel: ``NFQNL_MSG_VERDICT_BATCH``, ``NFQA_MARK``, ``NFQA_PRIORITY``;
         nfq_set_verdict_batch2(3).
         """
@@ -524,6 +597,10 @@ class NetfilterQueueQueueHandle:
         Raises ``OSError`` if the kernel refuses (the queue counts as destroyed all the same),
         ``RuntimeError`` after fork.
 
+        >>> queue.destroy()
+        >>> queue.destroyed
+        True
+
         Kernel: ``NFQNL_CFG_CMD_UNBIND``; nfq_destroy_queue(3).
         """
     def __enter__(self) -> NetfilterQueueQueueHandle:
@@ -542,6 +619,14 @@ class NetfilterQueueData:
     A packet is a read-only buffer of its payload: ``struct.unpack_from("!H", packet, 2)`` reads from
     it without making a memoryview or bytes. Whoever holds such a buffer holds the bytes, not the
     packet.
+
+    >>> def callback(packet):
+    ...     if b"forbidden" in packet.get_payload():
+    ...         packet.drop()
+    ...     else:
+    ...         packet.accept()
+    >>> handle.create_queue(2, callback).number
+    2
     """
     def __buffer__(self, flags: int, /) -> memoryview: ...
     @property
@@ -736,6 +821,9 @@ class NetfilterQueueData:
         socket. An answer is used for a millisecond. Never waits. Raises ``ClosedError`` for a
         closed handle, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
 
+        >>> packet.indev_name()
+        'lo'
+
         Kernel: ``NFQA_IFINDEX_INDEV``, ``SIOCGIFNAME``; netdevice(7).
         """
     def physindev_name(self) -> str | None:
@@ -744,6 +832,9 @@ class NetfilterQueueData:
         It is ``None`` if unknown or gone. It is looked up in the network namespace of the handle's
         socket. An answer is used for a millisecond. Never waits. Raises ``ClosedError`` for a
         closed handle, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
+
+        >>> packet.physindev_name() is None
+        True
 
         Kernel: ``NFQA_IFINDEX_PHYSINDEV``, ``SIOCGIFNAME``; netdevice(7).
         """
@@ -754,6 +845,9 @@ class NetfilterQueueData:
         socket. An answer is used for a millisecond. Never waits. Raises ``ClosedError`` for a
         closed handle, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
 
+        >>> packet.outdev_name()
+        'lo'
+
         Kernel: ``NFQA_IFINDEX_OUTDEV``, ``SIOCGIFNAME``; netdevice(7).
         """
     def physoutdev_name(self) -> str | None:
@@ -763,6 +857,9 @@ class NetfilterQueueData:
         socket. An answer is used for a millisecond. Never waits. Raises ``ClosedError`` for a
         closed handle, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
 
+        >>> packet.physoutdev_name() is None
+        True
+
         Kernel: ``NFQA_IFINDEX_PHYSOUTDEV``, ``SIOCGIFNAME``; netdevice(7).
         """
     def get_packet_hw(self) -> bytes:
@@ -770,10 +867,16 @@ class NetfilterQueueData:
 
         Kernels know it only for incoming packets.
 
+        >>> packet.get_packet_hw().hex(":")
+        '02:00:00:00:00:01'
+
         Kernel: ``NFQA_HWADDR``; nfq_get_packet_hw(3).
         """
     def get_nfmark(self) -> int:
         """The netfilter mark, an int in host byte order. It is 0 if the packet has none.
+
+        >>> packet.get_nfmark()
+        5
 
         Kernel: ``NFQA_MARK``; nfq_get_nfmark(3).
         """
@@ -783,25 +886,40 @@ class NetfilterQueueData:
         Both are ints. Kernels record the time only while some socket on the host asks for it
         (``SO_TIMESTAMP``).
 
+        >>> packet.get_timestamp()
+        (1700000000, 500000)
+
         Kernel: ``NFQA_TIMESTAMP``; nfq_get_timestamp(3).
         """
     def get_indev(self) -> int:
         """The index of the device that received the packet, an int. It is 0 if unknown.
+
+        >>> socket.if_indextoname(packet.get_indev())
+        'lo'
 
         Kernel: ``NFQA_IFINDEX_INDEV``; nfq_get_indev(3).
         """
     def get_physindev(self) -> int:
         """The index of the bridge port that received the packet, an int. It is 0 if unknown.
 
+        >>> packet.get_physindev()
+        0
+
         Kernel: ``NFQA_IFINDEX_PHYSINDEV``; nfq_get_physindev(3).
         """
     def get_outdev(self) -> int:
         """The index of the device that will send the packet, an int. It is 0 if unknown.
 
+        >>> socket.if_indextoname(packet.get_outdev())
+        'lo'
+
         Kernel: ``NFQA_IFINDEX_OUTDEV``; nfq_get_outdev(3).
         """
     def get_physoutdev(self) -> int:
         """The index of the bridge port that will send the packet, an int. It is 0 if unknown.
+
+        >>> packet.get_physoutdev()
+        0
 
         Kernel: ``NFQA_IFINDEX_PHYSOUTDEV``; nfq_get_physoutdev(3).
         """
@@ -811,6 +929,9 @@ class NetfilterQueueData:
         It is ``b""`` if there is none. The copy mode determines how much of the packet there is.
         The attribute ``payload`` is the same without a copy.
 
+        >>> b"some data" in packet.get_payload()
+        True
+
         Kernel: ``NFQA_PAYLOAD``; nfq_get_payload(3).
         """
     def get_uid(self) -> int | None:
@@ -818,12 +939,18 @@ class NetfilterQueueData:
 
         It is the id in the initial user namespace. It needs ``NFQA_CFG_F_UID_GID``.
 
+        >>> packet.get_uid()
+        1000
+
         Kernel: ``NFQA_UID``; nfq_get_uid(3).
         """
     def get_gid(self) -> int | None:
         """The id of the group whose socket sent the packet, an int. It is ``None`` if unknown.
 
         It is the id in the initial user namespace. It needs ``NFQA_CFG_F_UID_GID``.
+
+        >>> packet.get_gid()
+        1000
 
         Kernel: ``NFQA_GID``; nfq_get_gid(3).
         """
@@ -896,6 +1023,8 @@ class NetfilterQueueData:
         refusal of the kernel comes later. It is counted in ``HandleStats.verdict_errors`` and
         reported to ``on_verdict_error``.
 
+        >>> packet.set_verdict(nfq.NF_ACCEPT, mark=7, priority=1)
+
         Kernel: ``NFQA_VERDICT_HDR``, ``NFQA_MARK``, ``NFQA_PAYLOAD``, ``NFQA_PRIORITY``,
         ``NFQA_VLAN``, ``NFQA_L2HDR``, ``NFQA_CT``, ``NFQA_EXP``; nfq_set_verdict2(3).
         """
@@ -907,6 +1036,8 @@ class NetfilterQueueData:
         Args:
             mark: The packet's new mark. ``None`` leaves it.
             payload: The packet's new content. ``None`` leaves it.
+
+        >>> packet.accept(mark=7)
         """
     def _settle(self) -> None:
         """For adapters: give the packet its queue's default verdict, which counts as that.
@@ -914,7 +1045,10 @@ class NetfilterQueueData:
         Otherwise like ``set_verdict``.
         """
     def drop(self) -> None:
-        """The same as ``set_verdict(NF_DROP)``: the packet is thrown away."""
+        """The same as ``set_verdict(NF_DROP)``: the packet is thrown away.
+
+        >>> packet.drop()
+        """
     def repeat(self, mark: SupportsIndex | None = None) -> None:
         """The same as ``set_verdict(NF_REPEAT, mark)``: the packet's chain begins again.
 
@@ -923,6 +1057,8 @@ class NetfilterQueueData:
 
         That is the chain that queued it. Give the packet a mark whose packets the rule skips.
         Otherwise it comes back for ever.
+
+        >>> packet.repeat(mark=packet.mark | 0x10)
         """
     def requeue(self, number: SupportsIndex, bypass: bool = False) -> None:
         """The same as ``set_verdict(NF_QUEUE_NR(number, bypass))``: another queue gets it.
@@ -931,6 +1067,8 @@ class NetfilterQueueData:
             number: The number of that queue, 0 to 65535.
             bypass: Whether the packet passes if nobody listens on that queue. Otherwise it is
                 dropped then.
+
+        >>> packet.requeue(2, bypass=True)
         """
 
 def open(
@@ -957,6 +1095,10 @@ def open(
     Never waits. Raises ``OSError`` if the socket can't be opened, ``netns`` is not a network
     namespace, or ``fd`` is not a socket; ``ValueError`` for an ``fd`` of another kind, and if both
     are given; ``TypeError``. See nfq_open(3), setns(2).
+
+    >>> with nfq.open() as handle:
+    ...     handle.create_queue(2, nfq.Packet.accept).number
+    2
     """
 
 def _keep(
@@ -981,6 +1123,9 @@ def queue_status() -> list[QueueStatus]:
     (``unshare -rn``), only root of the initial user namespace may read it. Raises another
     ``OSError`` if there is no such table.
 
+    >>> [row.waiting for row in nfq.queue_status() if row.queue == 1]
+    [2]
+
     Kernel: ``/proc/net/netfilter/nfnetlink_queue``.
     """
 
@@ -993,6 +1138,8 @@ def NF_QUEUE_NR(number: SupportsIndex, bypass: bool = False) -> int:
             then.
 
     Raises ``ValueError`` for a number out of range, ``TypeError``.
+
+    >>> packet.set_verdict(nfq.NF_QUEUE_NR(2, bypass=True), mark=7)
 
     Kernel: ``NF_QUEUE_NR``, ``NF_VERDICT_FLAG_QUEUE_BYPASS``.
     """
@@ -1035,6 +1182,11 @@ def update_checksums(buffer: WriteableBuffer, skb_info: SupportsIndex = 0) -> No
     tunnel of another kind; and for SCTP with ``NFQA_SKB_GSO``, which only kernels before 6.12
     deliver and which they can't cut. Then nothing was written. Raises ``TypeError`` for a buffer of
     another kind.
+
+    >>> changed = bytearray(packet.payload)
+    >>> changed[8] -= 1  # the time to live
+    >>> nfq.update_checksums(changed, packet.skb_info)
+    >>> packet.accept(payload=bytes(changed))
 
     The sums are those of RFC 1071, SCTP's that of RFC 9260.
     """

@@ -35,6 +35,11 @@ class PacketStream(Stream[Turns]):
     A verdict is sent at once if no other packet waits in the stream, or if verdicts were last sent
     more than 1 ms ago. Otherwise verdicts travel together.
 
+
+    >>> with nfq.open_queue(2) as packets:
+    ...     packets.stop()  # say, at a signal
+    ...     for packet in packets:
+    ...         packet.accept()
     """
 
     _drained = True  # the last batch was not a full one
@@ -114,6 +119,8 @@ class PacketStream(Stream[Turns]):
         Raises ``TimeoutError`` if no packet has come by then. Raises ``ClosedError`` if the stream is
         closed, or is stopped and empty, also while it waits. Raises ``ValueError`` for a timeout
         below 0, ``TypeError``, ``OSError`` if receiving or sending fails.
+
+        >>> stream.get(timeout=1).accept()
         """
         return self._get("get()", 1, check_timeout("get(): timeout", timeout))[0]
 
@@ -125,6 +132,9 @@ class PacketStream(Stream[Turns]):
             timeout: How long to wait for the first one, in seconds. ``None`` waits for ever.
 
         Raises ``ValueError`` for a ``max`` below 1. Else like ``get()``.
+
+        >>> for packet in stream.get_batch(64, timeout=1):
+        ...     packet.accept()
         """
         most = check_count("get_batch(): max", max)
         return self._get("get_batch()", most, check_timeout("get_batch(): timeout", timeout))
@@ -133,6 +143,12 @@ class PacketStream(Stream[Turns]):
         """Returns the next packet, without waiting.
 
         Raises ``queue.Empty`` if there is none. Else like ``get()``.
+
+        >>> from queue import Empty
+        >>> try:
+        ...     stream.get_nowait().accept()
+        ... except Empty:
+        ...     print("none waits")
         """
         try:
             return self._get("get_nowait()", 1, 0)[0]

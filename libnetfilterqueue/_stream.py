@@ -175,6 +175,8 @@ class Stream(Backlog, Generic[FeedT]):
 
         Does nothing if the stream is paused or closed. Raises ``RuntimeError`` in a thread other
         than the loop's.
+
+        >>> stream.pause()
         """
         self._check_here("pause()")
         self._paused = True
@@ -184,6 +186,9 @@ class Stream(Backlog, Generic[FeedT]):
         """Start reading again. Does nothing if the stream is not paused, or is closed.
 
         Raises ``RuntimeError`` in a thread other than the loop's.
+
+        >>> stream.pause()
+        >>> stream.resume()
         """
         self._check_here("resume()")
         self._paused = False
@@ -195,6 +200,8 @@ class Stream(Backlog, Generic[FeedT]):
         Packets that have been read can still be fetched. Then iteration ends, ``get()`` raises
         ``ClosedError``, and ``serve()`` returns when its handlers have ended. Packets in the kernel
         wait there until the stream is closed. Any thread and any signal handler may call it.
+
+        >>> stream.stop()
         """
         if self._feed is None or self._is_ended():
             self._stopped = True
@@ -234,6 +241,10 @@ class Stream(Backlog, Generic[FeedT]):
         Packets that nobody has fetched get the queue's default verdict. Iteration ends, and a
         ``get()`` that waits raises ``ClosedError``. Any thread and any signal handler may call it.
         In a thread other than the loop's it closes the handle, and the loop does the rest.
+
+        >>> stream.close()
+        >>> stream.closed
+        True
         """
         if self._closed:
             return

@@ -24,7 +24,11 @@ _U16, _U32 = 0xFFFF, 0xFFFFFFFF
 
 
 class ExpectFlag(enum.IntFlag):
-    """The flags of an expectation."""
+    """The flags of an expectation.
+
+    >>> expectations.ExpectFlag.NF_CT_EXPECT_PERMANENT
+    <ExpectFlag.NF_CT_EXPECT_PERMANENT: 1>
+    """
 
     NF_CT_EXPECT_PERMANENT = 0x1
     """It stays when a connection has come, until its time is over."""
@@ -244,5 +248,8 @@ def build(expectation: Mapping[str, object]) -> bytes:
 
     Raises ``TypeError`` or ``ValueError``, which name the field. Never waits. Any thread may call
     it.
+
+    >>> expected = {"dst": "192.0.2.1", "proto": socket.IPPROTO_TCP, "dport": 7001}
+    >>> packet.set_verdict(nfq.NF_ACCEPT, expectation=expectations.build({"expected": expected}))
     """
     return _build("build", expectation)

@@ -52,6 +52,11 @@ class Collector(_Collector):
             ``buffer_full``.
 
     Raises ``PermissionError`` if the table is wanted, and the kernel hides it.
+
+    >>> registry = prometheus_client.CollectorRegistry()
+    >>> registry.register(metrics.Collector({"filter": handle}, table=False))
+    >>> registry.get_sample_value("nfqueue_handle_packets_total", {"handle": "filter"})
+    1
     """
 
     def __init__(

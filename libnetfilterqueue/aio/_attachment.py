@@ -23,6 +23,10 @@ class Attachment(Feed):
 
     It is a context manager, synchronous and asynchronous, that detaches the handle. Use it in the
     loop's thread.
+
+    >>> with aio.attach(handle) as attachment:
+    ...     attachment.closed
+    False
     """
 
     def __init__(
@@ -100,6 +104,10 @@ def attach(
 
     Call it in the loop's thread, or while the loop does not run. Raises ``RuntimeError`` if the
     handle is attached already or no loop runs, ``ClosedError`` if the handle is closed.
+
+    >>> attachment = aio.attach(handle)
+    >>> await asyncio.sleep(0.01)  # whatever the program does
+    >>> attachment.detach()
     """
     if loop is None:
         loop = asyncio.get_running_loop()

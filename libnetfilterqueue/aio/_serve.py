@@ -32,6 +32,13 @@ def serve(
     The call raises ``TypeError`` unless ``handler`` is a coroutine function, a partial of one, or
     an object whose ``__call__`` is one. It raises ``ValueError`` for a concurrency below 1.
     Awaiting it raises ``RuntimeError`` in a loop other than the stream's.
+
+    >>> async def handler(packet):
+    ...     await asyncio.sleep(0.01)  # look something up
+    ...     packet.accept()
+    >>> serving = asyncio.create_task(aio.serve(stream, handler))
+    >>> stream.stop()  # say, at a signal
+    >>> await serving
     """
     check_type(isinstance(stream, PacketStream), "serve(): stream must be a PacketStream", stream)
     check_type(

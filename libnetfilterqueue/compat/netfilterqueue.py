@@ -60,11 +60,7 @@ class Packet:
         return self.mark if self._mark is None else self._mark
 
     def set_mark(self, mark: int) -> None:
-        """Sets the mark that the packet gets with its verdict. ``OverflowError`` past 32 bits.
-
-        Args:
-            mark: The mark, in host byte order.
-        """
+        """Sets the mark that the packet gets with its verdict. ``OverflowError`` past 32 bits."""
         self._mark = int.from_bytes(int(mark).to_bytes(4))
 
     def get_payload_len(self) -> int:
@@ -80,11 +76,7 @@ class Packet:
         raise RuntimeError("Packet has no payload: the queue's mode does not copy it")
 
     def set_payload(self, payload: bytes) -> None:
-        """Sets the payload that the packet gets with its verdict. Checksums are not corrected.
-
-        Args:
-            payload: The bytes from the network header on.
-        """
+        """Sets the payload that the packet gets with its verdict. Checksums are not corrected."""
         self._payload = bytes(memoryview(payload))
 
     def retain(self) -> None:
@@ -127,12 +119,7 @@ class NetfilterQueue:
     _arrived: deque[nfq.Packet]
 
     def __new__(cls, *, af: int = socket.AF_INET, sockfd: int = -1) -> Self:
-        """Opens a socket; ``OSError`` if it can't be used.
-
-        Args:
-            af: A protocol family, to which kernels since 3.8 pay no attention.
-            sockfd: A descriptor of which it takes a copy instead, unless it is below 0.
-        """
+        """Opens a socket, or takes a copy of ``sockfd``; ``OSError`` if it can't be used."""
         self = super().__new__(cls)  # before the handle: garbage is finalized in this order
         try:
             self._handle = nfq.open(fd=sockfd if sockfd >= 0 else None)
@@ -156,17 +143,7 @@ class NetfilterQueue:
         range: int = 65535,
         sock_len: int = 2455552,
     ) -> None:
-        """Binds a number; ``RuntimeError`` if one is bound, ``OSError`` if the kernel refuses.
-
-        Args:
-            queue_num: The queue's number.
-            user_callback: What is called with each packet.
-            max_len: How many packets may wait in the kernel.
-            mode: ``COPY_NONE``, ``COPY_META`` or ``COPY_PACKET``.
-            range: How many bytes of each packet are copied.
-            sock_len: The size of the receive buffer in bytes. If the system allows less, that is a
-                ``RuntimeWarning``, and the queue is bound all the same.
-        """
+        """Binds a number; ``RuntimeError`` if one is bound, ``OSError`` if the kernel refuses."""
         if self._queue is not None:
             raise RuntimeError("A queue is already bound: unbind() it first")
         self._handle.rcvbuf = sock_len
@@ -192,22 +169,14 @@ class NetfilterQueue:
         return self._handle.fd()
 
     def run(self, block: bool = True) -> None:
-        """Calls the callback with each packet, until it raises or, without blocking, none waits.
-
-        Args:
-            block: Whether it waits for packets.
-        """
+        """Calls the callback with each packet, until it raises or, without blocking, none waits."""
         timeout = None if block and os.get_blocking(self.get_fd()) else 0
         self._deliver()
         while self._handle.process(1, timeout) or timeout is None:
             self._deliver()
 
     def run_socket(self, s: socket.socket) -> None:
-        """The same by ``s.recv()``. If ``s`` has a timeout, that is raised as ``TimeoutError``.
-
-        Args:
-            s: A socket on a copy of the descriptor.
-        """
+        """The same by ``s.recv()``. If ``s`` has a timeout, that is raised as ``TimeoutError``."""
         while True:
             self._deliver()
             try:

@@ -20,6 +20,10 @@ class Attachment(Feed):
     """A handle that gevent's hub feeds. ``attach()`` makes it.
 
     It is a context manager that detaches the handle. Use it in the hub's thread.
+
+    >>> with green.attach(handle) as attachment:
+    ...     attachment.closed
+    False
     """
 
     def __init__(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> None:
@@ -129,5 +133,9 @@ def attach(handle: nfq.NetfilterQueueHandle) -> Attachment:
     too.
 
     Raises ``RuntimeError`` if the handle is attached already, ``ClosedError`` if it is closed.
+
+    >>> attachment = green.attach(handle)
+    >>> gevent.sleep(0.01)  # whatever the program does
+    >>> attachment.detach()
     """
     return Attachment(handle, lambda: None)

@@ -28,6 +28,13 @@ def serve(stream: PacketStream, handler: Handler, *, concurrency: int = 100) -> 
     Raises ``TypeError`` if ``handler`` can't be called or is a coroutine function, ``ValueError``
     for a concurrency below 1, ``RuntimeError`` in a thread other than the one that has opened the
     stream.
+
+    >>> def handler(packet):
+    ...     gevent.sleep(0.01)  # look something up
+    ...     packet.accept()
+    >>> serving = gevent.spawn(green.serve, stream, handler)
+    >>> stream.stop()  # say, at a signal
+    >>> serving.join()
     """
     check_type(isinstance(stream, PacketStream), "serve(): stream must be a PacketStream", stream)
     check_type(callable(handler), "serve(): handler must be callable", handler)

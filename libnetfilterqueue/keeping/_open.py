@@ -109,6 +109,10 @@ def open(
     and for one that is open in this process, ``TypeError``, and ``OSError`` for descriptors that
     were passed to another process, and as ``libnetfilterqueue.open()`` does. See sd_listen_fds(3)
     and sd_pid_notify_with_fds(3).
+
+    >>> with keeping.open() as handle:
+    ...     handle.kept
+    False
     """
     check_type(isinstance(name, str), "keeping.open(): name must be a str", name)
     if not (0 < len(name) <= 255 and name.isascii() and name.isprintable() and ":" not in name):

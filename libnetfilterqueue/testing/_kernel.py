@@ -40,6 +40,9 @@ class Kernel:
     with it over a socket pair, and need no privileges. It answers in a thread of its own, which
     gevent's monkey-patching does not change: it blocks no loop. At the end of a ``with`` block it
     is closed. Any thread may use it.
+
+    >>> isinstance(kernel, Kernel)
+    True
     """
 
     name: str
@@ -79,6 +82,10 @@ class Kernel:
 
         Raises ``ClosedError`` if the kernel is
         closed.
+
+        >>> with kernel.open() as handle:
+        ...     handle.create_queue(2, nfq.Packet.accept).number
+        2
         """
         if fd is not None:
             return _ext.open(fd=fd)
@@ -92,7 +99,11 @@ class Kernel:
             return peer.open()
 
     def queue_status(self) -> list[QueueStatus]:
-        """The kernel's table, as ``libnetfilterqueue.queue_status()`` returns it."""
+        """The kernel's table, as ``libnetfilterqueue.queue_status()`` returns it.
+
+        >>> [row.waiting for row in kernel.queue_status() if row.queue == 1]
+        [2]
+        """
         return [
             QueueStatus(
                 queue.number,
@@ -114,6 +125,10 @@ class Kernel:
         It does so until the block ends, in all threads. ``libnetfilterqueue.queue_status()`` then
         reports this kernel's queues. A module that has done ``from libnetfilterqueue import open``
         keeps the real one.
+
+        >>> with kernel.patched(), nfq.open() as handle:
+        ...     handle.create_queue(2, nfq.Packet.accept).number
+        2
         """
         before = nfq.open, nfq.queue_status
         nfq.open, nfq.queue_status = self.open, self.queue_status
@@ -155,6 +170,10 @@ class Kernel:
         ``ValueError`` for a value out of range, ``ClosedError`` if the kernel is closed, and
         ``TypeError`` for an unknown attribute or one of another type. The message of the error says
         what would be right.
+
+        >>> sent = kernel.enqueue(b"data", mark=5)
+        >>> sent.passed is None  # it waits
+        True
         """
         met = make_rules(rules, number, bypass, match_mark)
         skb = Skb(as_bytes(payload), met, check_attributes(attributes), bool(allow_unbound))
@@ -189,6 +208,10 @@ class Kernel:
             allow_unbound: Whether the test expects nobody to have bound the queue: ``check()`` then
                 does not complain.
             attributes: Those of ``Attributes``. One that is ``None`` is left out.
+
+        >>> sent = kernel.enqueue_all([b"1", b"2"], mark=5)
+        >>> [packet.passed for packet in sent]
+        [None, None]
         """
         return [
             self.enqueue(
@@ -233,6 +256,10 @@ class Kernel:
         ``ValueError`` for a link type that is not known to carry IP packets, and if no frame has an
         IP packet. Raises ``ImportError`` without scapy (the extra ``testing``), ``OSError``, and
         scapy's ``Scapy_Exception`` for a file of another format. After an error no packet was sent.
+
+        >>> sent = kernel.enqueue_capture("dns.pcap")
+        >>> len(sent)
+        1
         """
         packets = []
         for captured in read_capture(path):
@@ -302,6 +329,9 @@ class Kernel:
 
         Raises ``TimeoutError`` if a function has not ended within ``timeout`` seconds, or if ``NF_REPEAT`` brings the packet back for as long.
         Raises ``PermissionError`` if a program has bound the queue, and what ``enqueue()`` raises.
+
+        >>> kernel.decide(nfq.Packet.drop, b"data", 2).passed
+        False
         """
         check_timeout("decide(): timeout", timeout)
         decision = Decision(
@@ -323,6 +353,10 @@ class Kernel:
             packets: The packets, one by one.
 
         A later verdict on them is refused with ``ENOENT``. Packets that do not wait are left alone.
+
+        >>> kernel.flush(sent)
+        >>> sent.passed
+        False
         """
         for packet in packets:
             check_type(
@@ -341,6 +375,8 @@ class Kernel:
             number: The queue's number.
 
         Call its ``wait()``, or ``await`` it.
+
+        >>> listening = kernel.listening(1).wait()
         """
         check_bits("listening(): number", number, 16)
         return Waitable(
@@ -397,6 +433,8 @@ class Kernel:
         bound (``allow_unbound``); and if, while ``patched()``, an exception of a callback, a
         handler, a task, a greenlet or a thread went to a log and to nobody else
         (``allow_unheard``).
+
+        >>> kernel.check(allow_undecided=True, allow_open=True)
         """
         kinds = check_allowed("check()", allowed)
         text = describe(found for found in self._complaints() if found.allowed_by not in kinds)
@@ -407,6 +445,8 @@ class Kernel:
         """Drop what waits, end the thread and close the sockets. Does nothing the second time.
 
         Handles that are still open can only be closed then. In a child of fork it does nothing.
+
+        >>> kernel.close()
         """
         if self._process != os.getpid():
             return

@@ -49,6 +49,10 @@ class Rule:
 
     A rule has its own counters: let all packets of a test meet the same ``Rule``. Raises
     ``ValueError`` for a value out of range and for more than one target, and ``TypeError``.
+
+    >>> sent = kernel.enqueue(b"data", mark=1, rules=[Rule(match_mark=1), Rule(queue=1)])
+    >>> sent.passed  # the first rule lets packets with this mark pass
+    True
     """
 
     def __init__(

@@ -93,6 +93,13 @@ def serve(
     The call raises ``TypeError`` unless ``handler`` is an asynchronous function, a partial of one,
     or an object whose ``__call__`` is one. It raises ``ValueError`` for a concurrency below 1.
     Awaiting it raises ``RuntimeError`` in a run of trio other than the stream's.
+
+    >>> async def handler(packet):
+    ...     await trio.sleep(0.01)  # look something up
+    ...     packet.accept()
+    >>> async with trio.open_nursery() as nursery:
+    ...     nursery.start_soon(serve, stream, handler)
+    ...     stream.stop()  # say, at a signal
     """
     check_type(isinstance(stream, PacketStream), "serve(): stream must be a PacketStream", stream)
     check_type(
