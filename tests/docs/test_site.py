@@ -22,7 +22,8 @@ BUILT = ROOT / "build" / "docs"
 PAGES = sorted(BUILT.rglob("*.html"))
 FILES = (path for path in (ROOT / "examples").rglob("*") if path.is_file())
 EXAMPLES = sorted(path for path in FILES if path.suffix != ".pyc")
-MODULES = ["", ".aio", ".green", ".testing", ".pytest_plugin"]
+MODULES = ["", ".aio", ".green", ".trio", ".testing", ".pytest_plugin"]
+MODULES += [".expectations", ".keeping", ".metrics", ".compat.netfilterqueue"]
 # What makes a browser fetch something; links that people click are not among it.
 FETCHED = {("link", "href"), ("use", "href"), ("form", "action")}
 
@@ -80,6 +81,31 @@ def test_complete(suffix: str) -> None:
     names = set(public_names(import_module(f"libnetfilterqueue{suffix}")))
     assert names
     assert names <= documented, names - documented
+
+
+@pytest.mark.parametrize("suffix", MODULES)
+def test_since(suffix: str) -> None:
+    """Of every public name it is known which version brought it: a file in docs/reference/since."""
+    files = (ROOT / "docs" / "reference" / "since").glob("*.txt")
+    known = [name for file in files for name in file.read_text().split()]
+    assert len(known) == len(set(known))
+    module = import_module(f"libnetfilterqueue{suffix}")
+    assert set(public_names(module)) <= set(known)
+
+
+def test_new_in() -> None:
+    """Functions and classes say in which version they are new."""
+    for page, count in (("functions", 4), ("handle", 1), ("errors", 3), ("aio", 4)):
+        marks = re.findall(r"New in version \d+\.\d+\.\d+\.", text(BUILT / "reference" / f"{page}.html"))
+        assert len(marks) >= count, page
+
+
+def test_linked_names() -> None:
+    """What docstrings and signatures name leads to its page, Python's own types to Python's."""
+    links = RESOURCES[BUILT / "reference" / "handle.html"].links
+    assert "errors.html#libnetfilterqueue.ClosedError" in links
+    assert "constants.html#libnetfilterqueue.CopyMode" in links
+    assert "https://docs.python.org/3/library/functions.html#int" in links
 
 
 def test_pages() -> None:
