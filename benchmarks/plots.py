@@ -86,9 +86,10 @@ def drawing(plot: Plot, medians: dict[str, float]) -> str:
     """The picture, which says in words what it shows."""
     height = TOP + len(medians) * ROW + BOTTOM
     said = ", ".join(f"{label}: {plot.text(median)}" for label, median in medians.items())
+    size = f'width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}"'
+    labels = 'role="img" aria-labelledby="title description"'
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
-        f'viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="title description">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {labels}>',
         "<!-- SPDX-License-Identifier: GPL-2.0-or-later; made by plots.py -->",
         f'<title id="title">{escape(plot.heading)}, {escape(plot.unit)}</title>',
         f'<desc id="description">{escape(said)}</desc>',

@@ -5,9 +5,9 @@
     libnetfilterqueue keep -- python restart_loop.py [QUEUE [SECONDS [PATIENCE]]]
     pkill -HUP -f 'libnetfilterqueue keep'
 
-Each packet is kept for so many seconds (0.1), and then passes. After SIGTERM or Ctrl-C no more packets are
-read, and those that are kept have so many seconds (PATIENCE, 5). All other packets wait for the
-next start; if nobody keeps the queue, they are dropped.
+Each packet is kept for so many seconds (0.1), and then passes. After SIGTERM or Ctrl-C no more
+packets are read, and those that are kept have so many seconds (PATIENCE, 5). All other packets wait
+for the next start; if nobody keeps the queue, they are dropped.
 """
 
 import os

@@ -116,8 +116,8 @@ class PacketStream(Stream[Turns]):
         Args:
             timeout: How long to wait, in seconds. ``None`` waits for ever.
 
-        Raises ``TimeoutError`` if no packet has come by then. Raises ``ClosedError`` if the stream is
-        closed, or is stopped and empty, also while it waits. Raises ``ValueError`` for a timeout
+        Raises ``TimeoutError`` if no packet has come by then. Raises ``ClosedError`` if the stream
+        is closed, or is stopped and empty, also while it waits. Raises ``ValueError`` for a timeout
         below 0, ``TypeError``, ``OSError`` if receiving or sending fails.
 
         >>> stream.get(timeout=1).accept()

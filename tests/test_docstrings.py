@@ -50,8 +50,14 @@ OTHERS = re.compile(r"\.Collector\.(collect|describe)|\.SentVerdict\.read|\.comp
 MADE = re.compile(r"\.(open_queue|PacketStream|FakeKernel|RealKernel|Rule|Collector)")
 MODULES: Names = {
     **{module.__name__: module for module in (asyncio, os, prometheus_client, select)},
-    **{"socket": socket, "trio": trio, "nfq": nfq, "aio": aio, "expectations": expectations},
-    **{"keeping": keeping, "metrics": metrics, "callback": nfq.Packet.drop},
+    "socket": socket,
+    "trio": trio,
+    "nfq": nfq,
+    "aio": aio,
+    "expectations": expectations,
+    "keeping": keeping,
+    "metrics": metrics,
+    "callback": nfq.Packet.drop,
     **{name: getattr(testing, name) for name in testing.__all__},
     **({"gevent": gevent, "green": green} if GEVENT else {}),
 }
@@ -156,13 +162,14 @@ async def in_aio(text: str, names: Names) -> None:
     with names["kernel"].open() as fed, aio.attach(fed) as attachment:
         async with aio.open_queue(STREAM) as stream:
             fill(names["kernel"])
-            while not stream.qsize():
-                await asyncio.sleep(0)
+            (await stream.get()).accept()  # now the others are there too
             await run(text, names | {"stream": stream, "attachment": attachment})
 
 
 async def in_trio(text: str, names: Names) -> None:
-    exported = {name: getattr(libnetfilterqueue.trio, name) for name in libnetfilterqueue.trio.__all__}
+    exported = {
+        name: getattr(libnetfilterqueue.trio, name) for name in libnetfilterqueue.trio.__all__
+    }
     with names["kernel"].open() as fed:
         async with trio.open_nursery() as nursery:
             attachment = libnetfilterqueue.trio.attach(fed, nursery)
@@ -174,14 +181,13 @@ async def in_trio(text: str, names: Names) -> None:
 
 
 def in_green(text: str, names: Names) -> None:
-    with names["kernel"].open() as fed, green.attach(fed) as attachment:
-        with green.open_queue(STREAM) as stream:
-            fill(names["kernel"])
-            while not stream.qsize():
-                gevent.sleep(0)
-            coroutine = run(text, names | {"stream": stream, "attachment": attachment})
-            with pytest.raises(StopIteration):  # it awaits nothing
-                coroutine.send(None)
+    fed, stream = names["kernel"].open(), green.open_queue(STREAM)
+    with fed, green.attach(fed) as attachment, stream:
+        fill(names["kernel"])
+        stream.get().accept()  # now the others are there too
+        coroutine = run(text, names | {"stream": stream, "attachment": attachment})
+        with pytest.raises(StopIteration):  # it awaits nothing
+            coroutine.send(None)
 
 
 @pytest.mark.parametrize("name", CALLED)

@@ -78,9 +78,7 @@ def examples() -> Iterator[tuple[str, Source]]:
 
 
 PROGRAMS = {
-    place: source
-    for place, source in (*page_programs(), *examples())
-    if is_program(source.text)
+    place: source for place, source in (*page_programs(), *examples()) if is_program(source.text)
 }
 
 

@@ -25,6 +25,11 @@ DOCS = Path(__file__).parent.parent / "docs"
 DIAGRAMS = sorted((DOCS / "diagrams").glob("*.svg"))
 BENCHMARKS = DOCS.parent / "benchmarks"
 PLOTS = sorted(BENCHMARKS.glob("*.svg"))
+DRAWN = {
+    "cost": ("64-byte packets, accepted", "cpu", 1, 1),
+    "rate": ("64-byte packets, accepted", "rate", 1000, 0),
+    "latency": ("latency on one processor", "p50", 1, 1),
+}
 SVG = "{http://www.w3.org/2000/svg}"
 EXTENSION = (
     nfq.NetfilterQueueHandle,
@@ -128,15 +133,10 @@ def test_plot(path: Path) -> None:
     assert int(root.attrib["width"]) <= 340
     assert "prefers-color-scheme: dark" in path.read_text()
     texts = [element.text or "" for element in root.iter(f"{SVG}text")][2:]
-    rows = {row["label"]: row for row in table("64-byte packets, accepted")}
-    latencies = {row["label"]: row for row in table("latency on one processor")}
-    figures = {
-        "cost": lambda label: f"{rows[label]['cpu']['median']:.1f}",
-        "rate": lambda label: f"{rows[label]['rate']['median'] / 1000:.0f}",
-        "latency": lambda label: f"{latencies[label]['p50']['median']:.1f}",
-    }[path.stem]
+    title, key, unit, digits = DRAWN[path.stem]
+    medians = {row["label"]: row[key]["median"] / unit for row in table(title)}
     assert len(texts) > 20
-    assert [figures(label) for label in texts[::2]] == texts[1::2]
+    assert [f"{medians[label]:.{digits}f}" for label in texts[::2]] == texts[1::2]
 
 
 def table(title: str) -> list[dict[str, Any]]:

@@ -23,9 +23,9 @@ Examples
 .. meta::
    :description: Whole programs, in every loop and for several tasks.
 
-These programs are in ``examples/`` of the repository. Each begins with the rules and the packages that
-it needs. Ctrl-C and SIGTERM end all of them. The :doc:`cookbook <../cookbook/index>` has shorter ones, a
-task each.
+These programs are in ``examples/`` of the repository. Each begins with the rules and the packages
+that it needs. Ctrl-C and SIGTERM end all of them. The :doc:`cookbook <../cookbook/index>` has
+shorter ones, a task each.
 
 {entries}
 .. toctree::
@@ -79,9 +79,7 @@ def page(path: Path) -> str:
     title = path.relative_to(EXAMPLES).as_posix()
     language = LANGUAGES[path.suffix]
     line = "=" * len(title)
-    return PAGE.format(
-        title=title, line=line, path=title, language=language, summary=summary(path)
-    )
+    return PAGE.format(title=title, line=line, path=title, language=language, summary=summary(path))
 
 
 def make_pages(app: Sphinx, config: Config) -> None:

@@ -50,7 +50,9 @@ def members(module: ModuleType, prefix: str) -> Iterator[tuple[str, str]]:
                 yield f"{name}.{inner}", f"{prefix}.{name}.{inner}"
 
 
-MODULES = {name: dict(members(import_module(name), name)) for name in ("libnetfilterqueue", *ADAPTERS)}
+MODULES = {
+    name: dict(members(import_module(name), name)) for name in ("libnetfilterqueue", *ADAPTERS)
+}
 
 
 def target(name: str, place: str) -> str | None:
@@ -67,7 +69,7 @@ def target(name: str, place: str) -> str | None:
     return None
 
 
-def link_names(
+def link_names(  # noqa: PLR0917 (the event's)
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
     """Makes references of the names in a docstring."""

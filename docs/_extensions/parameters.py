@@ -9,7 +9,7 @@ from sphinx.application import Sphinx
 ITEM = re.compile(r"^ {4}(\w+): ")
 
 
-def make_list(
+def make_list(  # noqa: PLR0917 (the event's)
     app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
 ) -> None:
     """Writes them as Sphinx has them."""

@@ -13,7 +13,9 @@ FILES = sorted((Path(__file__).parent.parent / "reference" / "since").glob("*.tx
 SINCE = {name: path.stem for path in FILES for name in path.read_text().split()}
 
 
-def mark(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+def mark(  # noqa: PLR0917 (the event's)
+    app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]
+) -> None:
     """Adds the version, unless the object's class is as old."""
     version = SINCE.get(name)
     if version is not None and version != SINCE.get(name.rpartition(".")[0]):

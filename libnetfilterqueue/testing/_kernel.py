@@ -327,8 +327,9 @@ class Kernel:
         gets the default when an asynchronous function ends without a verdict. What the callback
         raises is raised here.
 
-        Raises ``TimeoutError`` if a function has not ended within ``timeout`` seconds, or if ``NF_REPEAT`` brings the packet back for as long.
-        Raises ``PermissionError`` if a program has bound the queue, and what ``enqueue()`` raises.
+        Raises ``TimeoutError`` if a function has not ended within ``timeout`` seconds, or if
+        ``NF_REPEAT`` brings the packet back for as long. Raises ``PermissionError`` if a program
+        has bound the queue, and what ``enqueue()`` raises.
 
         >>> kernel.decide(nfq.Packet.drop, b"data", 2).passed
         False

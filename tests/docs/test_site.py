@@ -96,7 +96,9 @@ def test_since(suffix: str) -> None:
 def test_new_in() -> None:
     """Functions and classes say in which version they are new."""
     for page, count in (("functions", 4), ("handle", 1), ("errors", 3), ("aio", 4)):
-        marks = re.findall(r"New in version \d+\.\d+\.\d+\.", text(BUILT / "reference" / f"{page}.html"))
+        marks = re.findall(
+            r"New in version \d+\.\d+\.\d+\.", text(BUILT / "reference" / f"{page}.html")
+        )
         assert len(marks) >= count, page
 
 
