@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A receive loop of one's own that is restarted without losing a packet.
+"""A receive loop of your own that is restarted without losing a packet.
 
     iptables -A OUTPUT -p udp -j NFQUEUE --queue-num 1
     libnetfilterqueue keep -- python restart_loop.py [QUEUE [SECONDS [PATIENCE]]]
