@@ -69,9 +69,9 @@ def summary(path: Path) -> str:
     else:
         lines = (line[1:].strip() for line in text.splitlines() if line.startswith("#"))
         text = " ".join(lines)
-    sentence = re.match(r".*?[.;:](?=\s|$)", " ".join(text.split()))
+    sentence = re.match(r".*?\.(?=\s|$)", " ".join(text.split()))
     assert sentence, path
-    return sentence[0].rstrip(".;:") + "."
+    return sentence[0].replace("`", "``")
 
 
 def page(path: Path) -> str:

@@ -41,7 +41,9 @@ class Kernel:
     gevent's monkey-patching does not change: it blocks no loop. At the end of a ``with`` block it
     is closed. Any thread may use it.
 
-    >>> isinstance(kernel, Kernel)
+    >>> def passes(kernel: Kernel) -> bool | None:
+    ...     return kernel.decide(nfq.Packet.accept, b"data", 2).passed
+    >>> passes(kernel)
     True
     """
 
