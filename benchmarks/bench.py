@@ -6,7 +6,7 @@ says medians and quartiles over the rounds, and ratios formed round by round to 
 is the C consumer that does least: batch_verdict.c, where no packet is held.
 
 The rows stand in `tables()`; lab.py has the measurements, consumers.py and *.c what is measured,
-report.py the output. A full run writes results.json and results.svg beside this file; one that was
+report.py the output. A full run writes results.json and the plots beside this file; one that was
 cut short by an option writes them to build/bench.
 """
 
@@ -30,7 +30,8 @@ from pathlib import Path
 
 from dispatch import Instructions
 from lab import Burst, Figures, MeasurementError, PingPong, Stream, Subject
-from report import Metric, Results, plot, write_json
+from plots import draw
+from report import Metric, Results, as_json
 
 import libnetfilterqueue as nfq
 
@@ -486,7 +487,7 @@ def arguments() -> argparse.Namespace:
         "--only", type=re.compile, metavar="REGEX", help="rows whose 'table: row' matches"
     )
     parser.add_argument("--quick", action="store_true", help="3 rounds of 2000 packets")
-    parser.add_argument("--plot", action="store_true", help="draw the plot of results.json anew")
+    parser.add_argument("--plot", action="store_true", help="draw the plots of results.json anew")
     options = parser.parse_args()
     if options.rounds < 1 or options.packets < 1:
         parser.error("at least one round of one packet")
@@ -497,8 +498,7 @@ def main() -> None:
     """Measures and reports."""
     options = arguments()
     if options.plot:
-        table = json.loads((HERE / "results.json").read_text())["tables"][0]
-        plot(HERE / "results.svg", Results.from_json(table, [CPU]), CPU)
+        draw(HERE, json.loads((HERE / "results.json").read_text()))
         return
     if os.geteuid() != 0:
         sys.exit("bench: needs root, for receive buffers of any size and the kernel's table")
@@ -525,12 +525,9 @@ def main() -> None:
 
 def write(directory: Path, known: dict[str, str], results: list[Results]) -> None:
     """Leaves the results in files."""
-    write_json(directory / "results.json", known, results)
-    try:
-        if results and results[0].rows and CPU in results[0].metrics:
-            plot(directory / "results.svg", results[0], CPU)
-    except ModuleNotFoundError as error:
-        print(f"no plot: {error}")
+    data = as_json(known, results)
+    (directory / "results.json").write_text(json.dumps(data, indent=1) + "\n")
+    draw(directory, data)
     print(f"\nAll figures are in {directory.relative_to(HERE.parent)}/results.json")
 
 

@@ -1,27 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""From the figures of all rounds to what people read: table, results.json, plot."""
+"""From the figures of all rounds to what people read: table, results.json."""
 
-import io
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from lab import Figures
-
-PAGE, INK, LINE = "#ffffff", "#1f2328", "#59636e"
-# The bars' colours, by the beginning of a row's label; the last one is ours.
-COLOURS = {"C, ": "#8a8f98", "NetfilterQueue": "#c98a2b", "fnfqueue": "#c98a2b", "": "#2463a8"}
-# What colours become on dark pages.
-DARK = {
-    PAGE: "#131416",
-    INK: "#e3e5e8",
-    LINE: "#c4cad1",
-    "#8a8f98": "#7d8590",
-    "#2463a8": "#4d8fdb",
-}
 
 
 @dataclass(frozen=True)
@@ -60,13 +45,6 @@ class Cell:
 
     value: Summary
     ratio: Summary | None
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> "Cell":
-        """What as_json() has told."""
-        ratio = data.get("ratio")
-        value = {name: number for name, number in data.items() if name != "ratio"}
-        return cls(Summary(**value), Summary(**ratio) if ratio else None)
 
     def as_json(self) -> dict[str, Any]:
         """The numbers by name."""
@@ -108,20 +86,6 @@ class Results:
         }
         return cls(title, metrics, limit, rows, reasons)
 
-    @classmethod
-    def from_json(cls, data: dict[str, Any], metrics: Sequence[Metric]) -> "Results":
-        """What as_json() has told; those of its figures that the metrics name."""
-        rows = {}
-        reasons = {}
-        for row in data["rows"]:
-            if "missing" in row:
-                reasons[row["label"]] = row["missing"]
-            else:
-                rows[row["label"]] = {
-                    metric.key: Cell.from_json(row[metric.key]) for metric in metrics
-                }
-        return cls(data["title"], metrics, data["limit"], rows, reasons)
-
     def lines(self) -> list[str]:
         """The table, aligned."""
         cells = [[self.title, *self._headings()]]
@@ -160,54 +124,6 @@ class Results:
         return {"title": self.title, "limit": self.limit, "rows": rows}
 
 
-def write_json(path: Path, facts: dict[str, str], tables: Sequence[Results]) -> None:
-    """Writes all results, with the facts about the machine."""
-    data = {"facts": facts, "tables": [table.as_json() for table in tables]}
-    path.write_text(json.dumps(data, indent=1) + "\n")
-
-
-def plot(path: Path, table: Results, metric: Metric) -> None:
-    """Draws one figure of a table as bars, with the quartiles; for light and for dark pages."""
-    import matplotlib as mpl  # noqa: PLC0415 (results are wanted also without it)
-
-    mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "results"  # the same results give the same file
-    mpl.rcParams["svg.fonttype"] = "none"
-    mpl.rc("text", color=INK)
-    mpl.rc("axes", labelcolor=INK, edgecolor=LINE, facecolor="none")
-    mpl.rc("xtick", color=LINE, labelcolor=INK)
-    mpl.rc("ytick", color=LINE, labelcolor=INK)
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
-    labels = list(table.rows)
-    summaries = [row[metric.key].value for row in table.rows.values()]
-    colours = [
-        next(c for start, c in COLOURS.items() if label.startswith(start)) for label in labels
-    ]
-    medians = [summary.median for summary in summaries]
-    errors = [
-        [summary.median - summary.low for summary in summaries],
-        [summary.high - summary.median for summary in summaries],
-    ]
-    figure, axes = plt.subplots(figsize=(8, 0.8 + 0.32 * len(labels)), layout="constrained")
-    axes.barh(labels, medians, color=colours, xerr=errors, ecolor=LINE, height=0.7)
-    axes.invert_yaxis()
-    axes.set_title(table.title, loc="left", fontsize=11)
-    axes.set_xlabel(f"{metric.heading} (median and quartiles)")
-    if table.limit in labels:
-        axes.axvline(medians[labels.index(table.limit)], color="#8a8f98", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    drawn = io.StringIO()
-    figure.savefig(drawn, format="svg", facecolor=PAGE, metadata={"Date": None})
-    plt.close(figure)
-    path.write_text(drawn.getvalue().replace("</style>", f"{dark_style()}</style>", 1))
-
-
-def dark_style() -> str:
-    """The style sheet that gives the drawing other colours on dark pages."""
-    rules = [
-        f'[style*="{kind}: {light}"] {{ {kind}: {dark} !important }}'
-        for light, dark in DARK.items()
-        for kind in ("fill", "stroke")
-    ]
-    return "\n".join(["", "@media (prefers-color-scheme: dark) {", *rules, "}", ""])
+def as_json(facts: dict[str, str], tables: Sequence[Results]) -> dict[str, Any]:
+    """All results, with the facts about the machine."""
+    return {"facts": facts, "tables": [table.as_json() for table in tables]}

@@ -18,15 +18,19 @@ version = release = importlib.metadata.version(project)
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "examples",
+    "links",
+    "parameters",
     "signatures",
+    "since",
     "sphinx_copybutton",
     "sphinx_inline_tabs",
     "sphinxext.opengraph",
 ]
 exclude_patterns = ["_extensions"]
 
-# Nothing is fetched: the build works offline, so it has no links into other projects' pages, and
-# names of the standard library need no target.
+# Nothing is fetched: the build works offline. links.py knows the pages of Python's types; all other
+# names from elsewhere need no target.
 nitpicky = True
 nitpick_ignore_regex = [(r"py:(class|obj)", r"(?!libnetfilterqueue\.|Netfilter)[\w.]+")]
 
@@ -34,6 +38,7 @@ myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
+autoclass_content = "both"
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True

@@ -7,8 +7,8 @@
     python dns_filter.py [QUEUE] --block ads.example --rewrite www.example=192.0.2.1
 
 For IPv6, the same rules by ip6tables. A blocked name takes all names below it along; --block-file
-names a file with one a line. A message that is no DNS is dropped, since nobody can tell what it
-asks. DNS over TCP needs a rule that rejects it. Ends with Ctrl-C or SIGTERM.
+names a file with one a line. A message that is not DNS is dropped, since nobody knows what it asks.
+DNS over TCP needs a rule that rejects it. Ends with Ctrl-C or SIGTERM.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def with_message(packet: bytes, message: bytes) -> bytearray:
 
 
 class Filter:
-    """What is dropped and what is changed. Names are compared as DNS does: case is nothing."""
+    """What is dropped and what is changed. Names are compared without regard to case."""
 
     def __init__(self, blocked: set[dns.name.Name], rewrites: dict[dns.name.Name, str]) -> None:
         self._blocked = blocked

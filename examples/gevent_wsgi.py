@@ -8,7 +8,7 @@
     curl -X POST http://127.0.0.1:8080/hold
     curl -X POST http://127.0.0.1:8080/release
 
-While packets are held, each has a greenlet that waits, and the page is served as ever. Ends with
+While packets are held, each has a greenlet that waits, and the page is served as before. Ends with
 Ctrl-C or SIGTERM; packets that are held then are dropped.
 """
 

@@ -8,8 +8,8 @@
     pkill -HUP -f 'libnetfilterqueue keep'
 
 Each packet has a task for so many seconds (0.1), in which it could ask a database, and then passes.
-After SIGTERM no more packets are read, and the tasks have so many seconds (PATIENCE, 5) to finish.
-All other packets wait for the next start; if nobody keeps the queue, they are dropped.
+After SIGTERM or Ctrl-C no more packets are read, and the tasks have so many seconds (PATIENCE, 5)
+to finish. All other packets wait for the next start; if nobody keeps the queue, they are dropped.
 """
 
 import asyncio

@@ -7,8 +7,9 @@
     pkill -HUP -f 'libnetfilterqueue keep'
 
 Each packet has a greenlet for so many seconds (0.1), in which it could ask a database, and then
-passes. After SIGTERM no more packets are read, and the greenlets have so many seconds (PATIENCE, 5)
-to finish. All other packets wait for the next start; if nobody keeps the queue, they are dropped.
+passes. After SIGTERM or Ctrl-C no more packets are read, and the greenlets have so many seconds
+(PATIENCE, 5) to finish. All other packets wait for the next start; if nobody keeps the queue, they
+are dropped.
 """
 
 import signal
@@ -32,7 +33,8 @@ def main(number: int = 1, seconds: float = 0.1, patience: float = 5) -> None:
         gevent.spawn_later(patience, stream.close)  # which kills the greenlets that are left
 
     with green.open_queue(number, handle=keeping.open(), unanswered=nfq.NF_REPEAT) as stream:
-        gevent.signal_handler(signal.SIGTERM, end)
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            gevent.signal_handler(signum, end)
         print(f"Queue {number} is bound, kept: {stream.handle.kept}", flush=True)
         green.serve(stream, decide)
     stats = stream.handle.stats()

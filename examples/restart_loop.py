@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A receive loop of one's own that is restarted without losing a packet.
+"""A receive loop of your own that is restarted without losing a packet.
 
     iptables -A OUTPUT -p udp -j NFQUEUE --queue-num 1
     libnetfilterqueue keep -- python restart_loop.py [QUEUE [SECONDS [PATIENCE]]]
     pkill -HUP -f 'libnetfilterqueue keep'
 
-Each packet is kept for so many seconds (0.1), and then passes. After SIGTERM no more packets are
-read, and those that are kept have so many seconds (PATIENCE, 5). All other packets wait for the
-next start; if nobody keeps the queue, they are dropped.
+Each packet is kept for so many seconds (0.1), and then passes. After SIGTERM or Ctrl-C no more
+packets are read, and those that are kept have so many seconds (PATIENCE, 5). All other packets wait
+for the next start; if nobody keeps the queue, they are dropped.
 """
 
 import os
@@ -66,7 +66,8 @@ def finish(delay: Delay, patience: float) -> None:
 def main(number: int = 1, seconds: float = 0.1, patience: float = 5) -> None:
     """Decide on packets until terminated."""
     terminated, writer = socket.socketpair()
-    signal.signal(signal.SIGTERM, lambda *_: writer.send(b"."))
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: writer.send(b"."))
     delay = Delay(seconds)
     with terminated, writer, keeping.open() as handle:
         handle.no_enobufs = True  # recv() raises nothing where packets were lost

@@ -41,7 +41,6 @@ def follow(packets: nfq.PacketStream) -> None:
 
 def work(number: int) -> None:
     """Decide on the packets of a queue until SIGTERM."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes
     with nfq.open_queue(number) as packets:
         signal.signal(signal.SIGTERM, lambda *_: packets.stop())
         threading.Thread(target=follow, args=(packets,), daemon=True).start()
@@ -58,9 +57,11 @@ def main(first: int = 0, count: int = 4) -> None:
     workers = [
         context.Process(target=work, args=(number,)) for number in range(first, first + count)
     ]
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
     try:
         for worker in workers:
             worker.start()
+        signal.signal(signal.SIGINT, interrupt)
         connection.wait([worker.sentinel for worker in workers])
         sys.exit("A process has ended, so all do")
     except KeyboardInterrupt:

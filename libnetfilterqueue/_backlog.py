@@ -104,5 +104,9 @@ class Backlog(ABC):
             self._steer()
 
     def qsize(self) -> int:
-        """The number of packets that have been read from the kernel and are not fetched yet."""
+        """The number of packets that have been read from the kernel and are not fetched yet.
+
+        >>> if stream.qsize() > 1000:
+        ...     print("the handlers are slow")
+        """
         return len(self._packets)

@@ -38,13 +38,30 @@ NF_INET_POST_ROUTING: Final[int]
 __version__: Final[str]
 
 class ClosedError(ValueError):
-    """The handle, stream or attachment is closed, or the queue is destroyed."""
+    """The handle, stream or attachment is closed, or the queue is destroyed.
+
+    >>> handle.close()
+    >>> handle.process()
+    Traceback (most recent call last):
+    libnetfilterqueue.ClosedError: ...
+    """
 
 class MalformedMessageError(ValueError):
-    """Bytes given to ``handle_packet()`` are not a valid netlink message."""
+    """Bytes given to ``handle_packet()`` are not a valid netlink message.
+
+    >>> handle.handle_packet(b"no message")
+    Traceback (most recent call last):
+    libnetfilterqueue.MalformedMessageError: ...
+    """
 
 class VerdictError(RuntimeError):
-    """A packet whose verdict has been executed was given a second one."""
+    """A packet whose verdict has been executed was given a second one.
+
+    >>> packet.accept()
+    >>> packet.drop()
+    Traceback (most recent call last):
+    libnetfilterqueue.VerdictError: ...
+    """
 
 @final
 class NetfilterQueueHandle:
@@ -54,6 +71,10 @@ class NetfilterQueueHandle:
     ``process()``, which receives many messages at once. As a context manager it closes itself. A
     handle that is dropped open is closed with a ``ResourceWarning``. Any thread may use it. See
     nfq_open(3).
+
+    >>> with nfq.open() as handle:
+    ...     handle.create_queue(2, nfq.Packet.accept).number
+    2
     """
     @property
     def autoflush(self) -> bool:
@@ -189,19 +210,29 @@ class NetfilterQueueHandle:
         ``libnetfilterqueue.keeping.open()`` finds it out. It is ``False`` for other handles.
         """
     def bind_pf(self, family: SupportsIndex, /) -> None:
-        """Bind the handle to a protocol family, 0 to 255, such as ``AF_INET`` or ``AF_INET6``.
+        """Bind the handle to a protocol family.
+
+        Args:
+            family: The number of the family, 0 to 255, such as ``AF_INET`` or ``AF_INET6``.
 
         Kernels since 3.8 need no such binding. They answer every request alike. Never waits. Raises
         ``ValueError`` for a number out of range, ``ClosedError`` for a closed handle,
         ``TypeError``, ``OSError`` if the kernel refuses (``PermissionError`` without
         ``CAP_NET_ADMIN``), ``RuntimeError`` after fork.
 
+        >>> handle.bind_pf(socket.AF_INET)
+
         Kernel: ``NFQNL_CFG_CMD_PF_BIND``; nfq_bind_pf(3).
         """
     def unbind_pf(self, family: SupportsIndex, /) -> None:
-        """Unbind the handle from a protocol family, 0 to 255, such as ``AF_INET`` or ``AF_INET6``.
+        """Unbind the handle from a protocol family.
+
+        Args:
+            family: The number of the family, 0 to 255, such as ``AF_INET`` or ``AF_INET6``.
 
         All else is as in ``bind_pf``.
+
+        >>> handle.unbind_pf(socket.AF_INET)
 
         Kernel: ``NFQNL_CFG_CMD_PF_UNBIND``; nfq_unbind_pf(3).
         """
@@ -219,39 +250,42 @@ class NetfilterQueueHandle:
         unanswered: SupportsIndex | None = None,
         shared: bool = False,
     ) -> NetfilterQueueQueueHandle:
-        """Bind a queue number, 0 to 65535, and return its ``NetfilterQueueQueueHandle``.
+        """Bind a queue number, and return its ``NetfilterQueueQueueHandle``.
 
-        ``handle_packet()`` and ``process()`` call ``callback`` with each packet, a
-        ``NetfilterQueueData``. What it returns is ignored. Only if it returns an awaitable, the
-        dispatch closes that and raises ``TypeError``, as if the callback had raised it.
+        Args:
+            number: The queue's number, 0 to 65535.
+            callback: What ``handle_packet()`` and ``process()`` call with each packet, a
+                ``NetfilterQueueData``. What it returns is ignored. Only if it returns an awaitable,
+                the dispatch closes that and raises ``TypeError``, as if the callback had raised it.
+            mode: The ``CopyMode``, as in ``set_mode``: the whole packet unless named. With ``None``
+                or ``NFQNL_COPY_NONE`` the kernel drops all packets until ``set_mode`` is called.
+            range: How many bytes of a packet are copied, as in ``set_mode``.
+            maxlen: How many packets may wait, as in ``set_maxlen``. ``None`` leaves the kernel's
+                1024.
+            flags: The ``QueueFlag`` bits to set.
+            rcvbuf: The size of the socket's receive buffer, which all queues of the handle share.
+                With ``None`` it grows, so that ``maxlen`` packets of 1500 bytes have room beside
+                those of the other queues. It grows up to 64 MiB, as far as the system allows, and
+                never shrinks. It stays as it is if somebody has set it, here or by
+                ``NetfilterQueueHandle.rcvbuf``. A number of bytes, up to ``2**31-1``, is set as
+                that attribute sets it. 0 leaves the buffer as it is.
+            default_verdict: The verdict of packets that nobody gives one, ``NF_DROP`` unless named.
+            unanswered: The verdict of packets that earlier readers of a queue that is taken over
+                have received and not answered. ``None`` is ``default_verdict``.
+            shared: Whether another process goes on reading the socket. What it has received is left
+                to it, and no batch verdict is sent.
 
-        ``mode`` and ``range`` are those of ``set_mode``. The default mode is ``NFQNL_COPY_PACKET``,
-        the whole packet. With ``None`` or ``NFQNL_COPY_NONE`` the kernel drops all packets until
-        ``set_mode`` is called. ``maxlen`` is that of ``set_maxlen``. ``flags`` are the
-        ``QueueFlag`` bits to set. All of these are configured together with the binding.
-        ``default_verdict`` is the verdict of packets that nobody gives one; it is ``NF_DROP``
-        unless named.
-
-        ``rcvbuf`` concerns the socket's receive buffer, which all queues of the handle share. With
-        ``None`` the buffer grows, so that ``maxlen`` packets of 1500 bytes (1024 packets if
-        ``maxlen`` is ``None``) have room beside those of the other queues. It grows up to 64 MiB,
-        as far as the system allows, and never shrinks. It stays as it is if somebody has set it,
-        here or by ``NetfilterQueueHandle.rcvbuf``. A number of bytes, up to ``2**31-1``, is set as
-        that attribute sets it. 0 leaves the buffer as it is.
+        All of these are configured together with the binding.
 
         A number that another process has bound on this very socket (see ``open(fd=)``) is taken
         over. Nothing is unbound, and the queue is configured as a new one would be. Packets that
-        the earlier readers have received and not answered get ``unanswered``, a verdict, or
-        ``default_verdict`` if it is ``None``. They get it before the call returns. It is put off
-        until a packet has been dispatched if the kernel's table of queues can't be read (see
+        the earlier readers have not answered get ``unanswered`` before the call returns. It is put
+        off until a packet has been dispatched if the kernel's table of queues can't be read (see
         ``queue_status``), and while other calls of ``process()`` or ``handle_packet()`` run. With
         ``NF_REPEAT`` these packets go through their table or base chain again. They are queued
         anew if the rules still say so. Meanwhile the kernel's queue is longer by their number. A
         loop of your own that reads the socket begins after this call: what it has read and not
         passed to ``handle_packet()`` counts as the earlier readers'.
-
-        With ``shared=True`` another process goes on reading the socket. What it has received is
-        left to it, and no batch verdict is sent.
 
         Packets for other numbers that are bound on an adopted socket are set aside until their
         number is created. ``unclaimed()`` lists those numbers.
@@ -268,14 +302,20 @@ class NetfilterQueueHandle:
         ``TimeoutError`` if another process reads all answers, ``EOPNOTSUPP`` or ``EINVAL`` for a
         flag that the kernel does not know. A queue that could not be taken over stays bound.
 
+        >>> handle.create_queue(2, nfq.Packet.accept, maxlen=4096).number
+        2
+
         Kernel: ``NFQNL_CFG_CMD_BIND``; nfq_create_queue(3).
         """
     def handle_packet(self, buffer: ReadableBuffer, /) -> int:
         """Dispatch what your own loop has received, and return the number of packets.
 
-        ``buffer`` is a C-contiguous object with the buffer protocol. It holds one or more netlink
-        messages. The callbacks' packets look into it without a copy. It is held as long as views of
-        payloads look into it. What a configuration call has set aside is dispatched first. A packet
+        Args:
+            buffer: A C-contiguous object with the buffer protocol. It holds one or more netlink
+                messages. The callbacks' packets look into it without a copy. It is held as long as
+                views of payloads look into it.
+
+        What a configuration call has set aside is dispatched first. A packet
         whose message was cut by a short buffer is dispatched, and its ``truncated`` is ``True``.
         The verdicts are sent before the call returns.
 
@@ -287,14 +327,21 @@ class NetfilterQueueHandle:
         is set aside for the next dispatch. Raises ``ClosedError`` for a closed handle,
         ``TypeError``, ``BufferError``, ``OSError`` if verdicts can't be sent, ``RuntimeError``
         after fork. See nfq_handle_packet(3).
+
+        >>> with socket.socket(fileno=os.dup(handle.fd())) as sock:
+        ...     handle.handle_packet(sock.recv(66000))
+        1
         """
     def process(
         self, max_packets: SupportsIndex = 64, timeout: _Float | SupportsIndex | None = 0
     ) -> int:
         """Receive and dispatch the messages that wait, and return the number of packets.
 
-        ``max_packets`` is the largest number of packets to dispatch, at least 1. ``timeout`` is how
-        long to wait for the first packet, in seconds. 0 does not wait, and ``None`` waits for ever.
+        Args:
+            max_packets: The largest number of packets to dispatch, at least 1.
+            timeout: How long to wait for the first packet, in seconds. 0 does not wait, and
+                ``None`` waits for ever.
+
         The verdicts are sent together before the call returns, and earlier when callbacks are slow.
 
         When the kernel has lost messages (``ENOBUFS``), this is counted in
@@ -308,6 +355,9 @@ class NetfilterQueueHandle:
         next dispatch. Raises ``ValueError`` for a number out of range, ``ClosedError`` for a handle
         that is closed or that is closed while this call waits, ``TypeError``, ``OSError`` if
         receiving or sending fails, ``RuntimeError`` after fork.
+
+        >>> handle.process(timeout=1)
+        1
         """
     def fd(self) -> int:
         """The netlink socket's descriptor, an int.
@@ -315,22 +365,39 @@ class NetfilterQueueHandle:
         It is blocking, unless a non-blocking one was adopted. It is closed with the handle, and in
         children of fork. A child program gets a copy, by ``os.dup()``. Raises ``ClosedError`` for a
         closed handle, ``RuntimeError`` after fork. See nfq_fd(3).
+
+        >>> os.get_blocking(handle.fd())
+        True
         """
     def fileno(self) -> int:
-        """The same as ``fd()``, so that the handle can be given to select and selectors."""
+        """The same as ``fd()``, so that the handle can be given to select and selectors.
+
+        >>> select.select([handle], [], [], 1)[0] == [handle]
+        True
+        """
     def flush(self) -> None:
         """Send the verdicts that are held back (see ``autoflush``). Does nothing if there are none.
 
         Never waits. Any thread and any callback may call it. Raises ``ClosedError`` for a closed
         handle, ``OSError`` if they can't be sent, ``RuntimeError`` after fork.
+
+        >>> handle.autoflush = False
+        >>> packet.accept()
+        >>> handle.flush()
         """
     def stats(self) -> HandleStats:
         """The counters since ``open()``, a ``HandleStats``. A closed handle has them too.
 
         Raises ``RuntimeError`` after fork.
+
+        >>> handle.stats().packets
+        1
         """
     def close(self, *, unbind: bool = False) -> None:
         """Destroy the queues and close the descriptor.
+
+        Args:
+            unbind: Whether the queues of a handle that is kept are destroyed too.
 
         The queues of a handle whose ``kept`` is not ``False`` are not destroyed: they stay bound,
         and packets without a verdict wait for the next process, as with ``detach()``. With
@@ -341,6 +408,10 @@ class NetfilterQueueHandle:
         Never waits. Any thread and any callback may call it. It raises no exceptions of its own. If
         ``on_close`` or ``on_verdict_error`` raises something that is not an ``Exception``, that is
         raised once the handle is closed. See nfq_close(3).
+
+        >>> handle.close()
+        >>> handle.closed
+        True
         """
     def detach(self) -> int:
         """Close the handle, leave its queues bound, and return the descriptor, an int.
@@ -354,6 +425,9 @@ class NetfilterQueueHandle:
         Never waits. Any thread and any callback may call it. Raises ``ClosedError`` for a closed
         handle, ``OSError`` if verdicts can't be sent (the handle stays open then), ``RuntimeError``
         after fork.
+
+        >>> descriptor = handle.detach()
+        >>> os.close(descriptor)  # or hand it to another process
         """
     def unclaimed(self) -> list[int]:
         """List the numbers that are bound on the socket and have no queue here.
@@ -363,6 +437,11 @@ class NetfilterQueueHandle:
         Any thread and any callback may call it. Raises ``ClosedError`` for a closed handle,
         ``PermissionError`` and other ``OSError`` where the kernel's table can't be read (see
         ``queue_status``) or the descriptor is not a netlink socket, ``RuntimeError`` after fork.
+
+        >>> try:
+        ...     numbers = handle.unclaimed()
+        ... except OSError:  # the table can't be read
+        ...     numbers = []
         """
     def __enter__(self) -> NetfilterQueueHandle:
         """Return the handle itself. Raises ``ClosedError`` if it is closed."""
@@ -374,6 +453,10 @@ class NetfilterQueueQueueHandle:
     """One bound queue number. ``NetfilterQueueHandle.create_queue`` makes it.
 
     As a context manager it destroys itself. Any thread may use it.
+
+    >>> with handle.create_queue(2, nfq.Packet.accept) as queue:
+    ...     queue.number
+    2
     """
     @property
     def callback(self) -> Callable[[NetfilterQueueData], None]:
@@ -406,32 +489,41 @@ class NetfilterQueueQueueHandle:
     def set_mode(self, mode: SupportsIndex, range: SupportsIndex) -> None:
         """Set how much of each packet the kernel copies to user space.
 
-        ``mode`` is a ``CopyMode``: ``NFQNL_COPY_NONE`` (nothing is queued, packets are dropped),
-        ``NFQNL_COPY_META`` (attributes only) or ``NFQNL_COPY_PACKET`` (the payload too). ``range``
-        is the number of payload bytes to copy, 0 to ``2**32-1``. The kernel copies at most 65531
-        bytes, and takes 0 for 65531.
+        Args:
+            mode: A ``CopyMode``: ``NFQNL_COPY_NONE`` (nothing is queued, packets are dropped),
+                ``NFQNL_COPY_META`` (attributes only) or ``NFQNL_COPY_PACKET`` (the payload too).
+            range: The number of payload bytes to copy, 0 to ``2**32-1``. The kernel copies at most
+                65531 bytes, and takes 0 for 65531.
 
         Any thread and any callback may call it at any time. It neither waits nor calls callbacks.
         Raises ``ValueError`` for a number out of range, ``ClosedError`` for a destroyed queue,
         ``TypeError``, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
+
+        >>> queue.set_mode(nfq.NFQNL_COPY_PACKET, 128)
 
         Kernel: ``NFQA_CFG_PARAMS``; nfq_set_mode(3).
         """
     def set_flags(self, mask: SupportsIndex, flags: SupportsIndex) -> None:
         """Set or clear the queue's flags.
 
-        ``mask`` names the ``QueueFlag`` bits to change. ``flags`` has their new values. Both are 0
-        to ``2**32-1``. Bits of ``flags`` outside ``mask`` have no effect.
+        Args:
+            mask: The ``QueueFlag`` bits to change, 0 to ``2**32-1``.
+            flags: Their new values, 0 to ``2**32-1``. Bits outside ``mask`` have no effect.
 
         Any thread and any callback may call it at any time. It neither waits nor calls callbacks.
         Raises ``ValueError`` for a number out of range, ``ClosedError`` for a destroyed queue,
         ``TypeError``, ``OSError`` (``EOPNOTSUPP``, ``EINVAL``) for a flag that the kernel does not
         know, ``RuntimeError`` after fork.
 
+        >>> queue.set_flags(nfq.NFQA_CFG_F_FAIL_OPEN, nfq.NFQA_CFG_F_FAIL_OPEN)
+
         Kernel: ``NFQA_CFG_MASK`` and ``NFQA_CFG_FLAGS``; nfq_set_queue_flags(3).
         """
     def set_maxlen(self, queuelen: SupportsIndex) -> None:
-        """Set how many packets may wait in the kernel's queue, 0 to ``2**32-1``.
+        """Set how many packets may wait in the kernel's queue.
+
+        Args:
+            queuelen: The number of packets, 0 to ``2**32-1``.
 
         The kernel starts with 1024. When so many packets wait, it drops each further one, or lets
         it pass with ``NFQA_CFG_F_FAIL_OPEN``.
@@ -443,6 +535,8 @@ class NetfilterQueueQueueHandle:
         Any thread and any callback may call it at any time. It neither waits nor calls callbacks.
         Raises ``ValueError`` for a number out of range, ``ClosedError`` for a destroyed queue,
         ``TypeError``, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
+
+        >>> queue.set_maxlen(4096)
 
         Kernel: ``NFQA_CFG_QUEUE_MAXLEN``; nfq_set_queue_maxlen(3).
         """
@@ -456,11 +550,13 @@ class NetfilterQueueQueueHandle:
     ) -> None:
         """Give one verdict to all packets of the queue that wait for theirs, up to an id.
 
-        ``verdict`` is a ``Verdict`` or what ``NF_QUEUE_NR`` returns. ``up_to_id`` is the id of the
-        last packet that gets it, 0 to ``2**32-1``. Ids wrap, and are compared as the kernel does,
-        modulo ``2**32``: an id that is ``2**31`` or more ahead of the packets counts as older than
-        they are, and the call does nothing. ``mark`` and ``priority`` are set on the packets too, 0
-        to ``2**32-1`` in host byte order. ``None`` leaves what the packets have.
+        Args:
+            verdict: A ``Verdict`` or what ``NF_QUEUE_NR`` returns.
+            up_to_id: The id of the last packet that gets it, 0 to ``2**32-1``. Ids wrap, and are
+                compared as the kernel does, modulo ``2**32``: an id that is ``2**31`` or more ahead
+                of the packets counts as older than they are, and the call does nothing.
+            mark: The packets' new mark, 0 to ``2**32-1`` in host byte order. ``None`` leaves it.
+            priority: Their new priority, likewise.
 
         The verdict is for packets that were dispatched: those that were kept, and those whose
         callbacks run. They then count as executed, and a further verdict on them is a
@@ -474,6 +570,8 @@ class NetfilterQueueQueueHandle:
         Never waits. Any thread and any callback may call it. Raises ``ValueError`` for a number out
         of range, ``ClosedError`` for a destroyed queue, ``TypeError``, ``OSError`` if it can't be
         sent, ``RuntimeError`` after fork.
+
+        >>> queue.set_verdict_batch(nfq.NF_ACCEPT, packet.id)
 
         Kernel: ``NFQNL_MSG_VERDICT_BATCH``, ``NFQA_MARK``, ``NFQA_PRIORITY``;
         nfq_set_verdict_batch2(3).
@@ -499,6 +597,10 @@ class NetfilterQueueQueueHandle:
         Raises ``OSError`` if the kernel refuses (the queue counts as destroyed all the same),
         ``RuntimeError`` after fork.
 
+        >>> queue.destroy()
+        >>> queue.destroyed
+        True
+
         Kernel: ``NFQNL_CFG_CMD_UNBIND``; nfq_destroy_queue(3).
         """
     def __enter__(self) -> NetfilterQueueQueueHandle:
@@ -517,6 +619,14 @@ class NetfilterQueueData:
     A packet is a read-only buffer of its payload: ``struct.unpack_from("!H", packet, 2)`` reads from
     it without making a memoryview or bytes. Whoever holds such a buffer holds the bytes, not the
     packet.
+
+    >>> def callback(packet):
+    ...     if b"forbidden" in packet.get_payload():
+    ...         packet.drop()
+    ...     else:
+    ...         packet.accept()
+    >>> handle.create_queue(2, callback).number
+    2
     """
     def __buffer__(self, flags: int, /) -> memoryview: ...
     @property
@@ -711,6 +821,9 @@ class NetfilterQueueData:
         socket. An answer is used for a millisecond. Never waits. Raises ``ClosedError`` for a
         closed handle, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
 
+        >>> packet.indev_name()
+        'lo'
+
         Kernel: ``NFQA_IFINDEX_INDEV``, ``SIOCGIFNAME``; netdevice(7).
         """
     def physindev_name(self) -> str | None:
@@ -719,6 +832,9 @@ class NetfilterQueueData:
         It is ``None`` if unknown or gone. It is looked up in the network namespace of the handle's
         socket. An answer is used for a millisecond. Never waits. Raises ``ClosedError`` for a
         closed handle, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
+
+        >>> packet.physindev_name() is None
+        True
 
         Kernel: ``NFQA_IFINDEX_PHYSINDEV``, ``SIOCGIFNAME``; netdevice(7).
         """
@@ -729,6 +845,9 @@ class NetfilterQueueData:
         socket. An answer is used for a millisecond. Never waits. Raises ``ClosedError`` for a
         closed handle, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
 
+        >>> packet.outdev_name()
+        'lo'
+
         Kernel: ``NFQA_IFINDEX_OUTDEV``, ``SIOCGIFNAME``; netdevice(7).
         """
     def physoutdev_name(self) -> str | None:
@@ -738,6 +857,9 @@ class NetfilterQueueData:
         socket. An answer is used for a millisecond. Never waits. Raises ``ClosedError`` for a
         closed handle, ``OSError`` if the kernel refuses, ``RuntimeError`` after fork.
 
+        >>> packet.physoutdev_name() is None
+        True
+
         Kernel: ``NFQA_IFINDEX_PHYSOUTDEV``, ``SIOCGIFNAME``; netdevice(7).
         """
     def get_packet_hw(self) -> bytes:
@@ -745,10 +867,16 @@ class NetfilterQueueData:
 
         Kernels know it only for incoming packets.
 
+        >>> packet.get_packet_hw().hex(":")
+        '02:00:00:00:00:01'
+
         Kernel: ``NFQA_HWADDR``; nfq_get_packet_hw(3).
         """
     def get_nfmark(self) -> int:
         """The netfilter mark, an int in host byte order. It is 0 if the packet has none.
+
+        >>> packet.get_nfmark()
+        5
 
         Kernel: ``NFQA_MARK``; nfq_get_nfmark(3).
         """
@@ -758,25 +886,40 @@ class NetfilterQueueData:
         Both are ints. Kernels record the time only while some socket on the host asks for it
         (``SO_TIMESTAMP``).
 
+        >>> packet.get_timestamp()
+        (1700000000, 500000)
+
         Kernel: ``NFQA_TIMESTAMP``; nfq_get_timestamp(3).
         """
     def get_indev(self) -> int:
         """The index of the device that received the packet, an int. It is 0 if unknown.
+
+        >>> socket.if_indextoname(packet.get_indev())
+        'lo'
 
         Kernel: ``NFQA_IFINDEX_INDEV``; nfq_get_indev(3).
         """
     def get_physindev(self) -> int:
         """The index of the bridge port that received the packet, an int. It is 0 if unknown.
 
+        >>> packet.get_physindev()
+        0
+
         Kernel: ``NFQA_IFINDEX_PHYSINDEV``; nfq_get_physindev(3).
         """
     def get_outdev(self) -> int:
         """The index of the device that will send the packet, an int. It is 0 if unknown.
 
+        >>> socket.if_indextoname(packet.get_outdev())
+        'lo'
+
         Kernel: ``NFQA_IFINDEX_OUTDEV``; nfq_get_outdev(3).
         """
     def get_physoutdev(self) -> int:
         """The index of the bridge port that will send the packet, an int. It is 0 if unknown.
+
+        >>> packet.get_physoutdev()
+        0
 
         Kernel: ``NFQA_IFINDEX_PHYSOUTDEV``; nfq_get_physoutdev(3).
         """
@@ -786,6 +929,9 @@ class NetfilterQueueData:
         It is ``b""`` if there is none. The copy mode determines how much of the packet there is.
         The attribute ``payload`` is the same without a copy.
 
+        >>> b"some data" in packet.get_payload()
+        True
+
         Kernel: ``NFQA_PAYLOAD``; nfq_get_payload(3).
         """
     def get_uid(self) -> int | None:
@@ -793,12 +939,18 @@ class NetfilterQueueData:
 
         It is the id in the initial user namespace. It needs ``NFQA_CFG_F_UID_GID``.
 
+        >>> packet.get_uid()
+        1000
+
         Kernel: ``NFQA_UID``; nfq_get_uid(3).
         """
     def get_gid(self) -> int | None:
         """The id of the group whose socket sent the packet, an int. It is ``None`` if unknown.
 
         It is the id in the initial user namespace. It needs ``NFQA_CFG_F_UID_GID``.
+
+        >>> packet.get_gid()
+        1000
 
         Kernel: ``NFQA_GID``; nfq_get_gid(3).
         """
@@ -817,41 +969,44 @@ class NetfilterQueueData:
     ) -> None:
         """Give the packet its verdict, and change what is named. ``None`` leaves a thing as it is.
 
-        ``verdict`` is a ``Verdict`` or what ``NF_QUEUE_NR`` returns. ``NF_STOLEN``, which kernels
-        refuse from user space, is executed as ``NF_DROP``. Plain ``NF_QUEUE`` passes the packet to
-        queue 0.
+        Args:
+            verdict: A ``Verdict`` or what ``NF_QUEUE_NR`` returns. ``NF_STOLEN``, which kernels
+                refuse from user space, is executed as ``NF_DROP``. Plain ``NF_QUEUE`` passes the
+                packet to queue 0.
+            mark: The packet's new mark, 0 to ``2**32-1`` in host byte order.
+            payload: The packet's new content from its network header on, a bytes-like object of 1
+                to 65531 bytes. An object of type bytes is sent without a copy, any other is copied
+                at the call. Checksums are the caller's task: see ``update_checksums``.
+            priority: The packet's new priority, 0 to ``2**32-1`` in host byte order.
+            vlan: A tuple (proto, tci) of ints from 0 to 65535. Kernels use it only on packets of
+                ``AF_BRIDGE``.
+            ct_mark: The new mark of the packet's connection, 0 to ``2**32-1`` in host byte order.
+            ct_labels: The new labels of its connection, a bytes-like object of 1 to 16 bytes. Bit n
+                of the 128 bits is bit n % 8 of byte n / 8 on little-endian machines. Bits beyond
+                its end are cleared.
+            l2_header: A bytes-like object as long as the packet's own link-layer header. Kernels
+                use it only on packets of ``AF_BRIDGE``.
+            expectation: A connection that will belong to the packet's own. It is a mapping of
+                fields, which ``expectations.build`` documents, or a bytes-like object of at most
+                1024 bytes: the nested attributes of ``NFQA_EXP`` in the host's byte order with
+                values in network byte order, as libnetfilter_conntrack builds them.
+                ``CTA_EXPECT_TUPLE`` and ``CTA_EXPECT_MASK`` must be there.
 
-        ``mark`` and ``priority`` are the packet's new mark and priority, and ``ct_mark`` is its
-        connection's new mark. They are 0 to ``2**32-1`` in host byte order.
+        Where a kernel allows no new payload, it drops the packet and reports nothing. From Linux
+        7.1 on it does so in the network namespaces of user namespaces, from 7.2 on also on bridges,
+        and if the IP header names another length, or has other options, extension headers or
+        fragment fields than before. From 7.3 on it also does so if the header behind it is cut
+        short, or if the protocol is not that of the packet's connection. All kernels drop a packet
+        with ``NFQA_SKB_GSO`` whose new payload is no longer than one of its segments.
 
-        ``payload`` is the packet's new content from its network header on, a bytes-like object of 1
-        to 65531 bytes. An object of type bytes is sent without a copy, any other is copied at the
-        call. Checksums are the caller's task: see ``update_checksums``. Where a kernel allows no
-        new payload, it drops the packet and reports nothing. From Linux 7.1 on it does so in the
-        network namespaces of user namespaces, from 7.2 on also on bridges, and if the IP header
-        names another length, or has other options, extension headers or fragment fields than
-        before. From 7.3 on it also does so if the header behind it is cut short, or if the protocol
-        is not that of the packet's connection. All kernels drop a packet with ``NFQA_SKB_GSO``
-        whose new payload is no longer than one of its segments.
+        Kernels ignore ``ct_mark`` and ``ct_labels`` if the packet has no connection. If labels are
+        named, they ignore both also where no rule used labels when the connection began.
 
-        ``vlan`` is a tuple (proto, tci) of ints from 0 to 65535. ``l2_header`` is a bytes-like
-        object as long as the packet's own header. Kernels use both only on packets of
-        ``AF_BRIDGE``.
-
-        ``ct_labels`` is a bytes-like object of 1 to 16 bytes, the 128 bits of the connection's
-        labels. Bit n is bit n % 8 of byte n / 8 on little-endian machines. Bits beyond its end are
-        cleared. Kernels ignore ``ct_mark`` and ``ct_labels`` if the packet has no connection. If
-        labels are named, they ignore both also where no rule used labels when the connection began.
-
-        ``expectation`` announces a connection that will belong to the packet's own: its packets are
-        ``RELATED``. Connection tracking helpers in user space use it. It is a mapping of fields,
-        which ``expectations.build`` documents, or a bytes-like object of at most 1024 bytes: the
-        nested attributes of ``NFQA_EXP`` in the host's byte order with values in network byte
-        order, as libnetfilter_conntrack builds them. ``CTA_EXPECT_TUPLE`` and ``CTA_EXPECT_MASK``
-        must be there. The packet's connection must have a helper, say by a rule
-        ``-j CT --helper``. The kernel ignores the expectation if it has none, if the packet has no
-        connection, or if anything is wrong with it: the verdict is executed, and nothing is
-        reported. It also ignores it if it ignores labels beside it.
+        Packets of an expected connection are ``RELATED``. Connection tracking helpers in user space
+        use that. The packet's connection must have a helper, say by a rule ``-j CT --helper``. The
+        kernel ignores the expectation if it has none, if the packet has no connection, or if
+        anything is wrong with it: the verdict is executed, and nothing is reported. It also ignores
+        it if it ignores labels beside it.
 
         Kernels ignore ``ct_mark``, ``ct_labels`` and ``expectation`` while the module
         nf_conntrack_netlink is not loaded. ``NFQA_CFG_F_CONNTRACK`` loads it.
@@ -868,31 +1023,52 @@ class NetfilterQueueData:
         refusal of the kernel comes later. It is counted in ``HandleStats.verdict_errors`` and
         reported to ``on_verdict_error``.
 
+        >>> packet.set_verdict(nfq.NF_ACCEPT, mark=7, priority=1)
+
         Kernel: ``NFQA_VERDICT_HDR``, ``NFQA_MARK``, ``NFQA_PAYLOAD``, ``NFQA_PRIORITY``,
         ``NFQA_VLAN``, ``NFQA_L2HDR``, ``NFQA_CT``, ``NFQA_EXP``; nfq_set_verdict2(3).
         """
     def accept(
         self, mark: SupportsIndex | None = None, payload: ReadableBuffer | None = None
     ) -> None:
-        """The same as ``set_verdict(NF_ACCEPT, mark, payload=payload)``: the packet goes on."""
+        """The same as ``set_verdict(NF_ACCEPT, mark, payload=payload)``: the packet goes on.
+
+        Args:
+            mark: The packet's new mark. ``None`` leaves it.
+            payload: The packet's new content. ``None`` leaves it.
+
+        >>> packet.accept(mark=7)
+        """
     def _settle(self) -> None:
         """For adapters: give the packet its queue's default verdict, which counts as that.
 
         Otherwise like ``set_verdict``.
         """
     def drop(self) -> None:
-        """The same as ``set_verdict(NF_DROP)``: the packet is thrown away."""
+        """The same as ``set_verdict(NF_DROP)``: the packet is thrown away.
+
+        >>> packet.drop()
+        """
     def repeat(self, mark: SupportsIndex | None = None) -> None:
         """The same as ``set_verdict(NF_REPEAT, mark)``: the packet's chain begins again.
 
+        Args:
+            mark: The packet's new mark. ``None`` leaves it.
+
         That is the chain that queued it. Give the packet a mark whose packets the rule skips.
         Otherwise it comes back for ever.
+
+        >>> packet.repeat(mark=packet.mark | 0x10)
         """
     def requeue(self, number: SupportsIndex, bypass: bool = False) -> None:
         """The same as ``set_verdict(NF_QUEUE_NR(number, bypass))``: another queue gets it.
 
-        ``number`` is 0 to 65535. If nobody listens on that queue, the packet passes with ``bypass``
-        and is dropped without.
+        Args:
+            number: The number of that queue, 0 to 65535.
+            bypass: Whether the packet passes if nobody listens on that queue. Otherwise it is
+                dropped then.
+
+        >>> packet.requeue(2, bypass=True)
         """
 
 def open(
@@ -902,13 +1078,15 @@ def open(
 ) -> NetfilterQueueHandle:
     """Open a netlink socket to the kernel's queues, and return a ``NetfilterQueueHandle``.
 
-    ``netns`` is another network namespace in which the socket is opened: its path, or a descriptor
-    on it. The calling thread stays in its own namespace. The handle then binds the queues of the
-    other one.
+    Args:
+        netns: Another network namespace in which the socket is opened: its path, or a descriptor
+            on it. The calling thread stays in its own namespace. The handle then binds the queues
+            of the other one.
+        fd: A descriptor of which the handle uses a copy instead. It is a ``NETLINK_NETFILTER``
+            socket that was opened elsewhere, or one end of a datagram socket pair on whose other
+            end a test plays the kernel.
 
-    With ``fd``, the handle uses a copy of that descriptor instead. It is a ``NETLINK_NETFILTER``
-    socket that was opened elsewhere, or one end of a datagram socket pair on whose other end a test
-    plays the kernel. On a pair of ``SOCK_SEQPACKET`` sockets the other end must read everything:
+    On a pair of ``SOCK_SEQPACKET`` sockets the other end must read everything:
     while the pair is full, calls wait for 2 seconds at most. ``rcvbuf`` is only a number that the
     other end gets. If that end is closed, calls raise ``ConnectionError``. Child programs do not
     inherit the descriptor.
@@ -917,6 +1095,10 @@ def open(
     Never waits. Raises ``OSError`` if the socket can't be opened, ``netns`` is not a network
     namespace, or ``fd`` is not a socket; ``ValueError`` for an ``fd`` of another kind, and if both
     are given; ``TypeError``. See nfq_open(3), setns(2).
+
+    >>> with nfq.open() as handle:
+    ...     handle.create_queue(2, nfq.Packet.accept).number
+    2
     """
 
 def _keep(
@@ -944,14 +1126,23 @@ def queue_status() -> list[QueueStatus]:
     (``unshare -rn``), only root of the initial user namespace may read it. Raises another
     ``OSError`` if there is no such table.
 
+    >>> [row.waiting for row in nfq.queue_status() if row.queue == 1]
+    [2]
+
     Kernel: ``/proc/net/netfilter/nfnetlink_queue``.
     """
 
 def NF_QUEUE_NR(number: SupportsIndex, bypass: bool = False) -> int:
-    """The verdict that passes a packet on to queue ``number``, 0 to 65535; an int.
+    """The verdict that passes a packet on to another queue, an int.
 
-    If nobody listens on that queue, the packet passes with ``bypass`` and is dropped without.
+    Args:
+        number: The number of that queue, 0 to 65535.
+        bypass: Whether the packet passes if nobody listens on that queue. Otherwise it is dropped
+            then.
+
     Raises ``ValueError`` for a number out of range, ``TypeError``.
+
+    >>> packet.set_verdict(nfq.NF_QUEUE_NR(2, bypass=True), mark=7)
 
     Kernel: ``NF_QUEUE_NR``, ``NF_VERDICT_FLAG_QUEUE_BYPASS``.
     """
@@ -959,9 +1150,10 @@ def NF_QUEUE_NR(number: SupportsIndex, bypass: bool = False) -> int:
 def update_checksums(buffer: WriteableBuffer, skb_info: SupportsIndex = 0) -> None:
     """Correct, in place, the checksums of the IPv4 or IPv6 packet that the buffer holds.
 
-    ``buffer`` is a writable, C-contiguous bytes-like object (a bytearray, an mmap, a writable
-    memoryview). It begins with the IP header, as a packet's payload does. ``skb_info`` is the
-    packet's own ``skb_info``, an int of 0 to ``2**32-1``.
+    Args:
+        buffer: A writable, C-contiguous bytes-like object (a bytearray, an mmap, a writable
+            memoryview). It begins with the IP header, as a packet's payload does.
+        skb_info: The packet's own ``skb_info``, an int of 0 to ``2**32-1``.
 
     The call corrects the IPv4 header's checksum and that of TCP, UDP, UDP-Lite, SCTP, ICMP or
     ICMPv6, also behind IPv6 extension headers and AH. Of other protocols only the IPv4 header's is
@@ -993,6 +1185,11 @@ def update_checksums(buffer: WriteableBuffer, skb_info: SupportsIndex = 0) -> No
     tunnel of another kind; and for SCTP with ``NFQA_SKB_GSO``, which only kernels before 6.12
     deliver and which they can't cut. Then nothing was written. Raises ``TypeError`` for a buffer of
     another kind.
+
+    >>> changed = bytearray(packet.payload)
+    >>> changed[8] -= 1  # the time to live
+    >>> nfq.update_checksums(changed, packet.skb_info)
+    >>> packet.accept(payload=bytes(changed))
 
     The sums are those of RFC 1071, SCTP's that of RFC 9260.
     """

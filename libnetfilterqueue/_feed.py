@@ -204,6 +204,8 @@ class Feed(ABC):
         """Stop reading: packets wait in the kernel. Does nothing if it is paused or detached.
 
         Raises ``RuntimeError`` in a thread other than the loop's.
+
+        >>> attachment.pause()
         """
         self._check_here("pause()")
         if not self._paused and not self._closed:
@@ -214,6 +216,9 @@ class Feed(ABC):
         """Start reading again. Does nothing if it is not paused, or is detached.
 
         Raises ``RuntimeError`` in a thread other than the loop's.
+
+        >>> attachment.pause()
+        >>> attachment.resume()
         """
         self._check_here("resume()")
         if self._paused and not self._closed:
@@ -226,6 +231,10 @@ class Feed(ABC):
         Verdicts that are held back are sent. If that fails, the error goes to the loop's handler.
         Raises ``RuntimeError`` in a thread other than the loop's. Closing the handle in any thread
         detaches it.
+
+        >>> attachment.detach()
+        >>> attachment.closed
+        True
         """
         if self._closed:
             return

@@ -35,14 +35,11 @@ class PacketStream(Stream[Turns]):
     A verdict is sent at once if no other packet waits in the stream, or if verdicts were last sent
     more than 1 ms ago. Otherwise verdicts travel together.
 
-    ``number``, ``mode``, ``range``, ``maxlen``, ``flags``, ``default_verdict`` and ``unanswered``
-    are those of ``create_queue``; ``netns`` is that of ``open``. ``handle`` is a handle to be used
-    and closed with the stream, such as that of ``keeping.open()``; ``None`` opens one. ``rcvbuf``
-    is the size of the socket's receive buffer in bytes. ``None`` makes it large enough for
-    ``maxlen`` packets of 1500 bytes, as far as the system allows. When ``limit`` packets wait in
-    the stream, or up to a batch more, it leaves the others in the kernel. It reads again when fewer
-    than half of that are left. A limit below 1 and both of ``netns`` and ``handle`` raise
-    ``ValueError``. Errors of ``open`` and ``create_queue`` are raised when the stream is opened.
+
+    >>> with nfq.open_queue(2) as packets:
+    ...     packets.stop()  # say, at a signal
+    ...     for packet in packets:
+    ...         packet.accept()
     """
 
     _drained = True  # the last batch was not a full one
@@ -116,17 +113,28 @@ class PacketStream(Stream[Turns]):
     def get(self, timeout: float | None = None) -> Packet:
         """Waits for the next packet and returns it.
 
-        ``timeout`` is how long to wait, in seconds, and ``None`` waits for ever. Raises
-        ``TimeoutError`` if no packet has come by then. Raises ``ClosedError`` if the stream is
-        closed, or is stopped and empty, also while it waits. Raises ``ValueError`` for a timeout
+        Args:
+            timeout: How long to wait, in seconds. ``None`` waits for ever.
+
+        Raises ``TimeoutError`` if no packet has come by then. Raises ``ClosedError`` if the stream
+        is closed, or is stopped and empty, also while it waits. Raises ``ValueError`` for a timeout
         below 0, ``TypeError``, ``OSError`` if receiving or sending fails.
+
+        >>> stream.get(timeout=1).accept()
         """
         return self._get("get()", 1, check_timeout("get(): timeout", timeout))[0]
 
     def get_batch(self, max: int = BATCH, timeout: float | None = None) -> list[Packet]:
-        """Returns as many packets as there are, at least one and at most ``max``.
+        """Returns as many packets as there are, at least one.
+
+        Args:
+            max: The largest number of packets.
+            timeout: How long to wait for the first one, in seconds. ``None`` waits for ever.
 
         Raises ``ValueError`` for a ``max`` below 1. Else like ``get()``.
+
+        >>> for packet in stream.get_batch(64, timeout=1):
+        ...     packet.accept()
         """
         most = check_count("get_batch(): max", max)
         return self._get("get_batch()", most, check_timeout("get_batch(): timeout", timeout))
@@ -135,6 +143,12 @@ class PacketStream(Stream[Turns]):
         """Returns the next packet, without waiting.
 
         Raises ``queue.Empty`` if there is none. Else like ``get()``.
+
+        >>> from queue import Empty
+        >>> try:
+        ...     stream.get_nowait().accept()
+        ... except Empty:
+        ...     print("none waits")
         """
         try:
             return self._get("get_nowait()", 1, 0)[0]

@@ -37,6 +37,28 @@ class Stream(Backlog, Generic[FeedT]):
         netns: Netns = None,
         handle: nfq.NetfilterQueueHandle | None = None,
     ) -> None:
+        """Nothing is opened yet: errors of ``open`` and ``create_queue`` are raised by ``with``.
+
+        Args:
+            number: The queue's number, 0 to 65535.
+            mode: The ``CopyMode``, as in ``create_queue``.
+            range: How many bytes of a packet are copied, as in ``create_queue``.
+            maxlen: How many packets may wait in the kernel. ``None`` leaves the kernel's 1024.
+            flags: The ``QueueFlag`` bits to set.
+            rcvbuf: The size of the socket's receive buffer in bytes. ``None`` makes it large enough
+                for ``maxlen`` packets of 1500 bytes, as far as the system allows.
+            limit: How many packets may wait in the stream, at least 1. When so many do, or up to a
+                batch more, it leaves the others in the kernel. It reads again when fewer than half
+                of that are left.
+            default_verdict: The verdict of packets that nobody gives one, ``NF_DROP`` unless named.
+            unanswered: The verdict of packets that earlier readers have left, as in
+                ``create_queue``.
+            netns: Another network namespace, as in ``open``.
+            handle: A handle to be used and closed with the stream, such as that of
+                ``keeping.open()``. ``None`` opens one.
+
+        Raises ``ValueError`` for a limit below 1, and if both ``netns`` and ``handle`` are given.
+        """
         super().__init__(check_count("open_queue(): limit", limit))
         if netns is not None and handle is not None:
             raise ValueError("open_queue(): netns and handle exclude each other")
@@ -153,6 +175,8 @@ class Stream(Backlog, Generic[FeedT]):
 
         Does nothing if the stream is paused or closed. Raises ``RuntimeError`` in a thread other
         than the loop's.
+
+        >>> stream.pause()
         """
         self._check_here("pause()")
         self._paused = True
@@ -162,6 +186,9 @@ class Stream(Backlog, Generic[FeedT]):
         """Start reading again. Does nothing if the stream is not paused, or is closed.
 
         Raises ``RuntimeError`` in a thread other than the loop's.
+
+        >>> stream.pause()
+        >>> stream.resume()
         """
         self._check_here("resume()")
         self._paused = False
@@ -173,6 +200,8 @@ class Stream(Backlog, Generic[FeedT]):
         Packets that have been read can still be fetched. Then iteration ends, ``get()`` raises
         ``ClosedError``, and ``serve()`` returns when its handlers have ended. Packets in the kernel
         wait there until the stream is closed. Any thread and any signal handler may call it.
+
+        >>> stream.stop()
         """
         if self._feed is None or self._is_ended():
             self._stopped = True
@@ -212,6 +241,10 @@ class Stream(Backlog, Generic[FeedT]):
         Packets that nobody has fetched get the queue's default verdict. Iteration ends, and a
         ``get()`` that waits raises ``ClosedError``. Any thread and any signal handler may call it.
         In a thread other than the loop's it closes the handle, and the loop does the rest.
+
+        >>> stream.close()
+        >>> stream.closed
+        True
         """
         if self._closed:
             return

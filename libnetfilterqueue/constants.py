@@ -10,7 +10,11 @@ from libnetfilterqueue import _ext
 
 
 class Verdict(enum.IntEnum):
-    """What becomes of a packet (``linux/netfilter.h``)."""
+    """What becomes of a packet (``linux/netfilter.h``).
+
+    >>> nfq.Verdict(4), nfq.NF_ACCEPT + 0
+    (<Verdict.NF_REPEAT: 4>, 1)
+    """
 
     NF_DROP = _ext.NF_DROP
     """It is thrown away."""
@@ -40,7 +44,10 @@ class _Open(enum.IntEnum):
 
 
 class CopyMode(_Open):
-    """How much of a packet a queue delivers (``linux/netfilter/nfnetlink_queue.h``)."""
+    """How much of a packet a queue delivers (``linux/netfilter/nfnetlink_queue.h``).
+
+    >>> queue.set_mode(nfq.CopyMode.NFQNL_COPY_META, 0)
+    """
 
     NFQNL_COPY_NONE = _ext.NFQNL_COPY_NONE
     """Nothing is queued: packets are dropped."""
@@ -51,7 +58,11 @@ class CopyMode(_Open):
 
 
 class QueueFlag(enum.IntFlag):
-    """A queue's flags (``NFQA_CFG_FLAGS`` in ``linux/netfilter/nfnetlink_queue.h``)."""
+    """A queue's flags (``NFQA_CFG_FLAGS`` in ``linux/netfilter/nfnetlink_queue.h``).
+
+    >>> flags = nfq.NFQA_CFG_F_FAIL_OPEN | nfq.NFQA_CFG_F_UID_GID
+    >>> queue.set_flags(flags, flags)
+    """
 
     NFQA_CFG_F_FAIL_OPEN = _ext.NFQA_CFG_F_FAIL_OPEN
     """When the queue or the receive buffer is full, packets pass instead of being dropped."""
@@ -66,7 +77,11 @@ class QueueFlag(enum.IntFlag):
 
 
 class SkbInfo(enum.IntFlag):
-    """What the kernel says of a packet's state (``NFQA_SKB_INFO``)."""
+    """What the kernel says of a packet's state (``NFQA_SKB_INFO``).
+
+    >>> bool(packet.skb_info & nfq.NFQA_SKB_GSO)
+    False
+    """
 
     NFQA_SKB_CSUMNOTREADY = _ext.NFQA_SKB_CSUMNOTREADY
     """The checksums are filled in later. They look wrong, but are not."""
@@ -77,7 +92,11 @@ class SkbInfo(enum.IntFlag):
 
 
 class Hook(_Open):
-    """Where in the network stack a packet was queued (``linux/netfilter.h``)."""
+    """Where in the network stack a packet was queued (``linux/netfilter.h``).
+
+    >>> packet.hook is nfq.NF_INET_LOCAL_OUT
+    True
+    """
 
     NF_INET_PRE_ROUTING = _ext.NF_INET_PRE_ROUTING
     """It has been received and is not routed yet: the chain PREROUTING."""

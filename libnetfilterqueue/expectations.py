@@ -24,7 +24,11 @@ _U16, _U32 = 0xFFFF, 0xFFFFFFFF
 
 
 class ExpectFlag(enum.IntFlag):
-    """The flags of an expectation."""
+    """The flags of an expectation.
+
+    >>> expectations.ExpectFlag.NF_CT_EXPECT_PERMANENT
+    <ExpectFlag.NF_CT_EXPECT_PERMANENT: 1>
+    """
 
     NF_CT_EXPECT_PERMANENT = 0x1
     """It stays when a connection has come, until its time is over."""
@@ -212,6 +216,9 @@ def _build(call: str, expectation: Mapping[str, object]) -> bytes:
 def build(expectation: Mapping[str, object]) -> bytes:
     """Build the bytes of an expectation from its fields: the nested attributes of ``NFQA_EXP``.
 
+    Args:
+        expectation: The fields, by their names.
+
     ``set_verdict(expectation=...)`` does it with a mapping. Fields that are not named are not sent.
     They have the names that conntrack(8) prints, and of libnetfilter_conntrack.
 
@@ -241,5 +248,8 @@ def build(expectation: Mapping[str, object]) -> bytes:
 
     Raises ``TypeError`` or ``ValueError``, which name the field. Never waits. Any thread may call
     it.
+
+    >>> expected = {"dst": "192.0.2.1", "proto": socket.IPPROTO_TCP, "dport": 7001}
+    >>> packet.set_verdict(nfq.NF_ACCEPT, expectation=expectations.build({"expected": expected}))
     """
     return _build("build", expectation)

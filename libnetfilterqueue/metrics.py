@@ -41,15 +41,22 @@ class Collector(_Collector):
     ``prometheus_client.REGISTRY.register(Collector({"dns": handle}))`` adds them to the metrics of
     the program. They are read when the registry is; it may do so in any thread. Nothing waits.
 
-    ``handles`` maps values of the label ``handle``, each a ``str``, to handles. The metrics are
-    named ``nfqueue_handle_`` and a field of ``HandleStats``. A closed handle keeps its last values.
-
-    With ``table`` there are also the metrics of ``queue_status()``, for all queues of the calling
-    thread's network namespace: ``nfqueue_waiting_packets``, ``nfqueue_packets_total``,
-    ``nfqueue_dropped_packets_total``. Only root may read that table. The label ``queue`` is a
-    queue's number, and ``reason`` is ``queue_full`` or ``buffer_full``.
+    Args:
+        handles: Handles by the values of the label ``handle``, each a ``str``. The metrics are
+            named ``nfqueue_handle_`` and a field of ``HandleStats``. A closed handle keeps its last
+            values.
+        table: Whether there are also the metrics of ``queue_status()``, for all queues of the
+            calling thread's network namespace: ``nfqueue_waiting_packets``,
+            ``nfqueue_packets_total``, ``nfqueue_dropped_packets_total``. Only root may read that
+            table. The label ``queue`` is a queue's number, and ``reason`` is ``queue_full`` or
+            ``buffer_full``.
 
     Raises ``PermissionError`` if the table is wanted, and the kernel hides it.
+
+    >>> registry = prometheus_client.CollectorRegistry()
+    >>> registry.register(metrics.Collector({"filter": handle}, table=False))
+    >>> registry.get_sample_value("nfqueue_handle_packets_total", {"handle": "filter"})
+    1
     """
 
     def __init__(

@@ -90,6 +90,9 @@ def nfqueue(request: pytest.FixtureRequest) -> "Iterator[Kernel]":
     """A fake kernel, on which ``libnetfilterqueue.open()`` opens its handles.
 
     Its parameter, if it has one, is ``"fake"`` or ``"real"``. See docs/testing.md.
+
+    >>> def test_callback(nfqueue):
+    ...     assert nfqueue.decide(callback, b"what is forbidden").verdict == nfq.NF_DROP
     """
     name = getattr(request, "param", "fake")
     if name not in KERNELS:
@@ -102,5 +105,8 @@ def nfqueue_real(request: pytest.FixtureRequest) -> "Iterator[Kernel]":
     """The real kernel's queues in a namespace of the test's own, with all that ``nfqueue`` has.
 
     The test is skipped where the system forbids that. See docs/testing.md.
+
+    >>> def test_callback(nfqueue_real):
+    ...     assert nfqueue_real.decide(callback, packet).passed
     """
     yield from _strict(request, _real())

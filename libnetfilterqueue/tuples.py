@@ -7,7 +7,11 @@ from libnetfilterqueue.constants import CopyMode
 
 
 class HandleStats(NamedTuple):
-    """A handle's counters since open."""
+    """A handle's counters since open.
+
+    >>> handle.stats().defaulted
+    0
+    """
 
     packets: int
     """Packets that were dispatched to callbacks."""
@@ -30,7 +34,11 @@ class HandleStats(NamedTuple):
 
 
 class QueueStatus(NamedTuple):
-    """What the kernel's own table says of a queue since it was bound."""
+    """What the kernel's own table says of a queue since it was bound.
+
+    >>> sum(row.queue_dropped + row.user_dropped for row in nfq.queue_status())
+    0
+    """
 
     queue: int
     """The queue's number."""
@@ -51,7 +59,11 @@ class QueueStatus(NamedTuple):
 
 
 class Vlan(NamedTuple):
-    """A VLAN tag (``NFQA_VLAN``)."""
+    """A VLAN tag (``NFQA_VLAN``).
+
+    >>> if packet.vlan is not None and packet.vlan.tci is not None:
+    ...     print("VLAN", packet.vlan.tci & 0xFFF)
+    """
 
     proto: int | None
     """The tag's EtherType: 0x8100 for 802.1Q, 0x88a8 for 802.1ad."""
@@ -63,6 +75,9 @@ class Conntrack(NamedTuple):
     """An entry of the connection tracking table (``NFQA_CT``).
 
     What the kernel left out is ``None``.
+
+    >>> if packet.conntrack is not None:
+    ...     print("mark", packet.conntrack.mark)
     """
 
     id: int | None

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from nameserver import serving
 from netns import UdpPair, run
-from pages import ROOT, Reader, anchors, every_link, links
+from pages import PAGES, ROOT, Reader, anchors, every_link, links
 
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 README = ROOT / "README.md"
 READ = [pytest.param(page, marks=() if page == README else pytest.mark.slow) for page in PAGES]
 

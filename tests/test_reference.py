@@ -4,6 +4,7 @@
 import inspect
 import json
 import re
+import signal
 import threading
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -22,6 +23,13 @@ from libnetfilterqueue.testing import FakeKernel
 
 DOCS = Path(__file__).parent.parent / "docs"
 DIAGRAMS = sorted((DOCS / "diagrams").glob("*.svg"))
+BENCHMARKS = DOCS.parent / "benchmarks"
+PLOTS = sorted(BENCHMARKS.glob("*.svg"))
+DRAWN = {
+    "cost": ("64-byte packets, accepted", "cpu", 1, 1),
+    "rate": ("64-byte packets, accepted", "rate", 1000, 0),
+    "latency": ("latency on one processor", "p50", 1, 1),
+}
 SVG = "{http://www.w3.org/2000/svg}"
 EXTENSION = (
     nfq.NetfilterQueueHandle,
@@ -75,7 +83,9 @@ def test_docstring(name: str) -> None:
     """Everything public says what it is, in sentences."""
     doc = OBJECTS[name].__doc__
     assert doc
-    assert doc.strip().endswith((".", ")"))
+    paragraphs = inspect.cleandoc(doc).split("\n\n")
+    prose = [paragraph for paragraph in paragraphs if not paragraph.startswith(">>>")]
+    assert prose[-1].endswith((".", ")"))
     assert not re.search(r"\b(TODO|FIXME|XXX)\b", doc)
 
 
@@ -116,18 +126,44 @@ def test_diagrams() -> None:
     assert names <= {path.stem for path in DIAGRAMS}
 
 
-def test_plot() -> None:
-    """The plot is that of the recorded figures, and fit for dark pages."""
-    benchmarks = DOCS.parent / "benchmarks"
-    table = json.loads((benchmarks / "results.json").read_text())["tables"][0]
-    drawn = (benchmarks / "results.svg").read_text()
-    texts = {element.text for element in ET.fromstring(drawn).iter(f"{SVG}text")}
-    assert {row["label"] for row in table["rows"] if "missing" not in row} <= texts
-    assert "prefers-color-scheme: dark" in drawn
+@pytest.mark.parametrize("path", PLOTS, ids=lambda path: path.stem)
+def test_plot(path: Path) -> None:
+    """A plot has the recorded figures, in letters that a telephone can show, on dark pages too."""
+    root = ET.fromstring(path.read_text())
+    assert int(root.attrib["width"]) <= 340
+    assert "prefers-color-scheme: dark" in path.read_text()
+    texts = [element.text or "" for element in root.iter(f"{SVG}text")][2:]
+    title, key, unit, digits = DRAWN[path.stem]
+    medians = {row["label"]: row[key]["median"] / unit for row in table(title)}
+    assert len(texts) > 20
+    assert [f"{medians[label]:.{digits}f}" for label in texts[::2]] == texts[1::2]
 
 
-def test_first_program(nfqueue: FakeKernel) -> None:
+def table(title: str) -> list[dict[str, Any]]:
+    """The rows of a table of the recorded figures."""
+    tables = json.loads((BENCHMARKS / "results.json").read_text())["tables"]
+    (rows,) = (table["rows"] for table in tables if table["title"] == title)
+    return list(rows)
+
+
+def test_figures() -> None:
+    """The page's first table is that of the recorded figures."""
+    page = (DOCS / "performance.md").read_text()
+    first = page.split("| packets per second |\n| --- | --- | --- | --- |\n")[1].split("\n\n")[0]
+    written = [line.split(" | ")[1:] for line in first.splitlines()]
+    assert written == [
+        [
+            f"{row['cpu']['median']:.2f}",
+            f"{row['cpu']['ratio']['median']:.2f}",
+            f"{round(row['rate']['median'], -3):,.0f} |",
+        ]
+        for row in table("64-byte packets, accepted")
+    ]
+
+
+def test_first_program(nfqueue: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first page's program decides as it says."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # it runs in a thread
     page = (DOCS / "index.md").read_text()
     (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     names: dict[str, Any] = {}

@@ -23,6 +23,10 @@ class Attachment(Feed):
 
     It is a context manager, synchronous and asynchronous, that detaches the handle. Use it in the
     loop's thread.
+
+    >>> with aio.attach(handle) as attachment:
+    ...     attachment.closed
+    False
     """
 
     def __init__(
@@ -87,7 +91,11 @@ class Attachment(Feed):
 def attach(
     handle: nfq.NetfilterQueueHandle, *, loop: asyncio.AbstractEventLoop | None = None
 ) -> Attachment:
-    """Makes the running loop, or ``loop``, feed the handle from now on.
+    """Makes a loop feed the handle from now on.
+
+    Args:
+        handle: The handle, which stays its owner's to close.
+        loop: The loop. ``None`` is the one that runs.
 
     The loop calls the callbacks of its queues, at most 64 per turn. Exceptions of callbacks go to
     the loop's exception handler, and the feed goes on. The verdicts of a turn are sent together at
@@ -96,6 +104,10 @@ def attach(
 
     Call it in the loop's thread, or while the loop does not run. Raises ``RuntimeError`` if the
     handle is attached already or no loop runs, ``ClosedError`` if the handle is closed.
+
+    >>> attachment = aio.attach(handle)
+    >>> await asyncio.sleep(0.01)  # whatever the program does
+    >>> attachment.detach()
     """
     if loop is None:
         loop = asyncio.get_running_loop()

@@ -20,7 +20,10 @@ class PacketStream(Stream[Attachment]):
     ``async for packet in stream`` yields packets until the stream is closed. Several tasks may read
     it: each packet goes to one of them. Use it in the loop's thread.
 
-    The arguments are those of ``libnetfilterqueue.open_queue``.
+    >>> async with aio.open_queue(3) as stream:
+    ...     stream.stop()  # say, at a signal
+    ...     async for packet in stream:
+    ...         packet.accept()
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
@@ -61,15 +64,24 @@ class PacketStream(Stream[Attachment]):
 
         Raises ``ClosedError`` if the stream is closed, or is stopped and empty, also while it
         waits. Raises ``RuntimeError`` in a loop other than the stream's.
+
+        >>> packet = await stream.get()
+        >>> packet.accept()
         """
         async for packet in self:
             return packet
         raise self._error("get()")
 
     async def get_batch(self, max: int = BATCH) -> list[Packet]:
-        """Returns as many packets as there are, at least one and at most ``max``.
+        """Returns as many packets as there are, at least one.
+
+        Args:
+            max: The largest number of packets.
 
         Else like ``get()``.
+
+        >>> for packet in await stream.get_batch():
+        ...     packet.accept()
         """
         most = check_count("get_batch(): max", max)
         self._check_loop()
@@ -83,6 +95,11 @@ class PacketStream(Stream[Attachment]):
 
         Raises ``asyncio.QueueEmpty`` if there is none. Raises ``ClosedError`` if none will come any
         more, as ``get()`` does. Raises ``RuntimeError`` in a thread other than the loop's.
+
+        >>> try:
+        ...     stream.get_nowait().accept()
+        ... except asyncio.QueueEmpty:
+        ...     print("none waits")
         """
         self._check_loop()
         self._check_here("get_nowait()")
@@ -101,7 +118,12 @@ class PacketStream(Stream[Attachment]):
         return packet
 
     async def aclose(self) -> None:
-        """The same as ``close()``."""
+        """The same as ``close()``.
+
+        >>> await stream.aclose()
+        >>> stream.closed
+        True
+        """
         self.close()
 
     async def __aenter__(self) -> Self:

@@ -12,7 +12,12 @@ from libnetfilterqueue.aio._packets import PacketStream
 def serve(
     stream: PacketStream, handler: Handler, *, concurrency: int = 100
 ) -> Coroutine[Any, Any, None]:
-    """Runs ``handler(packet)`` as a task for each packet, at most ``concurrency`` at a time.
+    """Runs ``handler(packet)`` as a task for each packet.
+
+    Args:
+        stream: The stream whose packets it handles.
+        handler: A coroutine function, which is called with each packet.
+        concurrency: The largest number of handlers that run at a time, at least 1.
 
     It is a coroutine: await it. It returns when the stream is closed, or when the stream is stopped
     and the handlers have ended. If a handler ends without a verdict, its packet gets the default at
@@ -27,6 +32,13 @@ def serve(
     The call raises ``TypeError`` unless ``handler`` is a coroutine function, a partial of one, or
     an object whose ``__call__`` is one. It raises ``ValueError`` for a concurrency below 1.
     Awaiting it raises ``RuntimeError`` in a loop other than the stream's.
+
+    >>> async def handler(packet):
+    ...     await asyncio.sleep(0.01)  # look something up
+    ...     packet.accept()
+    >>> serving = asyncio.create_task(aio.serve(stream, handler))
+    >>> stream.stop()  # say, at a signal
+    >>> await serving
     """
     check_type(isinstance(stream, PacketStream), "serve(): stream must be a PacketStream", stream)
     check_type(

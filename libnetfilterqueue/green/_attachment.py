@@ -20,6 +20,10 @@ class Attachment(Feed):
     """A handle that gevent's hub feeds. ``attach()`` makes it.
 
     It is a context manager that detaches the handle. Use it in the hub's thread.
+
+    >>> with green.attach(handle) as attachment:
+    ...     attachment.closed
+    False
     """
 
     def __init__(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> None:
@@ -119,6 +123,9 @@ class Attachment(Feed):
 def attach(handle: nfq.NetfilterQueueHandle) -> Attachment:
     """Makes the thread's hub feed the handle from now on.
 
+    Args:
+        handle: The handle, which stays its owner's to close.
+
     A greenlet calls the callbacks of its queues, at most 64 per turn. They may block cooperatively;
     meanwhile the handle's other packets wait. Exceptions of callbacks go to the hub's
     ``handle_error``, and the feed goes on. The verdicts of a turn are sent together at its end.
@@ -126,5 +133,9 @@ def attach(handle: nfq.NetfilterQueueHandle) -> Attachment:
     too.
 
     Raises ``RuntimeError`` if the handle is attached already, ``ClosedError`` if it is closed.
+
+    >>> attachment = green.attach(handle)
+    >>> gevent.sleep(0.01)  # whatever the program does
+    >>> attachment.detach()
     """
     return Attachment(handle, lambda: None)

@@ -23,7 +23,10 @@ class PacketStream(Stream[Attachment]):
     ``for packet in stream`` yields packets until the stream is closed; waiting blocks the greenlet.
     Several greenlets may read it: each packet goes to one of them. Use it in the hub's thread.
 
-    The arguments are those of ``libnetfilterqueue.open_queue``.
+    >>> with green.open_queue(3) as stream:
+    ...     stream.stop()  # say, at a signal
+    ...     for packet in stream:
+    ...         packet.accept()
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
@@ -63,6 +66,8 @@ class PacketStream(Stream[Attachment]):
 
         Raises ``ClosedError`` if the stream is closed, or is stopped and empty, also while it
         waits. Raises ``RuntimeError`` in a thread other than the one that has opened the stream.
+
+        >>> stream.get().accept()
         """
         self._check_hub("get()")
         for packet in self:
@@ -70,9 +75,15 @@ class PacketStream(Stream[Attachment]):
         raise self._error("get()")
 
     def get_batch(self, max: int = BATCH) -> list[Packet]:
-        """Returns as many packets as there are, at least one and at most ``max``.
+        """Returns as many packets as there are, at least one.
+
+        Args:
+            max: The largest number of packets.
 
         Else like ``get()``.
+
+        >>> for packet in stream.get_batch():
+        ...     packet.accept()
         """
         most = check_count("get_batch(): max", max)
         self._check_hub("get_batch()")
@@ -86,6 +97,11 @@ class PacketStream(Stream[Attachment]):
 
         Raises ``gevent.queue.Empty``, which is ``queue.Empty``, if there is none. Else like
         ``get()``.
+
+        >>> try:
+        ...     stream.get_nowait().accept()
+        ... except gevent.queue.Empty:
+        ...     print("none waits")
         """
         self._check_hub("get_nowait()")
         return self._take_nowait(gevent.queue.Empty)

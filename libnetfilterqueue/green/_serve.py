@@ -7,7 +7,12 @@ from libnetfilterqueue.green._workers import Handler, Workers
 
 
 def serve(stream: PacketStream, handler: Handler, *, concurrency: int = 100) -> None:
-    """Runs ``handler(packet)`` in a greenlet for each packet, at most ``concurrency`` at a time.
+    """Runs ``handler(packet)`` in a greenlet for each packet.
+
+    Args:
+        stream: The stream whose packets it handles.
+        handler: A function, which is called with each packet, and may block cooperatively.
+        concurrency: The largest number of handlers that run at a time, at least 1.
 
     Greenlets are used again, but each handler has a copy of the context (contextvars) in which
     ``serve()`` was called. A handler that leaves something in its greenlet (a ``gevent.Timeout``,
@@ -23,6 +28,13 @@ def serve(stream: PacketStream, handler: Handler, *, concurrency: int = 100) -> 
     Raises ``TypeError`` if ``handler`` can't be called or is a coroutine function, ``ValueError``
     for a concurrency below 1, ``RuntimeError`` in a thread other than the one that has opened the
     stream.
+
+    >>> def handler(packet):
+    ...     gevent.sleep(0.01)  # look something up
+    ...     packet.accept()
+    >>> serving = gevent.spawn(green.serve, stream, handler)
+    >>> stream.stop()  # say, at a signal
+    >>> serving.join()
     """
     check_type(isinstance(stream, PacketStream), "serve(): stream must be a PacketStream", stream)
     check_type(callable(handler), "serve(): handler must be callable", handler)

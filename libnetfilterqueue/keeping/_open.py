@@ -99,11 +99,13 @@ def open(
 ) -> nfq.NetfilterQueueHandle:
     """Open a handle as ``libnetfilterqueue.open()`` does, on a socket that outlives the process.
 
+    Args:
+        name: The descriptor's name: 1 to 255 printable ASCII characters without ``:``.
+        netns: The network namespace in which a new socket is opened, as in ``open()``.
+
     If the process was passed a descriptor under that name (``LISTEN_FDS``, ``LISTEN_FDNAMES``), it
     is adopted, and its queues are there to be taken over by ``create_queue``. Otherwise a new
-    socket is opened, in the network namespace ``netns`` if that is given, and a copy of its
-    descriptor is handed over (``FDSTORE=1``). ``name`` is the descriptor's name: 1 to 255 printable
-    ASCII characters without ``:``.
+    socket is opened, and a copy of its descriptor is handed over (``FDSTORE=1``).
 
     ``kept`` of the handle says whether somebody keeps the copy. systemd does so if the unit's
     ``FileDescriptorStoreMax=`` has room for two descriptors of each name, and one more. ``kept`` is
@@ -122,6 +124,10 @@ def open(
     and for one that is open in this process, ``TypeError``, and ``OSError`` for descriptors that
     were passed to another process, and as ``libnetfilterqueue.open()`` does. See sd_listen_fds(3)
     and sd_pid_notify_with_fds(3).
+
+    >>> with keeping.open() as handle:
+    ...     handle.kept
+    False
     """
     check_type(isinstance(name, str), "keeping.open(): name must be a str", name)
     if not (0 < len(name) <= 255 and name.isascii() and name.isprintable() and ":" not in name):

@@ -19,6 +19,8 @@ class ConntrackAttributes(TypedDict, total=False):
     """A conntrack entry, with the names of ``Conntrack``.
 
     Only given fields are sent, and the mark.
+
+    >>> sent = kernel.enqueue(b"data", conntrack={"mark": 5})
     """
 
     id: int
@@ -39,6 +41,8 @@ class Attributes(TypedDict, total=False):
     """The attributes of a packet, with the names of ``NetfilterQueueData``.
 
     Numbers are in host byte order.
+
+    >>> sent = kernel.enqueue(b"data", mark=5, indev=2)
     """
 
     mark: int

@@ -8,8 +8,17 @@ from libnetfilterqueue.testing._queues import Queues
 class FakeKernel(Kernel):
     """A kernel with queues and no firewall, which needs no privileges; see ``Kernel``.
 
-    ``first_id`` is the id of the first packet of each binding, 1 to ``2**32 - 1``. With one near
-    the end, ids wrap as they do in a kernel that has run for long.
+    Args:
+        first_id: The id of the first packet of each binding, 1 to ``2**32 - 1``. With one near the
+            end, ids wrap as they do in a kernel that has run for long.
+
+    >>> with FakeKernel() as kernel, kernel.open() as handle:
+    ...     queue = handle.create_queue(1, nfq.Packet.accept)
+    ...     sent = kernel.enqueue(b"data")
+    ...     handle.process()
+    ...     sent.passed
+    1
+    True
     """
 
     name = "fake"

@@ -40,6 +40,11 @@ class Kernel:
     with it over a socket pair, and need no privileges. It answers in a thread of its own, which
     gevent's monkey-patching does not change: it blocks no loop. At the end of a ``with`` block it
     is closed. Any thread may use it.
+
+    >>> def passes(kernel: Kernel) -> bool | None:
+    ...     return kernel.decide(nfq.Packet.accept, b"data", 2).passed
+    >>> passes(kernel)
+    True
     """
 
     name: str
@@ -73,9 +78,16 @@ class Kernel:
     ) -> nfq.NetfilterQueueHandle:
         """Open a handle on this kernel, as ``libnetfilterqueue.open()`` does on the real one.
 
-        There is only one network namespace here: ``netns`` is ignored. ``fd`` adopts a descriptor,
-        as always; what is behind it is not this kernel. Raises ``ClosedError`` if the kernel is
+        Args:
+            netns: Ignored: there is only one network namespace here.
+            fd: A descriptor to adopt, as always. What is behind it is not this kernel.
+
+        Raises ``ClosedError`` if the kernel is
         closed.
+
+        >>> with kernel.open() as handle:
+        ...     handle.create_queue(2, nfq.Packet.accept).number
+        2
         """
         if fd is not None:
             return _ext.open(fd=fd)
@@ -89,7 +101,11 @@ class Kernel:
             return peer.open()
 
     def queue_status(self) -> list[QueueStatus]:
-        """The kernel's table, as ``libnetfilterqueue.queue_status()`` returns it."""
+        """The kernel's table, as ``libnetfilterqueue.queue_status()`` returns it.
+
+        >>> [row.waiting for row in kernel.queue_status() if row.queue == 1]
+        [2]
+        """
         return [
             QueueStatus(
                 queue.number,
@@ -111,6 +127,10 @@ class Kernel:
         It does so until the block ends, in all threads. ``libnetfilterqueue.queue_status()`` then
         reports this kernel's queues. A module that has done ``from libnetfilterqueue import open``
         keeps the real one.
+
+        >>> with kernel.patched(), nfq.open() as handle:
+        ...     handle.create_queue(2, nfq.Packet.accept).number
+        2
         """
         before = nfq.open, nfq.queue_status
         nfq.open, nfq.queue_status = self.open, self.queue_status
@@ -135,20 +155,27 @@ class Kernel:
     ) -> KernelPacket:
         """Send a packet through a queue, as ``-j NFQUEUE --queue-num`` does.
 
-        ``payload`` is the packet from its network header on: any buffer, or an object with
-        ``__bytes__``, such as a packet of scapy's. ``bypass`` is the rule's ``--queue-bypass``: the
-        packet passes if nobody has bound the queue. ``match_mark`` is the rule's
-        ``-m mark --mark``: packets with another mark pass, also when ``NF_REPEAT`` brings them back
-        to the rule; ``None`` matches all. ``rules`` are several rules instead, which the packet
-        meets one after the other, and again with ``NF_REPEAT``; behind the last it passes.
-        ``allow_unbound`` says that the test expects nobody to have bound the queue: ``check()``
-        then does not complain. The other keywords are those of ``Attributes``; one that is ``None``
-        is left out.
+        Args:
+            payload: The packet from its network header on: any buffer, or an object with
+                ``__bytes__``, such as a packet of scapy's.
+            number: The number of the rule's queue.
+            bypass: The rule's ``--queue-bypass``: the packet passes if nobody has bound the queue.
+            match_mark: The rule's ``-m mark --mark``: packets with another mark pass, also when
+                ``NF_REPEAT`` brings them back to the rule. ``None`` matches all.
+            rules: Several rules instead, which the packet meets one after the other, and again with
+                ``NF_REPEAT``. Behind the last it passes.
+            allow_unbound: Whether the test expects nobody to have bound the queue: ``check()`` then
+                does not complain.
+            attributes: Those of ``Attributes``. One that is ``None`` is left out.
 
         If the queue is full or nobody listens on it, the packet is dropped at once. Raises
         ``ValueError`` for a value out of range, ``ClosedError`` if the kernel is closed, and
         ``TypeError`` for an unknown attribute or one of another type. The message of the error says
         what would be right.
+
+        >>> sent = kernel.enqueue(b"data", mark=5)
+        >>> sent.passed is None  # it waits
+        True
         """
         met = make_rules(rules, number, bypass, match_mark)
         skb = Skb(as_bytes(payload), met, check_attributes(attributes), bool(allow_unbound))
@@ -170,7 +197,24 @@ class Kernel:
         allow_unbound: bool = False,
         **attributes: Unpack[Attributes],
     ) -> list[KernelPacket]:
-        """Send several packets with the same arguments. Else like ``enqueue()``."""
+        """Send several packets with the same arguments. Else like ``enqueue()``.
+
+        Args:
+            payloads: The packets.
+            number: The number of the rule's queue.
+            bypass: The rule's ``--queue-bypass``: the packet passes if nobody has bound the queue.
+            match_mark: The rule's ``-m mark --mark``: packets with another mark pass, also when
+                ``NF_REPEAT`` brings them back to the rule. ``None`` matches all.
+            rules: Several rules instead, which the packet meets one after the other, and again with
+                ``NF_REPEAT``. Behind the last it passes.
+            allow_unbound: Whether the test expects nobody to have bound the queue: ``check()`` then
+                does not complain.
+            attributes: Those of ``Attributes``. One that is ``None`` is left out.
+
+        >>> sent = kernel.enqueue_all([b"1", b"2"], mark=5)
+        >>> [packet.passed for packet in sent]
+        [None, None]
+        """
         return [
             self.enqueue(
                 payload,
@@ -197,11 +241,27 @@ class Kernel:
     ) -> list[KernelPacket]:
         """Send the IP packets of a pcap or pcapng file. Else like ``enqueue()``.
 
+        Args:
+            path: The file.
+            number: The number of the rule's queue.
+            bypass: The rule's ``--queue-bypass``: the packet passes if nobody has bound the queue.
+            match_mark: The rule's ``-m mark --mark``: packets with another mark pass, also when
+                ``NF_REPEAT`` brings them back to the rule. ``None`` matches all.
+            rules: Several rules instead, which the packet meets one after the other, and again with
+                ``NF_REPEAT``. Behind the last it passes.
+            allow_unbound: Whether the test expects nobody to have bound the queue: ``check()`` then
+                does not complain.
+            attributes: Those of ``Attributes``. One that is ``None`` is left out.
+
         They begin at their network header and have the file's timestamps. Bytes that the capture
         cut off count in the original length. Frames without an IP packet are skipped. Raises
         ``ValueError`` for a link type that is not known to carry IP packets, and if no frame has an
         IP packet. Raises ``ImportError`` without scapy (the extra ``testing``), ``OSError``, and
         scapy's ``Scapy_Exception`` for a file of another format. After an error no packet was sent.
+
+        >>> sent = kernel.enqueue_capture("dns.pcap")
+        >>> len(sent)
+        1
         """
         packets = []
         for captured in read_capture(path):
@@ -255,16 +315,26 @@ class Kernel:
     ) -> KernelPacket | Coroutine[Any, Any, KernelPacket]:
         """Have a callback decide on one packet, and return the packet as it is then.
 
-        It opens a handle, binds the queue with ``default_verdict`` and the flags that the
-        attributes need, sends the packet, calls ``callback(packet)``, and closes the handle. The
-        callback is a function, also one that blocks greenlets of gevent, or an asynchronous
-        function: then this is a coroutine, which is awaited in asyncio or trio. As with
-        ``serve()``, the packet gets the default when an asynchronous function ends without a
-        verdict. What the callback raises is raised here. The arguments are those of ``enqueue()``.
+        Args:
+            callback: A function, also one that blocks greenlets of gevent, or an asynchronous
+                function: then this is a coroutine, which is awaited in asyncio or trio.
+            payload: The packet, as in ``enqueue()``.
+            number: The queue's number.
+            default_verdict: The queue's default verdict.
+            timeout: How many seconds a function may take that is asynchronous or blocks greenlets.
+            attributes: Those of ``enqueue()``.
 
-        Raises ``TimeoutError`` if an asynchronous function, or one that blocks greenlets, has not
-        ended within ``timeout`` seconds, or if ``NF_REPEAT`` brings the packet back for as long.
-        Raises ``PermissionError`` if a program has bound the queue, and what ``enqueue()`` raises.
+        It opens a handle, binds the queue with the flags that the attributes need, sends the
+        packet, calls ``callback(packet)``, and closes the handle. As with ``serve()``, the packet
+        gets the default when an asynchronous function ends without a verdict. What the callback
+        raises is raised here.
+
+        Raises ``TimeoutError`` if a function has not ended within ``timeout`` seconds, or if
+        ``NF_REPEAT`` brings the packet back for as long. Raises ``PermissionError`` if a program
+        has bound the queue, and what ``enqueue()`` raises.
+
+        >>> kernel.decide(nfq.Packet.drop, b"data", 2).passed
+        False
         """
         check_timeout("decide(): timeout", timeout)
         decision = Decision(
@@ -282,7 +352,14 @@ class Kernel:
     def flush(self, *packets: KernelPacket) -> None:
         """Drop packets that wait, as the kernel does when their device goes down.
 
+        Args:
+            packets: The packets, one by one.
+
         A later verdict on them is refused with ``ENOENT``. Packets that do not wait are left alone.
+
+        >>> kernel.flush(sent)
+        >>> sent.passed
+        False
         """
         for packet in packets:
             check_type(
@@ -297,7 +374,12 @@ class Kernel:
     def listening(self, number: int = 1) -> Waitable:
         """Returns what comes true when a program has bound a queue and set its copy mode.
 
+        Args:
+            number: The queue's number.
+
         Call its ``wait()``, or ``await`` it.
+
+        >>> listening = kernel.listening(1).wait()
         """
         check_bits("listening(): number", number, 16)
         return Waitable(
@@ -345,12 +427,17 @@ class Kernel:
     def check(self, **allowed: bool) -> None:
         """Complain of what a test leaves behind: the fixtures do it at their end.
 
+        Args:
+            allowed: What it may leave behind, each ``True`` by its name below.
+
         Raises ``AssertionError`` if a packet waits for its verdict, or had none when its queue
         ended (``allow_undecided=True`` allows that); if a handle is open (``allow_open``); if the
         kernel refused a verdict (``allow_refused``); if a packet came to a number that nobody had
         bound (``allow_unbound``); and if, while ``patched()``, an exception of a callback, a
         handler, a task, a greenlet or a thread went to a log and to nobody else
         (``allow_unheard``).
+
+        >>> kernel.check(allow_undecided=True, allow_open=True)
         """
         kinds = check_allowed("check()", allowed)
         text = describe(found for found in self._complaints() if found.allowed_by not in kinds)
@@ -361,6 +448,8 @@ class Kernel:
         """Drop what waits, end the thread and close the sockets. Does nothing the second time.
 
         Handles that are still open can only be closed then. In a child of fork it does nothing.
+
+        >>> kernel.close()
         """
         if self._process != os.getpid():
             return

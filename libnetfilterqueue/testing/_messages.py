@@ -204,7 +204,12 @@ def read_vlan(data: bytes | None) -> Vlan | None:
 
 
 class SentVerdict(NamedTuple):
-    """A verdict as a program sent it to the kernel. What the program left out is ``None``."""
+    """A verdict as a program sent it to the kernel. What the program left out is ``None``.
+
+    >>> packet.accept(mark=7)
+    >>> sent.verdicts[0].mark
+    7
+    """
 
     number: int
     """The queue's number."""

@@ -38,6 +38,10 @@ class KernelPacket(Waitable):
     Its attributes are up to date: the kernel first executes all verdicts that programs have sent.
     ``wait()`` waits in a thread or greenlet, and ``await`` in asyncio, until the packet passed or
     was dropped.
+
+    >>> packet.accept(mark=7)
+    >>> sent.passed, sent.mark
+    (True, 7)
     """
 
     id: Live[int | None] = Live()

@@ -38,7 +38,11 @@ class Refused(Exception):  # noqa: N818 (it is an answer)
 
 
 class KernelQueue(NamedTuple):
-    """A bound queue of the fake kernel. The counters count since it was bound."""
+    """A bound queue of the fake kernel. The counters count since it was bound.
+
+    >>> kernel.queues[1].waiting
+    2
+    """
 
     number: int
     """The queue's number."""
@@ -63,7 +67,11 @@ class KernelQueue(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A verdict that the fake kernel refused. An error message reports it to the program."""
+    """A verdict that the fake kernel refused. An error message reports it to the program.
+
+    >>> kernel.refusals
+    []
+    """
 
     number: int
     """The queue's number."""

@@ -10,6 +10,12 @@ class RealKernel(Kernel):
 
     Without root the namespace is in a user namespace of its own. Raises ``UnavailableError``, an
     ``OSError``, if the system forbids that, or the kernel has no rules that queue packets.
+
+    >>> try:
+    ...     with RealKernel() as kernel:
+    ...         passed = kernel.decide(nfq.Packet.accept, packet.get_payload()).passed
+    ... except UnavailableError as error:
+    ...     print(error)
     """
 
     name = "real"

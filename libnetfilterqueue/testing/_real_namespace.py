@@ -27,7 +27,13 @@ RT_TABLE_MAIN, RTPROT_STATIC, RT_SCOPE_HOST, RTN_LOCAL, RTA_OIF = 254, 4, 254, 2
 
 
 class UnavailableError(OSError):
-    """The system forbids what a ``RealKernel`` needs, or lacks it. The message says what."""
+    """The system forbids what a ``RealKernel`` needs, or lacks it. The message says what.
+
+    >>> try:
+    ...     RealKernel().close()
+    ... except UnavailableError as error:
+    ...     print(error)
+    """
 
 
 def errors_in(datagrams: list[bytes]) -> list[int]:

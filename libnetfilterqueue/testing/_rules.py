@@ -33,18 +33,26 @@ class PlainRule(NamedTuple):
 class Rule:
     """A rule for ``enqueue(rules=...)``: which packets it is about, and where they go.
 
-    It has the options of iptables. ``match_mark`` is ``-m mark --mark``. ``limit`` is ``-m limit
-    --limit-burst`` while no time passes: so many packets match. ``every`` is ``-m statistic --mode
-    nth --every``: the first packet matches, and one in so many from there on. Each of these is
-    asked only if those before it match.
+    Args:
+        match_mark: ``-m mark --mark`` of iptables.
+        limit: ``-m limit --limit-burst`` while no time passes: so many packets match.
+        every: ``-m statistic --mode nth --every``: the first packet matches, and one in so many
+            from there on.
+        queue: ``-j NFQUEUE --queue-num``. Several numbers are ``--queue-balance`` with
+            ``--queue-cpu-fanout``, where each packet comes on the next processor.
+        bypass: Its ``--queue-bypass``.
+        set_mark: That of ``-j MARK``, behind which the packet meets the next rule.
+        xor_mark: Likewise.
 
-    ``queue`` is ``-j NFQUEUE --queue-num``, and ``bypass`` its ``--queue-bypass``. Several numbers
-    are ``--queue-balance`` with ``--queue-cpu-fanout``, where each packet comes on the next
-    processor. ``set_mark`` and ``xor_mark`` are those of ``-j MARK``, behind which the packet meets
-    the next rule. Without any of them the packet passes, as with ``-j RETURN``.
+    Each condition is asked only if those before it match. Without a queue and a mark the packet
+    passes, as with ``-j RETURN``.
 
     A rule has its own counters: let all packets of a test meet the same ``Rule``. Raises
     ``ValueError`` for a value out of range and for more than one target, and ``TypeError``.
+
+    >>> sent = kernel.enqueue(b"data", mark=1, rules=[Rule(match_mark=1), Rule(queue=1)])
+    >>> sent.passed  # the first rule lets packets with this mark pass
+    True
     """
 
     def __init__(

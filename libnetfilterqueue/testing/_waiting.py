@@ -99,6 +99,10 @@ class Waitable:
 
     ``wait()`` waits for it in a thread or greenlet, ``await`` in asyncio and in trio. Both return
     the object.
+
+    >>> packet.accept()
+    >>> (await sent).passed
+    True
     """
 
     def __init__(self, waiters: Waiters, done: Callable[[], object], what: str) -> None:
@@ -107,11 +111,18 @@ class Waitable:
         self._what = what
 
     def wait(self, timeout: float = TIMEOUT) -> Self:
-        """Wait until it is true, for ``timeout`` seconds at most.
+        """Wait until it is true.
+
+        Args:
+            timeout: How many seconds to wait at most.
 
         Other greenlets run meanwhile, with and without monkey-patching. Raises ``TimeoutError``.
         The error says what did not come true, and names the threads, greenlets and tasks that have
         failed, as far as that can be known.
+
+        >>> packet.accept()
+        >>> sent.wait(timeout=1).passed
+        True
         """
         check_timeout("wait(): timeout", timeout)
         with self._waiters.failures.watching(), self._announced() as readable:

@@ -16,6 +16,11 @@ class Attachment(Feed):
     """A handle that a task of trio feeds. ``attach()`` makes it.
 
     It is a context manager that detaches the handle. Use it in trio's thread.
+
+    >>> async with trio.open_nursery() as nursery:
+    ...     with attach(handle, nursery) as attachment:
+    ...         attachment.closed
+    False
     """
 
     def __init__(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> None:
@@ -109,7 +114,11 @@ class Attachment(Feed):
 
 
 def attach(handle: nfq.NetfilterQueueHandle, nursery: trio.Nursery) -> Attachment:
-    """Has a task in the nursery feed the handle from now on.
+    """Has a task feed the handle from now on.
+
+    Args:
+        handle: The handle, which stays its owner's to close.
+        nursery: The nursery that the task is started in.
 
     It calls the callbacks of the handle's queues, at most 64 per turn of trio. Exceptions of
     callbacks leave the task, and so end the nursery. The verdicts of a turn are sent together at
@@ -118,6 +127,11 @@ def attach(handle: nfq.NetfilterQueueHandle, nursery: trio.Nursery) -> Attachmen
 
     Call it in trio. Raises ``RuntimeError`` elsewhere, if the handle is attached already, or if the
     nursery is closed. Raises ``ClosedError`` if the handle is closed.
+
+    >>> async with trio.open_nursery() as nursery:
+    ...     attachment = attach(handle, nursery)
+    ...     await trio.sleep(0.01)  # whatever the program does
+    ...     attachment.detach()
     """
     check_type(
         isinstance(nursery, trio.Nursery), "attach(): nursery must be a trio.Nursery", nursery

@@ -22,7 +22,10 @@ class PacketStream(Stream[Attachment]):
     is a checkpoint. Several tasks may read it: each packet goes to one of them, the one that has
     waited longest. The task that waits reads from the kernel. Use it in trio's thread.
 
-    The arguments are those of ``libnetfilterqueue.open_queue``.
+    >>> async with open_queue(3) as stream:
+    ...     stream.stop()  # say, at a signal
+    ...     async for packet in stream:
+    ...         packet.accept()
     """
 
     def _attach(self, handle: nfq.NetfilterQueueHandle, fed: Callable[[], object]) -> Attachment:
@@ -59,15 +62,24 @@ class PacketStream(Stream[Attachment]):
         Raises ``ClosedError`` if the stream is closed, or is stopped and empty, also while it
         waits. Raises ``OSError`` if receiving or sending fails, ``RuntimeError`` outside of the run
         of trio that the stream was opened in.
+
+        >>> packet = await stream.get()
+        >>> packet.accept()
         """
         async for packet in self:
             return packet
         raise self._error("get()")
 
     async def get_batch(self, max: int = BATCH) -> list[Packet]:
-        """Returns as many packets as there are, at least one and at most ``max``.
+        """Returns as many packets as there are, at least one.
+
+        Args:
+            max: The largest number of packets.
 
         Else like ``get()``.
+
+        >>> for packet in await stream.get_batch():
+        ...     packet.accept()
         """
         most = check_count("get_batch(): max", max)
         packets = self._take_batch(most) if await self._wait() else None
@@ -80,6 +92,11 @@ class PacketStream(Stream[Attachment]):
         """Returns the next packet, without waiting.
 
         Raises ``trio.WouldBlock`` if there is none. Else like ``get()``.
+
+        >>> try:
+        ...     stream.get_nowait().accept()
+        ... except trio.WouldBlock:
+        ...     print("none waits")
         """
         self._check_trio()
         if self._feed is not None and not self._packets and not self._paused:
@@ -98,7 +115,12 @@ class PacketStream(Stream[Attachment]):
         return packet
 
     async def aclose(self) -> None:
-        """The same as ``close()``, and a checkpoint."""
+        """The same as ``close()``, and a checkpoint.
+
+        >>> await stream.aclose()
+        >>> stream.closed
+        True
+        """
         self.close()
         if self._feed is not None:
             self._feed.detach()

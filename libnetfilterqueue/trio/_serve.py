@@ -76,7 +76,12 @@ class Handlers:
 def serve(
     stream: PacketStream, handler: Handler, *, concurrency: int = 100
 ) -> Coroutine[Any, Any, None]:
-    """Runs ``handler(packet)`` as a task for each packet, at most ``concurrency`` at a time.
+    """Runs ``handler(packet)`` as a task for each packet.
+
+    Args:
+        stream: The stream whose packets it handles.
+        handler: An asynchronous function, which is called with each packet.
+        concurrency: The largest number of handlers that run at a time, at least 1.
 
     It is a coroutine: await it. The tasks are in a nursery of its own. It returns when the stream
     is closed, or when the stream is stopped and the handlers have ended. If a handler ends without
@@ -88,6 +93,13 @@ def serve(
     The call raises ``TypeError`` unless ``handler`` is an asynchronous function, a partial of one,
     or an object whose ``__call__`` is one. It raises ``ValueError`` for a concurrency below 1.
     Awaiting it raises ``RuntimeError`` in a run of trio other than the stream's.
+
+    >>> async def handler(packet):
+    ...     await trio.sleep(0.01)  # look something up
+    ...     packet.accept()
+    >>> async with trio.open_nursery() as nursery:
+    ...     nursery.start_soon(serve, stream, handler)
+    ...     stream.stop()  # say, at a signal
     """
     check_type(isinstance(stream, PacketStream), "serve(): stream must be a PacketStream", stream)
     check_type(

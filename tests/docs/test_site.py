@@ -5,7 +5,9 @@
 """
 
 import inspect
+import re
 from collections.abc import Iterator
+from html import unescape
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
@@ -18,7 +20,10 @@ from sphinx.util.inventory import InventoryFile
 ROOT = Path(__file__).parent.parent.parent
 BUILT = ROOT / "build" / "docs"
 PAGES = sorted(BUILT.rglob("*.html"))
-MODULES = ["", ".aio", ".green", ".testing", ".pytest_plugin"]
+FILES = (path for path in (ROOT / "examples").rglob("*") if path.is_file())
+EXAMPLES = sorted(path for path in FILES if path.suffix != ".pyc")
+MODULES = ["", ".aio", ".green", ".trio", ".testing", ".pytest_plugin"]
+MODULES += [".expectations", ".keeping", ".metrics", ".compat.netfilterqueue"]
 # What makes a browser fetch something; links that people click are not among it.
 FETCHED = {("link", "href"), ("use", "href"), ("form", "action")}
 
@@ -78,6 +83,33 @@ def test_complete(suffix: str) -> None:
     assert names <= documented, names - documented
 
 
+@pytest.mark.parametrize("suffix", MODULES)
+def test_since(suffix: str) -> None:
+    """Of every public name it is known which version brought it: a file in docs/reference/since."""
+    files = (ROOT / "docs" / "reference" / "since").glob("*.txt")
+    known = [name for file in files for name in file.read_text().split()]
+    assert len(known) == len(set(known))
+    module = import_module(f"libnetfilterqueue{suffix}")
+    assert set(public_names(module)) <= set(known)
+
+
+def test_new_in() -> None:
+    """Functions and classes say in which version they are new."""
+    for page, count in (("functions", 4), ("handle", 1), ("errors", 3), ("aio", 4)):
+        marks = re.findall(
+            r"New in version \d+\.\d+\.\d+\.", text(BUILT / "reference" / f"{page}.html")
+        )
+        assert len(marks) >= count, page
+
+
+def test_linked_names() -> None:
+    """What docstrings and signatures name leads to its page, Python's own types to Python's."""
+    links = RESOURCES[BUILT / "reference" / "handle.html"].links
+    assert "errors.html#libnetfilterqueue.ClosedError" in links
+    assert "constants.html#libnetfilterqueue.CopyMode" in links
+    assert "https://docs.python.org/3/library/functions.html#int" in links
+
+
 def test_pages() -> None:
     """Each source has become a page."""
     sources = {path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.[mr][ds]*")}
@@ -132,6 +164,25 @@ def test_furniture() -> None:
     for path in (ROOT / "docs").rglob("*.md"):
         built = BUILT / path.relative_to(ROOT / "docs").with_suffix(".html")
         assert 'property="og:description"' in built.read_text(), path
+
+
+def text(page: Path) -> str:
+    """What people read on a page."""
+    return unescape(re.sub(r"<[^>]+>", "", page.read_text()))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples(path: Path) -> None:
+    """An example is a page, from the file itself, and the list of examples leads there."""
+    name = f"{'-'.join(path.relative_to(ROOT / 'examples').parts)}.html"
+    assert path.read_text().strip() in text(BUILT / "examples" / name)
+    assert name in RESOURCES[BUILT / "examples" / "index.html"].links
+
+
+def test_named_examples() -> None:
+    """Pages that name an example lead there."""
+    for path in (ROOT / "docs").rglob("*.md"):
+        assert not re.search(r"`examples/[\w./-]+`", path.read_text()), path
 
 
 def test_types() -> None:

@@ -8,6 +8,7 @@ can't do.
 
 import asyncio
 import importlib.util
+import re
 import sysconfig
 from collections.abc import Callable
 
@@ -28,6 +29,12 @@ MISSING = [
     *(name for name in ("gevent", "uvloop", "fastapi") if not _available(name)),
     *(binding for binding in ("fnfqueue", "netfilterqueue") if not _installed(binding)),
 ]
+
+
+def is_available(text: str) -> bool:
+    """Whether this Python can have what a program imports."""
+    return not any(re.search(rf"\b{name}\b", text) for name in MISSING)
+
 
 NEW_LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
 if UVLOOP:

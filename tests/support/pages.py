@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import dns.message
 import stand_ins
-from available import MISSING
+from available import is_available
 from capabilities import only
 from markdown_it import MarkdownIt
 from netns import TIMEOUT, UdpPair, private_namespace, run, tool_environment
@@ -29,6 +29,7 @@ from statuses import visible
 
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FILES = f"{PROJECT['urls']['Repository']}/blob/main/"  # where all of them are on the web
 DIRECTIVES = {"{include}", "{toctree}"}  # of MyST, no code: `./dev docs` follows them
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
@@ -98,14 +99,10 @@ def anchors(page: Path) -> set[str]:
 
 
 def definitions(text: str) -> str:
-    """What later blocks of a page may use of a program: its imports, functions and classes."""
+    """What later tests of a page may use of a program: its imports, functions and classes."""
     kinds = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    return "\n".join(ast.unparse(node) for node in ast.parse(text).body if isinstance(node, kinds))
-
-
-def is_available(text: str) -> bool:
-    """Whether this Python can have what a program imports."""
-    return not any(re.search(rf"\b{name}\b", text) for name in MISSING)
+    nodes = [node for node in ast.parse(text).body if isinstance(node, kinds)]
+    return "".join(f"{ast.unparse(node)}\n" for node in nodes)
 
 
 def matches(expected: str, output: str) -> bool:
@@ -148,17 +145,16 @@ class Command:
 
     @property
     def output(self) -> str:
-        """What it has printed, but for the traceback of an interruption."""
-        output, _, error = self._file.read_text().partition("Traceback (most recent call last)")
-        return output if error.endswith("KeyboardInterrupt\n") else output + error
+        """What it has printed."""
+        return self._file.read_text()
 
     @property
     def ended(self) -> bool:
         """Whether it has ended, as it should."""
         if self._process.poll() is None:
             return False
-        assert self._process.returncode in ENDS, self._file.read_text()
-        assert "Warning" not in self._file.read_text(), self._file.read_text()
+        assert self._process.returncode in ENDS, self.output
+        assert "Warning" not in self.output, self.output
         return True
 
     def interrupt(self) -> None:
@@ -167,6 +163,7 @@ class Command:
             os.killpg(self._process.pid, signal.SIGINT)
             self._process.wait(TIMEOUT)
             assert self.ended
+            assert "Traceback" not in self.output, self.output
 
     def kill(self) -> None:
         if self._process.poll() is None:
@@ -248,14 +245,16 @@ class Reader:
     def _follow_python(self, block: Block) -> None:
         """A program, a test, or a file of either kind.
 
-        A program without a file goes on where those before it were. Later blocks may run or
-        import a file; else it is run here. Tests are run at the end.
+        A program runs alone, beside the page's files. Later blocks may run or import a file; else
+        it is run here. Tests are run at the end. One without a file may use what those blocks
+        before it define that have none.
         """
         is_test = re.search(r"^def test_", block.text, re.MULTILINE)
         text = block.text
         if block.file is None:
-            text = f"{self._known}\n{text}"
-            self._known = definitions(text)
+            known = self._known if is_test else ""
+            text = known + text
+            self._known += definitions(block.text)
         kind = "test" if is_test else "program"
         path = self._directory / (block.file or f"{kind}_{block.line}.py")
         if is_available(text):
