@@ -3,48 +3,19 @@
 
 import http.server
 import signal
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from netns import LOOPBACK, PORT, TIMEOUT, background
-from programs import Program
+from clients import HOST, Listener, connect
+from netns import TIMEOUT, background
 from recipes import recipe
 from redis_server import RedisServer
 
-HOST = LOOPBACK[socket.AF_INET]
 GOOD, BAD, LATER = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 HTTP_PORT = 8000
 
 
-@pytest.fixture
-def listener() -> Iterator[socket.socket]:
-    """Where clients connect to."""
-    with socket.create_server((HOST, PORT)) as listener:
-        listener.settimeout(TIMEOUT)
-        yield listener
-
-
-def connect(listener: socket.socket, source: str) -> None:
-    """A client at the address gets through."""
-    asked = background(socket.create_connection, (HOST, PORT), TIMEOUT, (source, 0))
-    connection, (address, _) = listener.accept()
-    connection.close()
-    asked.result(TIMEOUT).close()
-    assert address == source
-
-
-def knock(program: Program, source: str) -> None:
-    """The first packet of a client at the address is dropped."""
-    with socket.socket() as client:
-        client.bind((source, 0))
-        client.setblocking(False)
-        client.connect_ex((HOST, PORT))
-        program.wait_for(f"{source}: NF_DROP")
-
-
-def test_redis(tmp_path: Path, listener: socket.socket) -> None:
+def test_redis(tmp_path: Path, listener: Listener) -> None:
     """Blocked addresses are refused, answers outlive the server, and others then are refused."""
     url = f"redis://{HOST}"
     with (
@@ -52,11 +23,11 @@ def test_redis(tmp_path: Path, listener: socket.socket) -> None:
         recipe("lookup", tmp_path, "lookup.py", "lookup.v4", url) as program,
     ):
         server.client.sadd("blocked", BAD)
-        connect(listener, GOOD)
-        knock(program, BAD)
+        listener.greet(GOOD)
+        listener.refuse(BAD, program, f"{BAD}: NF_DROP")
         server.kill()
-        connect(listener, GOOD)
-        knock(program, LATER)
+        listener.greet(GOOD)
+        listener.refuse(LATER, program, f"{LATER}: NF_DROP")
         program.wait_for(f"{LATER}: no answer")
         program.process.send_signal(signal.SIGTERM)
         assert program.process.wait(TIMEOUT) == 0
@@ -64,7 +35,7 @@ def test_redis(tmp_path: Path, listener: socket.socket) -> None:
 
 
 @pytest.mark.slow  # the client waits before it tries again
-def test_back_again(tmp_path: Path, listener: socket.socket) -> None:
+def test_back_again(tmp_path: Path, listener: Listener) -> None:
     """A client that was refused without an answer connects by itself once there is one."""
     url = f"redis://{HOST}"
     with (
@@ -72,11 +43,11 @@ def test_back_again(tmp_path: Path, listener: socket.socket) -> None:
         recipe("lookup", tmp_path, "lookup.py", "lookup.v4", url) as program,
     ):
         server.pause()
-        asked = background(socket.create_connection, (HOST, PORT), TIMEOUT, (LATER, 0))
+        asked = background(connect, LATER)
         program.wait_for(f"{LATER}: NF_DROP")
         server.resume()
-        listener.accept()[0].close()
-        asked.result(TIMEOUT).close()
+        assert listener.accept() == LATER
+        asked.result(TIMEOUT)
 
 
 class Service(http.server.BaseHTTPRequestHandler):
@@ -95,7 +66,7 @@ class Service(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.slow  # programs with web clients take long to start
-def test_http(tmp_path: Path, listener: socket.socket) -> None:
+def test_http(tmp_path: Path, listener: Listener) -> None:
     """A web service decides; what it does not know passes, as it was told to."""
     url = f"http://{HOST}:{HTTP_PORT}"
     with (
@@ -103,9 +74,9 @@ def test_http(tmp_path: Path, listener: socket.socket) -> None:
         recipe("lookup", tmp_path, "lookup.py", "lookup.v4", url, "--fail", "open") as program,
     ):
         served = background(server.serve_forever, 0.01)
-        connect(listener, GOOD)
-        knock(program, BAD)
-        connect(listener, LATER)
+        listener.greet(GOOD)
+        listener.refuse(BAD, program, f"{BAD}: NF_DROP")
+        listener.greet(LATER)
         assert f"{LATER}: no answer" in program.output
         program.process.send_signal(signal.SIGINT)
         assert program.process.wait(TIMEOUT) == 0
