@@ -63,10 +63,19 @@ class Block(NamedTuple):
 def blocks(page: Path) -> list[Block]:
     """All blocks of a page, also those that say nothing of their language."""
     return [
-        Block(page, token.map[0] + 1, token.info, token.content)
+        shown(Block(page, token.map[0] + 1, token.info, token.content))
         for token in MarkdownIt().parse(page.read_text())
         if token.type in {"fence", "code_block"} and token.map
     ]
+
+
+def shown(block: Block) -> Block:
+    """The block as readers see it: a program that stands elsewhere is shown whole."""
+    directive, _, path = block.language.partition(" ")
+    if directive != "{literalinclude}":
+        return block
+    program = block.page.parent / path
+    return block._replace(language="python", text=f"# {program.name}\n{program.read_text()}")
 
 
 def every_link(page: Path) -> list[str]:
