@@ -9,6 +9,7 @@ from pathlib import Path
 import dns.message
 import dns.query
 import pytest
+from bridge import filtered, neighbours
 from netns import LOOPBACK, PORT, TIMEOUT, UdpPair, run, tcp_echo, tcp_exchange
 from recipes import recipe
 
@@ -64,4 +65,14 @@ def test_dns_answer(tmp_path: Path) -> None:
     with recipe("dns-answer", tmp_path, "dns_answer.py", "dns-answer.nft") as program:
         answer = dns.query.udp(dns.message.make_query("www.example", "A"), HOST, timeout=TIMEOUT)
         assert answer.answer[0][0].to_text() == "192.0.2.80"
+        program.end(signal.SIGTERM)
+
+
+def test_bridge(tmp_path: Path) -> None:
+    """A bridge passes on what is allowed, in its own family."""
+    with (
+        neighbours() as (left, right),
+        recipe("bridge", tmp_path, "bridge_filter.py", "bridge.nft") as program,
+    ):
+        filtered(program, left, right, "bridge")
         program.end(signal.SIGTERM)
