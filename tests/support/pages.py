@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import dns.message
 import stand_ins
+import yaml
 from available import MISSING
 from capabilities import only
 from markdown_it import MarkdownIt
@@ -31,6 +32,7 @@ ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FILES = f"{PROJECT['urls']['Repository']}/blob/main/"  # where all of them are on the web
 DIRECTIVES = {"{include}", "{toctree}"}  # of MyST, no code: `./dev docs` follows them
+LANGUAGES = {".nft": "nft", ".py": "python", ".yaml": "yaml"}  # of files that pages include
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 PATIENCE = 4 * TIMEOUT  # seconds that a command may take
 VARYING = re.compile(
@@ -70,12 +72,13 @@ def blocks(page: Path) -> list[Block]:
 
 
 def shown(block: Block) -> Block:
-    """The block as readers see it: a program that stands elsewhere is shown whole."""
+    """The block as readers see it: a file that stands elsewhere is shown whole."""
     directive, _, path = block.language.partition(" ")
     if directive != "{literalinclude}":
         return block
-    program = block.page.parent / path
-    return block._replace(language="python", text=f"# {program.name}\n{program.read_text()}")
+    file = block.page.parent / path
+    language = LANGUAGES[file.suffix]
+    return block._replace(language=language, text=f"# {file.name}\n{file.read_text()}")
 
 
 def every_link(page: Path) -> list[str]:
@@ -335,6 +338,10 @@ class Reader:
         with private_namespace():
             run(f"nft -f {path}")
             run(f"nft -f {path}")
+
+    def _follow_yaml(self, block: Block) -> None:
+        """A file of YAML; `./dev lint` asks whether it follows its schema."""
+        assert yaml.safe_load(self._write(block, block.text).read_text())
 
     def _write(self, block: Block, text: str) -> Path:
         """The file that the block is."""
