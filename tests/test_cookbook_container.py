@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/cookbook/container-host.md: what containers send is filtered, on the host and beside them."""
+"""docs/cookbook/container-host.md: containers are filtered, on their host and beside them."""
 
 import signal
 import socket

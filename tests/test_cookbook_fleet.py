@@ -72,7 +72,7 @@ def test_follows(tmp_path: Path, server: RedisServer) -> None:
 
 @pytest.mark.slow
 def test_fleet(tmp_path: Path, server: RedisServer) -> None:
-    """Two hosts have the same policy, one of them after a start without redis, and learn the next."""
+    """Two hosts have one policy, also after a start without redis, and learn the next."""
     server.client.set("policy", f'{{"version": 0, "blocked": ["{HERE}"]}}')
     with contextlib.closing(Namespace()) as other:
         run(f"ip address delete {SERVER}/24 dev lo")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""docs/cookbook/metrics.md: Prometheus reads what happens, and a collector of OpenTelemetry gets it."""
+"""docs/cookbook/metrics.md: Prometheus reads what happens, OpenTelemetry gets it."""
 
 import http.client
 import http.server

@@ -11,7 +11,7 @@ from recipes import recipe
 
 
 def test_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is ready when the queue is bound, reports with and without traffic, and says that it ends."""
+    """It reports when it is ready, with and without traffic, and when it ends."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind("\0watchdog of a test")
         systemd.settimeout(TIMEOUT)

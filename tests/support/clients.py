@@ -38,7 +38,7 @@ class Listener:
         asked.result(TIMEOUT)
 
     def refuse(self, source: str, program: Program, pattern: str) -> None:
-        """The first packet of a client at the address is dropped: the program prints the pattern."""
+        """The first packet of a client at the address is dropped, and the program prints it."""
         before = len(re.findall(pattern, program.output))
         with socket.socket() as client:
             client.bind((source, 0))

@@ -43,7 +43,9 @@ def logged(directory: Path, rules: str) -> None:
         run("ip address add 192.0.2.1/24 dev eth0")
         with probe:
             run("ip address add 192.0.2.9/24 dev eth0")
-            remarkable = Counter("PREROUTING", "-m string --algo bm --string forbidden", table="raw")
+            remarkable = Counter(
+                "PREROUTING", "-m string --algo bm --string forbidden", table="raw"
+            )
             every = Counter("PREROUTING", "-p udp", table="raw", target="DROP")
         before = time.time()
         with (
@@ -128,7 +130,7 @@ def docker_rules() -> None:
 
 
 def of_containers(directory: Path, rules: str) -> None:
-    """What the program drops does not leave the host, and what it lets pass obeys Docker's rules."""
+    """What the program drops does not leave the host; what it lets pass obeys Docker's rules."""
     sysctl("ipv4/ip_forward", 1)
     with (
         container("docker0", "172.17.0") as inside,
