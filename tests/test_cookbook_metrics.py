@@ -24,20 +24,26 @@ def traffic(udp: UdpPair) -> None:
     assert [udp.recv(), udp.recv()] == [b"fine", b"fine too"]
 
 
+def scrape() -> dict[tuple[str, ...], float]:
+    """What Prometheus reads: names and labels, and their values."""
+    connection = http.client.HTTPConnection(HOST, PROMETHEUS, timeout=TIMEOUT)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
 def test_prometheus(tmp_path: Path) -> None:
     """Prometheus finds decisions, the handle's counters, and for root the kernel's."""
     with recipe("metrics", tmp_path, "metered.py", "metered.v4") as program, UdpPair() as udp:
         traffic(udp)
-        connection = http.client.HTTPConnection(HOST, PROMETHEUS, timeout=TIMEOUT)
-        connection.request("GET", "/metrics")
-        text = connection.getresponse().read().decode()
-        connection.close()
-        samples = {
-            (sample.name, *sample.labels.values()): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-        assert samples["filter_decisions_total", "NF_ACCEPT"] == 2
+        # The last packet may arrive before it is counted.
+        program.wait_until(lambda: scrape()["filter_decisions_total", "NF_ACCEPT"] == 2)
+        samples = scrape()
         assert samples["filter_decisions_total", "NF_DROP"] == 1
         assert samples["filter_decision_seconds_count",] == 3
         assert samples["nfqueue_handle_packets_total", "filter"] == 3
