@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from asynchronous import contexts, nothing_left, stream  # noqa: F401 (fixtures)
 from available import FASTAPI, GEVENT, NEW_LOOPS
+from clients import listener  # noqa: F401 (a fixture)
 from clocks import clock  # noqa: F401 (a fixture)
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir

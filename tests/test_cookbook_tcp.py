@@ -28,18 +28,26 @@ def exchange() -> bytes:
     return received
 
 
+PROGRAMS = [
+    "tcp_data.py",
+    pytest.param("tcp_data_scapy.py", marks=pytest.mark.slow),
+    pytest.param("tcp_data_dpkt.py", marks=pytest.mark.slow),
+]
+
+
 @pytest.mark.parametrize("every", [0, 25])
-def test_echo(tmp_path: Path, every: int) -> None:
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_echo(tmp_path: Path, program: str, every: int) -> None:
     """Each word is replaced there, and each one in the answer; nothing else changes."""
     run("ip link set lo mtu 1500")
-    with recipe("tcp-data", tmp_path, "tcp_data.py", "tcp-data.v4") as program:
+    with recipe("tcp-data", tmp_path, program, "tcp-data.v4") as running:
         if every:  # behind the queue on one way, before it on the other one
             lose = f"-m statistic --mode nth --every {every} --packet 9 -j DROP"
             iptables(f"-t raw -A PREROUTING -p tcp --dport {PORT} {lose}")
             iptables(f"-t raw -A PREROUTING -p tcp --sport {PORT} {lose}")
         with tcp_echo():
             received = exchange()
-        program.end(signal.SIGTERM)
+        running.end(signal.SIGTERM)
     # The longer name contains the word, which is replaced once more on the way back. A word that
     # two packets share is found on neither way, or on one.
     assert received.replace(NAME, b"colour").replace(NAME, b"colour") == DATA

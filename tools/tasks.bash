@@ -153,8 +153,8 @@ environment() {
 tests_environment() {
     environment
     # systemd-analyze judges the units that pages show, nft their rules; a source distribution is made by
-    # git.
-    install_system_packages systemd nftables git
+    # git; redis-tools has the server of redis, without a service that would be started.
+    install_system_packages systemd nftables git redis-tools
     if python -c 'import sys, sysconfig; sys.exit(not sysconfig.get_config_var("Py_GIL_DISABLED"))'; then
         locked install_groups test-free-threaded
     else

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import dns.message
 import stand_ins
+import yaml
 from available import is_available
 from capabilities import only
 from markdown_it import MarkdownIt
@@ -32,6 +33,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FILES = f"{PROJECT['urls']['Repository']}/blob/main/"  # where all of them are on the web
 DIRECTIVES = {"{include}", "{toctree}"}  # of MyST, no code: `./dev docs` follows them
+LANGUAGES = {".nft": "nft", ".py": "python", ".yaml": "yaml"}  # of files that pages include
 ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 PATIENCE = 4 * TIMEOUT  # seconds that a command may take
 VARYING = re.compile(
@@ -64,10 +66,20 @@ class Block(NamedTuple):
 def blocks(page: Path) -> list[Block]:
     """All blocks of a page, also those that say nothing of their language."""
     return [
-        Block(page, token.map[0] + 1, token.info, token.content)
+        shown(Block(page, token.map[0] + 1, token.info, token.content))
         for token in MarkdownIt().parse(page.read_text())
         if token.type in {"fence", "code_block"} and token.map
     ]
+
+
+def shown(block: Block) -> Block:
+    """The block as readers see it: a file that stands elsewhere is shown whole."""
+    directive, _, path = block.language.partition(" ")
+    if directive != "{literalinclude}":
+        return block
+    file = block.page.parent / path
+    language = LANGUAGES[file.suffix]
+    return block._replace(language=language, text=f"# {file.name}\n{file.read_text()}")
 
 
 def every_link(page: Path) -> list[str]:
@@ -325,6 +337,10 @@ class Reader:
         with private_namespace():
             run(f"nft -f {path}")
             run(f"nft -f {path}")
+
+    def _follow_yaml(self, block: Block) -> None:
+        """A file of YAML; `./dev lint` asks whether it follows its schema."""
+        assert yaml.safe_load(self._write(block, block.text).read_text())
 
     def _write(self, block: Block, text: str) -> Path:
         """The file that the block is."""

@@ -21,10 +21,12 @@ def load(name: str, directory: Path, rules: str) -> None:
 
 
 @contextlib.contextmanager
-def recipe(name: str, directory: Path, program: str, rules: str) -> Iterator[Program]:
+def recipe(
+    name: str, directory: Path, program: str, rules: str, *arguments: object
+) -> Iterator[Program]:
     """A program of a page runs on its queue, with its rules, for the length of the block."""
     load(name, directory, rules)
-    running = Program(directory, [sys.executable, directory / program])
+    running = Program(directory, [sys.executable, directory / program, *arguments])
     try:
         running.wait_for("ueue 1 is bound")
         yield running

@@ -6,7 +6,10 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from netns import TIMEOUT, Namespace, run, sysctl, up, veth
+from netns import PORT, TIMEOUT, Namespace, run, sysctl, up, veth
+from programs import Program
+from scapy.layers.inet import IP, UDP
+from scapy.layers.l2 import Ether
 
 ETH_P_ALL = 3
 SOL_PACKET = 263
@@ -69,3 +72,19 @@ def neighbours() -> Iterator[tuple[Neighbour, Neighbour]]:
             run(f"ip link set {port} master bridge")
             both.append(stack.enter_context(contextlib.closing(Neighbour(namespace))))
         yield both[0], both[1]
+
+
+def datagram(data: bytes) -> bytes:
+    """A frame from left to right."""
+    ends = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+    ip = IP(src="192.0.2.1", dst="192.0.2.2")
+    return bytes(ends / ip / UDP(sport=PORT, dport=PORT) / data)
+
+
+def filtered(program: Program, left: Neighbour, right: Neighbour, way: str) -> None:
+    """Only what is allowed passes the bridge; the program sees the ports."""
+    for data in (b"fine", b"forbidden", b"fine too"):
+        left.send(datagram(data))
+    assert right.recv() == datagram(b"fine")
+    assert right.recv() == datagram(b"fine too")
+    program.wait_for(f"{way}: left > right dropped")
