@@ -30,6 +30,7 @@ QUEUE = 1
 MAXLEN = 1 << 20
 RECEIVE_BUFFER = 1 << 29
 MESSAGE_MAX = 65536 + 4096
+TCP_HEADERS = 100  # bytes that no packet without data exceeds
 SO_RCVBUFFORCE = 33
 PR_SET_PDEATHSIG = 1
 
@@ -104,6 +105,18 @@ def mark(_count: int) -> Callback:
     def callback(packet: nfq.NetfilterQueueData) -> None:
         if packet.id % 10 == 0:
             packet.accept(1)
+        else:
+            packet.accept()
+
+    return callback
+
+
+def once(_count: int) -> Callback:
+    """Accepts, and marks what carries data: so the rules decide on the rest of its connection."""
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        if packet.original_length > TCP_HEADERS:
+            packet.accept(mark=1)
         else:
             packet.accept()
 
@@ -484,6 +497,7 @@ ACTIONS = {
         view,
         unpack,
         mark,
+        once,
         rewrite,
         checksums,
         set_payload,
