@@ -213,8 +213,7 @@ def enlarge(descriptor: int) -> None:
 def bound(callback: Callback, flags: int, number: int = QUEUE) -> nfq.NetfilterQueueHandle:
     """A handle with its queue."""
     handle = nfq.open()
-    enlarge(handle.fd())
-    handle.create_queue(number, callback, maxlen=MAXLEN, flags=flags)
+    handle.create_queue(number, callback, maxlen=MAXLEN, flags=flags, rcvbuf=RECEIVE_BUFFER)
     return handle
 
 
@@ -266,8 +265,7 @@ def manual(callback: Callback, flags: int) -> None:
 
 def stream(callback: Callback, flags: int) -> None:
     """`for` over a stream, without a loop."""
-    with nfq.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as packets:
-        enlarge(packets.handle.fd())
+    with nfq.open_queue(QUEUE, maxlen=MAXLEN, flags=flags, rcvbuf=RECEIVE_BUFFER) as packets:
         say_ready()
         for packet in packets:
             callback(packet)
@@ -304,8 +302,7 @@ def uvloop_stream(callback: Callback, flags: int) -> None:
 @contextlib.asynccontextmanager
 async def _stream(flags: int) -> AsyncIterator[Any]:
     aio = importlib.import_module("libnetfilterqueue.aio")
-    async with aio.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
-        enlarge(stream.handle.fd())
+    async with aio.open_queue(QUEUE, maxlen=MAXLEN, flags=flags, rcvbuf=RECEIVE_BUFFER) as stream:
         say_ready()
         yield stream
 
@@ -377,8 +374,7 @@ def gevent_attached(callback: Callback, flags: int) -> None:
 @contextlib.contextmanager
 def _green_stream(flags: int) -> Iterator[Any]:
     green = importlib.import_module("libnetfilterqueue.green")
-    with green.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
-        enlarge(stream.handle.fd())
+    with green.open_queue(QUEUE, maxlen=MAXLEN, flags=flags, rcvbuf=RECEIVE_BUFFER) as stream:
         say_ready()
         yield stream
 
@@ -423,8 +419,9 @@ def _in_trio(use: Callable[[Any, Any], Awaitable[None]], flags: int) -> None:
     adapter = importlib.import_module("libnetfilterqueue.trio")
 
     async def main() -> None:
-        async with adapter.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
-            enlarge(stream.handle.fd())
+        async with adapter.open_queue(
+            QUEUE, maxlen=MAXLEN, flags=flags, rcvbuf=RECEIVE_BUFFER
+        ) as stream:
             say_ready()
             await use(adapter, stream)
 
