@@ -125,7 +125,7 @@ class SpareTasks:
 
     def begin(self, coroutine: Routine) -> asyncio.Task[None] | None:
         """Makes the coroutine's first step, and returns its task if it goes on."""
-        spare, self._spare = self._spare, None  # a step may have others begin meanwhile
+        spare, self._spare = self._spare, None
         if spare is None or spare.task.cancelling():
             self._end(spare)
             spare = SpareTask(self._loop, self._context)
@@ -133,15 +133,11 @@ class SpareTasks:
         try:
             goes_on = spare.begin(coroutine)
         finally:
-            if not goes_on:
-                self._give_back(spare)
+            if spare.is_clean:
+                self._spare = spare
+            elif not goes_on:
+                self._end(spare)
         return spare.task if goes_on else None
-
-    def _give_back(self, spare: SpareTask) -> None:
-        if spare.is_clean and self._spare is None:
-            self._spare = spare
-        else:
-            self._end(spare)
 
     def _end(self, spare: SpareTask | None) -> None:
         if spare is not None:
