@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dispatch import Instructions
-from lab import Burst, Figures, MeasurementError, PingPong, Stream, Subject
+from lab import Burst, Download, Figures, MeasurementError, PingPong, Stream, Subject
 from plots import draw
 from report import Metric, Results, as_json
 
@@ -49,6 +49,8 @@ CPU = Metric("cpu", "us of CPU a packet")
 RATE = Metric("rate", "packets/s", 0, spread=False)
 LATENCY = (Metric("p50", "p50, us"), Metric("p99", "p99, us"))
 THROUGHPUT = (Metric("rate", "Mbit/s", 0), Metric("cpu", "us of CPU a packet"))
+TRANSFER = (Metric("queued", "packets queued", 0), Metric("rate", "MB/s", 0))
+DOWNLOAD = 10_000_000  # bytes
 INSTRUCTIONS = (Metric("instructions", "instructions a packet", 0, spread=False),)
 
 
@@ -292,6 +294,19 @@ def throughput(scale: Scale) -> Iterator[Table]:
         yield Table(f"TCP {title} NFQA_CFG_F_GSO", THROUGHPUT, rows)
 
 
+def download() -> Table:
+    """What the cookbook's decision once per connection saves, with the rules of its page."""
+    page = (HERE.parent / "docs" / "cookbook" / "once-per-connection.md").read_text()
+    rules = page.partition("```iptables\n")[2].partition("```")[0]
+    each, once = "each packet is queued", "decided once, by a mark"
+
+    def start(action: str) -> Callable[[], Subject]:
+        return lambda: Download(python("process", action), rules, DOWNLOAD)
+
+    rows = [Row(each, start("accept")), Row(once, start("once"))]
+    return Table("10 MB over TCP", TRANSFER, rows, limit=each)
+
+
 def dispatch() -> Table:
     """No kernel at all."""
 
@@ -326,6 +341,7 @@ def tables(scale: Scale) -> list[Table]:
         parallel(scale, FREE_THREADED, "two_threads", "free-threaded Python, dropped"),
         *latency(scale),
         *throughput(scale),
+        download(),
         dispatch(),
     ]
 

@@ -30,6 +30,7 @@ QUEUE = 1
 MAXLEN = 1 << 20
 RECEIVE_BUFFER = 1 << 29
 MESSAGE_MAX = 65536 + 4096
+TCP_HEADERS = 100  # bytes that no packet without data exceeds
 SO_RCVBUFFORCE = 33
 PR_SET_PDEATHSIG = 1
 
@@ -104,6 +105,18 @@ def mark(_count: int) -> Callback:
     def callback(packet: nfq.NetfilterQueueData) -> None:
         if packet.id % 10 == 0:
             packet.accept(1)
+        else:
+            packet.accept()
+
+    return callback
+
+
+def once(_count: int) -> Callback:
+    """Accepts, and marks what carries data: so the rules decide on the rest of its connection."""
+
+    def callback(packet: nfq.NetfilterQueueData) -> None:
+        if packet.original_length > TCP_HEADERS:
+            packet.accept(mark=1)
         else:
             packet.accept()
 
@@ -200,8 +213,7 @@ def enlarge(descriptor: int) -> None:
 def bound(callback: Callback, flags: int, number: int = QUEUE) -> nfq.NetfilterQueueHandle:
     """A handle with its queue."""
     handle = nfq.open()
-    enlarge(handle.fd())
-    handle.create_queue(number, callback, maxlen=MAXLEN, flags=flags)
+    handle.create_queue(number, callback, maxlen=MAXLEN, flags=flags, rcvbuf=RECEIVE_BUFFER)
     return handle
 
 
@@ -227,9 +239,12 @@ def two_threads(callback: Callback, flags: int) -> None:
 
 
 def two_processes(callback: Callback, flags: int) -> None:
-    """The same in two processes. Whatever ends the first one ends the second."""
+    """The same in two processes, each on a processor. Whatever ends the first ends the second."""
     bound_there, tell = os.pipe()
+    places = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {places[0]})
     if os.fork() == 0:
+        os.sched_setaffinity(0, {places[-1]})
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         handle = bound(callback, flags, QUEUE + 1)
         os.write(tell, b".")
@@ -253,8 +268,7 @@ def manual(callback: Callback, flags: int) -> None:
 
 def stream(callback: Callback, flags: int) -> None:
     """`for` over a stream, without a loop."""
-    with nfq.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as packets:
-        enlarge(packets.handle.fd())
+    with nfq.open_queue(QUEUE, maxlen=MAXLEN, flags=flags, rcvbuf=RECEIVE_BUFFER) as packets:
         say_ready()
         for packet in packets:
             callback(packet)
@@ -291,8 +305,7 @@ def uvloop_stream(callback: Callback, flags: int) -> None:
 @contextlib.asynccontextmanager
 async def _stream(flags: int) -> AsyncIterator[Any]:
     aio = importlib.import_module("libnetfilterqueue.aio")
-    async with aio.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
-        enlarge(stream.handle.fd())
+    async with aio.open_queue(QUEUE, maxlen=MAXLEN, flags=flags, rcvbuf=RECEIVE_BUFFER) as stream:
         say_ready()
         yield stream
 
@@ -364,8 +377,7 @@ def gevent_attached(callback: Callback, flags: int) -> None:
 @contextlib.contextmanager
 def _green_stream(flags: int) -> Iterator[Any]:
     green = importlib.import_module("libnetfilterqueue.green")
-    with green.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
-        enlarge(stream.handle.fd())
+    with green.open_queue(QUEUE, maxlen=MAXLEN, flags=flags, rcvbuf=RECEIVE_BUFFER) as stream:
         say_ready()
         yield stream
 
@@ -410,8 +422,9 @@ def _in_trio(use: Callable[[Any, Any], Awaitable[None]], flags: int) -> None:
     adapter = importlib.import_module("libnetfilterqueue.trio")
 
     async def main() -> None:
-        async with adapter.open_queue(QUEUE, maxlen=MAXLEN, flags=flags) as stream:
-            enlarge(stream.handle.fd())
+        async with adapter.open_queue(
+            QUEUE, maxlen=MAXLEN, flags=flags, rcvbuf=RECEIVE_BUFFER
+        ) as stream:
             say_ready()
             await use(adapter, stream)
 
@@ -484,6 +497,7 @@ ACTIONS = {
         view,
         unpack,
         mark,
+        once,
         rewrite,
         checksums,
         set_payload,

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One consumer in a network namespace of its own, and the three things that are measured on it.
+"""One consumer in a network namespace of its own, and the four things that are measured on it.
 
 `Burst`: CPU time and time for packets that were all queued before the consumer was let go.
 `PingPong`: the time of one datagram through the queue, nothing else being there.
 `Stream`: the throughput of one TCP connection that is forwarded.
+`Download`: how many packets of a TCP connection over loopback are queued, and its throughput.
 
 All have `measure`, which takes one round's figures, and `close`. Namespaces and rules come from
 tests/support/netns.py.
@@ -17,6 +18,7 @@ import signal
 import socket
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +30,8 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE = 32, 33
 SO_RCVTIMEO = 20
 SOCKET_BUFFER = 1 << 29
 TIMEOUT = 60.0  # seconds until a consumer counts as stuck
-POLL = 0.0005  # seconds between two looks at the kernel's table
+POLL = 0.0005  # seconds between two looks at the kernel's table, at least
+LONGEST_POLL = 0.1
 QUIET = 0.002  # seconds after which a consumer waits again
 UDP_HEADERS = 28  # of IPv4 and UDP
 
@@ -124,12 +127,19 @@ class Consumer:
         )
 
     def await_waiting(self, count: int) -> None:
-        """Returns once only so many packets wait for their verdict."""
-        end = time.monotonic() + TIMEOUT
-        while self.state.waiting != count:
-            if time.monotonic() > end:
-                raise MeasurementError(f"{self.state.waiting} packets got no verdict")
-            time.sleep(POLL)
+        """Returns once only so many packets wait for their verdict.
+
+        Looking takes time from consumers that have all processors: so it sleeps half of the time
+        that they will probably take.
+        """
+        start, first = time.monotonic(), self.state.waiting
+        while (waiting := self.state.waiting) != count:
+            elapsed = time.monotonic() - start
+            if elapsed > TIMEOUT:
+                raise MeasurementError(f"{waiting} packets got no verdict")
+            done = first - waiting
+            left = elapsed * (waiting - count) / done if done > 0 else 0
+            time.sleep(min(max(left / 2, POLL), LONGEST_POLL))
 
     def hold(self) -> None:
         """Stops all threads, and returns when they have stopped."""
@@ -378,4 +388,51 @@ class Stream:
 
     def close(self) -> None:
         """Ends the consumer and gives the namespaces up."""
+        self._close()
+
+
+class Download:
+    """A TCP connection over loopback, whose packets some rules queue until one has a mark."""
+
+    def __init__(self, command: list[str], rules: str, length: int) -> None:
+        self._data = bytes(length)
+        with contextlib.ExitStack() as stack:
+            self._namespace = stack.enter_context(contextlib.closing(netns.Namespace()))
+            with self._namespace, tempfile.NamedTemporaryFile("w") as file:
+                netns.run("ip link set lo mtu 1500")
+                file.write(rules)
+                file.flush()
+                netns.run(f"iptables-restore {file.name}")
+                self._listener = stack.enter_context(
+                    socket.create_server(("127.0.0.1", netns.PORT))
+                )
+                self._consumer = stack.enter_context(
+                    contextlib.closing(Consumer(command, processors(ours=False)))
+                )
+            self._close = stack.pop_all().close
+
+    def measure(self) -> Figures:
+        """Packets that were queued, and megabytes a second."""
+        before = self._consumer.state.sequence
+        sent = netns.background(self._send)
+        start = time.perf_counter()
+        with (
+            self._namespace,
+            socket.create_connection(("127.0.0.1", netns.PORT), TIMEOUT) as connection,
+        ):
+            received = sum(map(len, iter(lambda: connection.recv(1 << 16), b"")))
+        elapsed = time.perf_counter() - start
+        sent.result(TIMEOUT)
+        if received != len(self._data):
+            raise MeasurementError(f"{received} of {len(self._data)} bytes have arrived")
+        queued = self._consumer.state.sequence - before
+        return {"queued": queued, "rate": received / elapsed / 1e6}
+
+    def _send(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            connection.sendall(self._data)
+
+    def close(self) -> None:
+        """Ends the consumer and gives the namespace up."""
         self._close()

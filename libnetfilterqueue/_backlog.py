@@ -4,7 +4,7 @@
 import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
-from itertools import islice
+from itertools import islice, repeat, starmap
 from time import monotonic
 from typing import Protocol
 
@@ -91,9 +91,8 @@ class Backlog(ABC):
     def _take_batch(self, most: int) -> list[nfq.NetfilterQueueData]:
         """As many as there are: other threads, or a signal handler, may take some meanwhile."""
         taken: list[nfq.NetfilterQueueData] = []
-        with contextlib.suppress(IndexError):
-            while len(taken) < most:
-                taken.append(self._packets.popleft())
+        with contextlib.suppress(IndexError):  # after which the list has those before
+            taken.extend(starmap(self._packets.popleft, repeat((), most)))
         self._note_taken()
         return taken
 

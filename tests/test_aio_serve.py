@@ -350,13 +350,12 @@ async def test_slow_handlers(
 async def test_slow_beginnings(
     stream: aio.PacketStream, udp: UdpPair, clock: Clock, waits: bool
 ) -> None:
-    """The verdict of a handler that decides before it waits is sent before the next one runs."""
+    """Verdicts of handlers that decide before they wait are sent, however slow they are."""
     arrived: list[bytes] = []
     began: list[int] = []
 
     async def handler(packet: Packet) -> None:
         arrived.extend(udp.arrivals())
-        assert EAGER or len(arrived) == len(began)
         began.append(packet.id)
         packet.accept()
         clock.now += 0.0011
@@ -556,14 +555,8 @@ async def test_task_cancelled_by_others(udp: UdpPair, nothing_left: None) -> Non
         await task
 
 
-EAGER = sys.version_info >= (3, 12)
-
-
 async def test_eager(stream: aio.PacketStream, udp: UdpPair) -> None:
-    """Where Python has eager tasks a handler begins in the queue's callback.
-
-    Not in a loop that has a task factory, which then makes the task.
-    """
+    """A handler begins in the queue's callback, and so may change its verdict there."""
 
     async def handler(packet: Packet) -> None:
         packet.accept()
@@ -576,7 +569,31 @@ async def test_eager(stream: aio.PacketStream, udp: UdpPair) -> None:
     udp.send(*[b"data"] * 5)
     await eventually(lambda: stream.handle.stats().verdicts == 5)
     await turn()
-    assert len(contexts) == (0 if EAGER else 5)
+    assert contexts == []
+    stream.close()
+    await task
+
+
+async def test_task_factory(stream: aio.PacketStream, udp: UdpPair) -> None:
+    """A task factory makes the task of each handler, which begins in it."""
+    made: list[asyncio.Task[Any]] = []
+    begun: list[asyncio.Task[Any] | None] = []
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:
+        made.append(asyncio.Task(coroutine, loop=loop, **options))
+        return made[-1]
+
+    async def handler(packet: Packet) -> None:
+        begun.append(asyncio.current_task())
+        packet.accept()
+
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(factory)
+    task = await serving(stream, handler)
+    udp.send(*[b"data"] * 3)
+    await eventually(lambda: len(begun) == 3)
+    loop.set_task_factory(None)
+    assert begun == made[1:]
     stream.close()
     await task
 

@@ -126,8 +126,10 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
     }
     handle->stats.receives += received > 0;
     batch->epoch = handle->epoch;
-    /* Asking costs a system call: where somebody waits for what it tells. */
-    if ((handle->outbox.unconfirmed || handle->overran) && found_empty(handle, received, count)) {
+    /* Asking costs a system call: where somebody waits for what it tells. Whether the kernel has
+     * refused verdicts is asked for several packets, which may then get one batch verdict. */
+    if (((handle->outbox.unconfirmed && received != 1) || handle->overran)
+        && found_empty(handle, received, count)) {
         note_empty(handle, batch, received);
     }
     if (handle->watching) {

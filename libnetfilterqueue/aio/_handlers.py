@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import contextvars
+import functools
 import sys
 import types
 from collections.abc import Callable, Coroutine, Generator
@@ -12,6 +13,7 @@ from typing import Any
 import libnetfilterqueue as nfq
 from libnetfilterqueue._backlog import settle
 from libnetfilterqueue.aio._packets import PacketStream
+from libnetfilterqueue.aio._spare import SpareTasks
 
 Packet = nfq.NetfilterQueueData
 Handler = Callable[[Packet], Coroutine[Any, Any, object]]
@@ -38,7 +40,8 @@ class Handlers:
         stream = self._stream
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
-        self._eager = sys.version_info >= (3, 12) and self._loop.get_task_factory() is None
+        self._spares = SpareTasks(self._loop, self._context, self._room.set)
+        self._eager = self._loop.get_task_factory() is None
         stream._when_closed.add(self.cancel)
         try:
             if self._eager and not stream._is_ended():
@@ -78,47 +81,57 @@ class Handlers:
     def _begin(self, packet: Packet) -> None:
         """In the queue's callback: starts the handler, unless somebody has waited before."""
         stream = self._stream
-        if stream._packets or len(stream._waiting) > 1 or self._are_full() or self._cancelled:
+        if stream._packets or len(stream._waiting) > 1 or len(self._tasks) >= self._most:
             stream._packets.append(packet)
         else:
             self._start(packet)
 
     def _start(self, packet: Packet) -> None:
         """Starts the handler of a packet."""
-        coroutine = self._run(packet)
-        if sys.version_info >= (3, 12) and self._eager:
-            context = self._context.copy()
-            task = asyncio.Task(coroutine, loop=self._loop, context=context, eager_start=True)
-        else:
-            coroutine.send(None)  # into its `try`, so that it hears of it if it is cancelled soon
-            task = self._loop.create_task(coroutine)
-        if not task.done():  # an eager one may be
+        task = self._make_task(packet)
+        if task is not None and not task.done():
             self._tasks[packet] = task
             if self._cancelled:  # by this very handler
                 task.cancel()
 
-    async def _run(self, packet: Packet) -> None:
+    def _make_task(self, packet: Packet) -> asyncio.Task[Any] | None:
+        """A task for the handler of a packet; None or one that is done if it has ended already."""
+        if self._eager:
+            if sys.version_info >= (3, 12):
+                coroutine, context = self._run(packet), self._context.copy()
+                return asyncio.Task(coroutine, loop=self._loop, context=context, eager_start=True)
+            if asyncio.current_task(self._loop) is None:
+                return self._spares.begin(self._run(packet))
+        coroutine = self._run(packet, later=True)
+        coroutine.send(None)  # into its `try`, so that it hears of it if it is cancelled soon
+        return self._loop.create_task(coroutine)
+
+    async def _run(self, packet: Packet, *, later: bool = False) -> None:
         try:
-            if not self._eager:  # else this is the queue's callback
+            if later:  # else this is the queue's callback
                 await _pause()
                 self._stream._look()
             await self._handler(packet)
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
-            task = asyncio.current_task()
-            assert task is not None
-            # Soon: the loop calls its exception handler in the task's context, which is entered.
-            self._loop.call_soon(self._report, error, packet, task)
+            self._report_later(error, packet)
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         finally:
             if packet.verdict is None:
                 settle(packet)
-            if packet in self._tasks:  # an eager one may not be there yet
+            if packet in self._tasks:  # not if it ends before it is there
                 del self._tasks[packet]
                 self._stream._look()
                 self._room.set()
+
+    def _report_later(self, error: BaseException, packet: Packet) -> None:
+        """When the task is done. Not in its context, which the loop enters for its handler."""
+        task = asyncio.current_task()
+        assert task is not None
+        report = functools.partial(self._report, error, packet)
+        task.add_done_callback(report, context=contextvars.copy_context())
 
     def _report(self, error: BaseException, packet: Packet, task: asyncio.Task[Any]) -> None:
         if not task.cancelled():
@@ -137,6 +150,7 @@ class Handlers:
         """Cancels those that run, once; no other begins."""
         if not self._cancelled:
             self._cancelled = True
+            self._most = 0
             self._room.set()
             for task in self._tasks.values():
                 task.cancel()
@@ -144,7 +158,7 @@ class Handlers:
     async def _wait(self) -> None:
         """Waits for those that run. Cancelling this cancels them; it waits all the same."""
         cancelled: asyncio.CancelledError | None = None
-        while self._tasks:
+        while self._tasks or self._spares.end():
             self._room.clear()
             try:
                 await self._room.wait()

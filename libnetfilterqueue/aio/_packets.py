@@ -3,6 +3,7 @@
 
 import asyncio
 from collections.abc import Callable
+from time import monotonic
 from typing import Self
 
 import libnetfilterqueue as nfq
@@ -110,6 +111,11 @@ class PacketStream(Stream[Attachment]):
         return self
 
     async def __anext__(self) -> Packet:
+        if monotonic() <= self._until and not self._full:
+            try:
+                return self._packets.popleft()  # as `_take` does, whose call would cost as much
+            except IndexError:
+                pass
         packet = self._take()
         if packet is None and await self._wait():
             packet = self._take(looked=True)

@@ -26,8 +26,8 @@ def serve(
     or ``serve()`` is cancelled, the running handlers are cancelled once, and no other handler
     begins. ``serve()`` waits for them, and packets without a verdict get the default.
 
-    From Python 3.12 on, where the loop has no task factory, a handler begins in the queue's
-    callback, as an eager task does.
+    Where the loop has no task factory, a handler begins in the queue's callback, as an eager task
+    does, also on Python 3.11.
 
     The call raises ``TypeError`` unless ``handler`` is a coroutine function, a partial of one, or
     an object whose ``__call__`` is one. It raises ``ValueError`` for a concurrency below 1.

@@ -2,6 +2,7 @@
 """A queue as a stream of packets that blocks greenlets."""
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Self
 
 import gevent
@@ -111,6 +112,11 @@ class PacketStream(Stream[Attachment]):
         return self
 
     def __next__(self) -> Packet:
+        if monotonic() <= self._until and not self._full:
+            try:
+                return self._packets.popleft()  # as `_take` does, whose call would cost as much
+            except IndexError:
+                pass
         packet = self._take()
         if packet is None and self._wait():
             packet = self._take(looked=True)

@@ -2,8 +2,16 @@
 """A clock that tests move; conftest.py makes the fixture known."""
 
 import pytest
+from available import GEVENT
 
 from libnetfilterqueue import _backlog
+from libnetfilterqueue.aio import _packets
+
+MODULES = [_backlog, _packets]
+if GEVENT:
+    from libnetfilterqueue.green import _packets as _green_packets
+
+    MODULES.append(_green_packets)
 
 
 class Clock:
@@ -11,7 +19,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1.0
-        monkeypatch.setattr(_backlog, "monotonic", lambda: self.now)
+        for module in MODULES:
+            monkeypatch.setattr(module, "monotonic", lambda: self.now)
 
 
 @pytest.fixture
