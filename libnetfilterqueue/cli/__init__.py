@@ -15,9 +15,10 @@ from libnetfilterqueue.cli._errors import CommandError
 from libnetfilterqueue.cli._parser import parse
 
 EXTRAS = {  # who installs them
-    **dict.fromkeys(("argparse_manpage", "dpkt", "rich", "shtab"), "cli"),
+    **dict.fromkeys(("argparse_manpage", "dns", "rich", "scapy", "shtab"), "cli"),
     "prometheus_client": "metrics",
 }
+PACKAGES = {"dns": "dnspython"}  # where a module has another name
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  # argparse exits with 2
 
@@ -60,10 +61,11 @@ def prepare_streams() -> None:
 def explain(error: Exception) -> str:
     """What the user is told of it."""
     if isinstance(error, ModuleNotFoundError):
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
             raise error
-        return f"needs the package {package}: pip install 'libnetfilterqueue[{EXTRAS[package]}]'"
+        package = PACKAGES.get(module, module)
+        return f"needs the package {package}: pip install 'libnetfilterqueue[{EXTRAS[module]}]'"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
