@@ -48,7 +48,6 @@ class CaptureFile:
         if self._path != STDOUT and Path(self._path).is_file():  # no pipe
             self._file.truncate(0)
         self._file.write(block(SECTION, SECTION_HEADER) + self._describe(None))
-        self._file.flush()
 
     def write(self, records: Iterable[Record]) -> None:
         """Writes packets with their device, direction, and the verdict as their comment."""

@@ -46,6 +46,20 @@ class CaptureInput:
         except (CaptureError, Scapy_Exception) as error:
             raise CommandError(f"{self._name}: {error}") from error
 
+    def batches(self, most: int) -> Iterator[list[CapturedPacket]]:
+        """The same, so many at once, and fewer at the end or in front of the damage."""
+        batch: list[CapturedPacket] = []
+        try:
+            for packet in self.packets():
+                batch.append(packet)
+                if len(batch) == most:
+                    yield batch
+                    batch = []
+        except CommandError:
+            yield batch
+            raise
+        yield batch
+
     def __enter__(self) -> Self:
         return self
 

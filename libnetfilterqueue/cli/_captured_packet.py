@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A packet of a file, with the attributes that a packet of a queue has."""
 
+import copy
 import re
 import socket
 from typing import Self
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli._dissect import ETH_P_IP, ETH_P_IPV6
+from libnetfilterqueue.testing import Attributes
 from libnetfilterqueue.testing._captures import Captured
 
 NO_VERDICT = "-"
@@ -34,12 +36,21 @@ class CapturedPacket:
             self.verdict, self.mark = own["verdict"], int(own["mark"], 0)
             self.uid = None if own["uid"] == "None" else int(own["uid"])
 
-    def replaced(self, payload: bytes, mark: int) -> Self:
-        """The same with other content and another mark."""
-        captured = self._captured._replace(payload=payload, original_length=len(payload))
-        other = type(self)(captured)
+    def changed(self, payload: bytes, mark: int) -> Self:
+        """The same as a verdict has left it."""
+        other = copy.copy(self)
         other.mark = mark
+        if payload != self.get_payload():
+            other.original_length = len(payload)
+            other._captured = self._captured._replace(payload=payload)
         return other
+
+    def attributes(self) -> Attributes:
+        """What a kernel can be told of it."""
+        attributes: Attributes = {**self._captured.attributes(), "mark": self.mark}
+        if self.uid is not None:
+            attributes["uid"] = self.uid
+        return attributes
 
     @property
     def truncated(self) -> bool:

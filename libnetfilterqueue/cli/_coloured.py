@@ -2,11 +2,9 @@
 """Colours the lines of packets, by rich. It takes 140 us per line, and only a terminal needs it."""
 
 import re
-from collections.abc import Iterable
 
 from rich.text import Text
 
-from libnetfilterqueue.cli._output import Output
 from libnetfilterqueue.cli._record import Record
 
 # Those of the terminal's own colours that can be read on black and on white.
@@ -14,11 +12,6 @@ STYLES = {"accept": "green", "drop": "red"}
 OTHER_STYLE = "magenta"
 VERDICT_AT = len("00:00:00.000000 ")
 ENDS = re.compile(r" IP6? (\S+) > (\S+): ")
-
-
-def print_coloured(lines: Iterable[tuple[Record, str]]) -> None:
-    """Prints packets and their lines on the terminal, and leaves it to that to wrap them."""
-    Output().print(Text("\n").join(coloured(*line) for line in lines), soft_wrap=True)
 
 
 def coloured(record: Record, line: str) -> Text:

@@ -4,10 +4,14 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from libnetfilterqueue.cli._capture import STDOUT, CaptureFile
 from libnetfilterqueue.cli._filters import combine
 from libnetfilterqueue.cli._record import Record
+
+if TYPE_CHECKING:
+    from libnetfilterqueue.cli._output import Output
 
 Print = Callable[[list[Record]], None]
 
@@ -21,7 +25,7 @@ class Display:
         self._count: int | None = options.count
         self._matches = combine(options.filter)
         self._capture = capture
-        self._print = printer(options)
+        self._print = printer(options, terminal_for(options))
         self.shown = 0
 
     def show(self, records: Iterable[Record]) -> None:
@@ -39,18 +43,29 @@ class Display:
         return BATCH if self._count is None else min(BATCH, self._count - self.shown)
 
 
-def printer(options: argparse.Namespace) -> Print:
+def terminal_for(options: argparse.Namespace) -> "Output | None":
+    """The terminal that lines go to, if they are for people; only that needs rich."""
+    if options.json or options.write == STDOUT or not sys.stdout.isatty():
+        return None
+    from libnetfilterqueue.cli._output import Output  # noqa: PLC0415
+
+    return Output()
+
+
+def printer(options: argparse.Namespace, terminal: "Output | None") -> Print:
     """What prints packets as the options say."""
     if options.write == STDOUT:
         return lambda _: None
     if options.json:
         return lambda records: print_lines(record.json() for record in records)
     text = with_bytes if options.bytes else Record.line
-    if not sys.stdout.isatty():
+    if terminal is None:
         return lambda records: print_lines(map(text, records))
-    from libnetfilterqueue.cli._coloured import print_coloured  # noqa: PLC0415 (needs rich)
+    from libnetfilterqueue.cli._coloured import coloured  # noqa: PLC0415
 
-    return lambda records: print_coloured((record, text(record)) for record in records)
+    return lambda records: terminal.print(
+        *(coloured(record, text(record)) for record in records), sep="\n", soft_wrap=True
+    )
 
 
 def print_lines(lines: Iterable[str]) -> None:

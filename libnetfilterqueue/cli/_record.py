@@ -4,6 +4,8 @@
 import functools
 import json
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import libnetfilterqueue as nfq
@@ -22,12 +24,13 @@ from libnetfilterqueue.cli._protocols import protocol_name
 from libnetfilterqueue.cli._text import printable
 
 DUMPED = 16  # bytes in a line
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Record:
     """A packet that has got its verdict. What takes time is read when it is asked for."""
 
-    __slots__ = ("_fields", "devices", "notes", "packet", "payload", "timestamp", "verdict")
+    __slots__ = ("_devices", "_fields", "_more", "_notes", "packet", "payload", "timestamp", "verdict")
 
     def __init__(
         self,
@@ -36,16 +39,20 @@ class Record:
         read_at: float,
         devices: dict[int, str | None],
         notes: str = "",
+        more: Mapping[str, Any] = NOTHING,
     ) -> None:
+        """`devices` keeps their names, which cost the kernel 3 us each.
+
+        `notes` are what there is besides to be said in a line, and `more` in JSON.
+        """
         self.packet = packet
         self.verdict = verdict
         self.timestamp: float = packet.timestamp or read_at
         """The kernel's, or else when it was read: seconds since the epoch."""
         self.payload: bytes = packet.get_payload()
-        self.devices = devices
-        """The names of devices that were asked for, which takes the kernel 3 us."""
-        self.notes = notes
-        """What else there is to be said in a line."""
+        self._devices = devices
+        self._notes = notes
+        self._more = more
         self._fields: Dissected | None = None
 
     @property
@@ -66,9 +73,9 @@ class Record:
         return self._device(self.packet.outdev, self.packet.outdev_name)
 
     def _device(self, index: int, name: Any) -> str | None:
-        if index not in self.devices:
-            self.devices[index] = name()
-        return self.devices[index]
+        if index not in self._devices:
+            self._devices[index] = name()
+        return self._devices[index]
 
     def line(self) -> str:
         """A line for people, in tcpdump's manner."""
@@ -104,8 +111,8 @@ class Record:
             text += f", mark {packet.mark:#x}"
         if packet.uid is not None:
             text += f", uid {packet.uid}"
-        if self.notes:
-            text += f", {printable(self.notes)}"
+        if self._notes:
+            text += f", {printable(self._notes)}"
         return f"{text}, {printable(said)}" if said else text  # last: others have chosen it
 
     @property
@@ -121,7 +128,7 @@ class Record:
             for piece in [self.payload[at : at + DUMPED]]
         )
 
-    def json(self, **more: Any) -> str:
+    def json(self) -> str:
         """A JSON object with everything, in one line; names are nft's, or else Packet's own."""
         packet, fields, said = self.packet, self.fields, self.application
         return encode(
@@ -168,7 +175,7 @@ class Record:
                 "length": packet.original_length,
                 "data_length": fields.data_length,
                 "truncated": packet.truncated,
-                **more,
+                **self._more,
                 "payload": self.payload.hex(),
             }
         )

@@ -8,7 +8,7 @@ from typing import NoReturn
 from libnetfilterqueue.cli._filters import parse_filter
 from libnetfilterqueue.cli._verdicts import parse_verdict
 from libnetfilterqueue.cli.grammar._command import STATUSES, Command
-from libnetfilterqueue.cli.grammar._types import COUNT, QUEUE, checked
+from libnetfilterqueue.cli.grammar._types import COUNT, QUEUE, add_forms, checked, verify_files, verify_forms
 
 EPILOG = f"""\
 It binds the queue and gives each packet the verdict. Then it prints a line with
@@ -38,7 +38,7 @@ filters:
   mark=NUMBER[/MASK]     with the mark, of which only the bits of MASK count
   uid=NAME|NUMBER        sent by the user
   device=NAME            comes in or goes out on the device
-  not KEY=VALUE          none of these; it is one word to the shell: 'not port=22'
+  not KEY=VALUE          not this one; in quotes for the shell: 'not port=22'
 For each key that is given, one of its filters must match. Other packets get the
 same verdict, but they are not printed and not written.
 
@@ -95,28 +95,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         help="also write the packets that are shown to a pcapng file, for tcpdump, tshark and "
         "others; - means standard output, and then no lines are printed",
     )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print JSON, one object per line")
-    form.add_argument(
-        "-x",
-        dest="bytes",
-        action="store_true",
-        help="print the bytes of each packet below its line",
-    )
+    add_forms(parser)
 
 
 def _verify(options: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
     if options.read is not None:
         _verify_reading(options, error)
+        verify_files(options.read, options.write, error)
     elif options.queue is None:
         error("the following arguments are required: QUEUE, or --read FILE")
     options.verdict = options.verdict or parse_verdict("accept")
     if options.verdict.name == f"queue:{options.queue}":
         error("argument --verdict: the packets would come back to this queue for ever")
-    if options.json and options.write == "-":
-        error("argument --json: not allowed with --write -, which prints no lines")
-    if options.bytes and options.write == "-":
-        error("argument -x: not allowed with --write -, which prints no lines")
+    verify_forms(options, error)
 
 
 def _verify_reading(options: argparse.Namespace, error: Callable[[str], NoReturn]) -> None:
