@@ -8,6 +8,7 @@ them need the packages of an extra.
 import importlib
 import io
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CommandError, OSError, ModuleNotFoundError) as error:
         print(f"libnetfilterqueue {options.command}: {explain(error)}", file=sys.stderr)
         status = FAILED
-    flush_or_forget_output()
+    flush_or_forget_output(wait=status != INTERRUPTED)
     return status
 
 
@@ -55,6 +56,9 @@ def prepare_streams() -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             setattr(sys, name, os.fdopen(null, "w", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
+        if isinstance(sys.stdout.buffer, io.RawIOBase):  # PYTHONUNBUFFERED: it may write only a part
+            encoding = sys.stdout.encoding
+            sys.stdout = open(sys.stdout.fileno(), "w", 1, encoding=encoding, closefd=False)
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
@@ -71,11 +75,17 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
-def flush_or_forget_output() -> None:
-    """What can't be written must not fail again, with another status, when the interpreter ends."""
+def flush_or_forget_output(*, wait: bool) -> None:
+    """What can't be written must not fail again, with another status, when the interpreter ends.
+
+    Whoever interrupts a command does not wait until somebody reads its output.
+    """
     try:
-        sys.stdout.flush()
+        if wait or select.select([], [sys.stdout], [], 0)[1]:
+            sys.stdout.flush()
+            return
     except OSError:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
+        pass
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

@@ -39,5 +39,5 @@ def load(name: FunctionName) -> Any:
     except Exception as error:  # noqa: BLE001 (whatever the module does)
         raise CommandError(f"{name}: {type(error).__name__}: {error}") from error
     if not callable(function):
-        raise CommandError(f"{name}: it is a {type(function).__name__}, which can't be called")
+        raise CommandError(f"{name}: it can't be called")
     return function

@@ -4,7 +4,7 @@
 import functools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -72,7 +72,9 @@ class Record:
         """The name of the device that will send it."""
         return self._device(self.packet.outdev, self.packet.outdev_name)
 
-    def _device(self, index: int, name: Any) -> str | None:
+    def _device(self, index: int, name: Callable[[], str | None]) -> str | None:
+        if index == 0:  # there is none, or only a file has its name
+            return name()
         if index not in self._devices:
             self._devices[index] = name()
         return self._devices[index]

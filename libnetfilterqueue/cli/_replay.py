@@ -36,7 +36,7 @@ class Report:
         self.verdicts.update(record.verdict for record in records)
         for each in replayed:
             self.rewritten += each.is_rewritten
-            self.defaulted += each.sent.defaulted
+            self.defaulted += each.is_defaulted
             self.raised += each.error is not None
         if self._capture is not None:
             both = zip(records, replayed, strict=True)

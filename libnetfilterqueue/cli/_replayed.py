@@ -28,6 +28,12 @@ class Replayed:
         """Whether its content has been replaced."""
         return self.sent.payload != self._captured.get_payload()
 
+    @property
+    def is_defaulted(self) -> bool:
+        """Whether nobody has decided on it, and it got the queue's default verdict."""
+        verdicts = self.sent.verdicts
+        return not verdicts or verdicts[-1].default is not None
+
     def record(self) -> Record:
         """What is printed of it, and written."""
         sent = self.sent
@@ -42,7 +48,7 @@ class Replayed:
             {
                 "passed": sent.passed,
                 "rewritten": self.is_rewritten,
-                "default": sent.why,
+                "default": sent.why if self.is_defaulted else None,
                 "error": self.error,
             },
         )
@@ -53,5 +59,7 @@ class Replayed:
             yield f"rewritten, {len(self._captured.get_payload())} bytes before"
         if self.error is not None:
             yield f"raised {self.error}"
-        elif self.sent.defaulted:
+        elif self.is_defaulted:
             yield f"by default: {self.sent.why}"
+        elif not self.sent.passed and self.sent.why:  # the program has decided, and then the kernel
+            yield self.sent.why

@@ -98,6 +98,12 @@ class Source:
 
 def read_capture(path: str | Path) -> list[Captured]:
     """The IP packets of a file without their link-layer headers and padding."""
+    try:
+        import scapy.utils  # noqa: F401, PLC0415 (before the file is opened)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            "enqueue_capture() needs scapy: pip install 'libnetfilterqueue[testing]'", name="scapy"
+        ) from error
     captured: list[Captured] = []
     frames = 0
     try:
@@ -107,10 +113,6 @@ def read_capture(path: str | Path) -> list[Captured]:
                 frames += 1
     except CaptureError as error:
         raise ValueError(f"enqueue_capture(): {path}: {error}") from error
-    except ModuleNotFoundError as error:
-        raise ImportError(
-            "enqueue_capture() needs scapy: pip install 'libnetfilterqueue[testing]'", name="scapy"
-        ) from error
     if frames and not captured:
         raise ValueError(f"enqueue_capture(): {path}: no IP packet in {frames} frames")
     return captured

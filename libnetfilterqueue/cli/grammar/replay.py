@@ -21,7 +21,7 @@ working directory. Handlers have up to 100 packets at the same time.
 
 examples:
   libnetfilterqueue replay my_filter:decide traffic.pcap
-  libnetfilterqueue replay my_filter:Filter.decide dns.pcapng --write passed.pcapng
+  libnetfilterqueue replay my_filter:decide traffic.pcap --write passed.pcapng
   libnetfilterqueue replay my_filter:decide traffic.pcap --json | jq .verdict
 
 {STATUSES}"""
