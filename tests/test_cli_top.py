@@ -92,7 +92,7 @@ def test_first_sample() -> None:
     """Without a sample before there are no rates."""
     status = QueueStatus(1, 7, 0, nfq.NFQNL_COPY_PACKET, 65531, 0, 0, 5)
     assert shown_lines(60, Line(status, None, None))[-1].split() == ["1", "0", "-", "-", "0", "?"]
-    assert shown_lines(80, Line(status, None, None))[-1].split() == "1 0 - - - 0 ?".split()
+    assert shown_lines(80, Line(status, None, None))[-1].split() == [*"10---0?"]
 
 
 def test_verdict_rate(nfqueue: FakeKernel) -> None:

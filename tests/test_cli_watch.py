@@ -252,7 +252,9 @@ def test_filters_of_attributes(
     udp: UdpPair, tmp_path: Path, filters: list[str], expected: list[bytes]
 ) -> None:
     """Packets are chosen by their mark, user and device, and `not` leaves some out."""
-    iptables(f"-t raw -I OUTPUT -p udp --sport {QUEUED_PORT} -m length --length 34 -j MARK --set-mark 42")
+    iptables(
+        f"-t raw -I OUTPUT -p udp --sport {QUEUED_PORT} -m length --length 34 -j MARK --set-mark 42"
+    )
     options = [f"--filter={text.format(uid=sender()[0])}" for text in filters]
     path = tmp_path / "written.pcapng"
     with watching(tmp_path, "--write", path, *options) as program:
@@ -305,7 +307,9 @@ def test_dns(tmp_path: Path) -> None:
             client.sendto(query.to_wire(), ("127.0.0.1", 53))
         program.ends()
     question, refused = program.output.splitlines()
-    assert question.endswith(f"127.0.0.1.53: UDP, length 33, {as_this_user()}, DNS 7 AAAA? www.example.com")
+    assert question.endswith(
+        f"127.0.0.1.53: UDP, length 33, {as_this_user()}, DNS 7 AAAA? www.example.com"
+    )
     assert "ICMP destination-unreachable port-unreachable, length 69" in refused
 
 

@@ -56,10 +56,15 @@ def prepare_streams() -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             setattr(sys, name, os.fdopen(null, "w", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        if isinstance(sys.stdout.buffer, io.RawIOBase):  # PYTHONUNBUFFERED: it may write only a part
-            encoding = sys.stdout.encoding
-            sys.stdout = open(sys.stdout.fileno(), "w", 1, encoding=encoding, closefd=False)
+        if isinstance(sys.stdout.buffer, io.RawIOBase):  # PYTHONUNBUFFERED
+            sys.stdout = buffered(sys.stdout)
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def buffered(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The same by lines: without a buffer, only a part of them is written if a signal comes."""
+    raw = open(stream.fileno(), "wb", closefd=False)  # noqa: SIM115 (it is standard output)
+    return io.TextIOWrapper(raw, encoding=stream.encoding, line_buffering=True)
 
 
 def explain(error: Exception) -> str:

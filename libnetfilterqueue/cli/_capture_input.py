@@ -5,7 +5,6 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from io import BufferedReader
 from typing import Self
 
 from libnetfilterqueue.cli._captured_packet import CapturedPacket
@@ -20,9 +19,9 @@ class CaptureInput:
 
     def __init__(self, option: str, path: str) -> None:
         self._name = f"{option} {path}".lstrip()
-        self._file: BufferedReader = (
-            open(sys.stdin.fileno(), "rb", closefd=False) if path == STDIN else open(path, "rb")
-        )
+        is_stdin = path == STDIN
+        source = sys.stdin.fileno() if is_stdin else path
+        self._file = open(source, "rb", closefd=not is_stdin)  # noqa: SIM115 (__exit__ closes it)
         about = os.stat(self._file.fileno())
         self.size: int | None = about.st_size if stat.S_ISREG(about.st_mode) else None
         """In bytes, of a file that has one."""

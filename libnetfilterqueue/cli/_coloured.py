@@ -20,6 +20,7 @@ def coloured(record: Record, line: str) -> Text:
     style = STYLES.get(record.verdict, OTHER_STYLE)
     text.stylize(style, VERDICT_AT, VERDICT_AT + len(record.verdict))
     ends = ENDS.search(line, VERDICT_AT)
-    for number in (1, 2) if ends else ():
-        text.stylize("bold", *ends.span(number))
+    if ends is not None:
+        for number in (1, 2):
+            text.stylize("bold", *ends.span(number))
     return text

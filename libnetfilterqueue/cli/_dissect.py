@@ -115,7 +115,10 @@ def ipv4(payload: bytes) -> Dissected:
     if start < IPV4.size:
         return UNREADABLE
     end = min(length or size, size)  # 0 where the kernel has put segments together
-    return carried(payload, saddr, daddr, IPV4_EXTENSIONS, protocol, start, end, fragment & 0x1FFF)
+    offset = fragment & 0x1FFF
+    return carried(
+        payload, (saddr, daddr), IPV4_EXTENSIONS, protocol, start=start, end=end, offset=offset
+    )
 
 
 def ipv6(payload: bytes) -> Dissected:
@@ -125,15 +128,17 @@ def ipv6(payload: bytes) -> Dissected:
         return UNREADABLE
     length, protocol, saddr, daddr = IPV6.unpack_from(payload)
     end = min(IPV6.size + length, size) if length else size  # 0 in jumbograms
-    return carried(payload, saddr, daddr, IPV6_EXTENSIONS, protocol, IPV6.size, end, 0)
+    return carried(
+        payload, (saddr, daddr), IPV6_EXTENSIONS, protocol, start=IPV6.size, end=end, offset=0
+    )
 
 
 def carried(
     payload: bytes,
-    saddr: bytes,
-    daddr: bytes,
+    addresses: tuple[bytes, bytes],
     known: frozenset[int],
     protocol: int,
+    *,
     start: int,
     end: int,
     offset: int,
@@ -148,7 +153,10 @@ def carried(
     start = min(start, end)
     read = None if offset else HEADERS.get(protocol)
     upper = (read and read(payload, start, end)) or Upper(start)
-    return Dissected(saddr, daddr, extensions, protocol, *upper, end)
+    start, sport, dport, flags, icmp_type, icmp_code = upper
+    return Dissected(
+        *addresses, extensions, protocol, start, sport, dport, flags, icmp_type, icmp_code, end
+    )
 
 
 def extension_length(header: int, length: int) -> int:

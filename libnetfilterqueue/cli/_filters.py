@@ -19,7 +19,7 @@ PORT = number_in(0, 0xFFFF)
 
 
 class Filter(NamedTuple):
-    """A condition, and what it is about: host, port or proto."""
+    """A condition, and what it is about: host, port, mark and so on."""
 
     key: str
     test: Test
@@ -102,11 +102,12 @@ def parse_filter(text: str) -> Filter:
 
 
 def combine(filters: Iterable[Filter]) -> Test:
-    """A packet must match one of those with the same key, for each key, and none that is negated."""
+    """For each key, a packet must match one of those with it; and none that is negated."""
     groups: dict[str, list[Test]] = {}
     negated: list[Test] = []
     for each in filters:
         (negated if each.negated else groups.setdefault(each.key, [])).append(each.test)
-    return lambda record: not any(test(record) for test in negated) and all(
-        any(test(record) for test in tests) for tests in groups.values()
+    return lambda record: (
+        not any(test(record) for test in negated)
+        and all(any(test(record) for test in tests) for tests in groups.values())
     )

@@ -36,7 +36,7 @@ def load(name: FunctionName) -> Any:
     sys.path.insert(0, "")
     try:
         function = operator.attrgetter(name.attribute)(importlib.import_module(name.module))
-    except Exception as error:  # noqa: BLE001 (whatever the module does)
+    except Exception as error:
         raise CommandError(f"{name}: {type(error).__name__}: {error}") from error
     if not callable(function):
         raise CommandError(f"{name}: it can't be called")

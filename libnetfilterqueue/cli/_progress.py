@@ -16,9 +16,7 @@ STEP = 64  # packets
 
 
 @contextlib.contextmanager
-def progress(
-    file: CaptureInput, terminal: "Output | None"
-) -> Iterator[Iterator[CapturedPacket]]:
+def progress(file: CaptureInput, terminal: "Output | None") -> Iterator[Iterator[CapturedPacket]]:
     """The packets of the file. A bar shows how far they are read, below the lines on the terminal.
 
     Without lines there it is on standard error. If that is no terminal either, or nobody knows how

@@ -23,6 +23,7 @@ from libnetfilterqueue.cli._names import family_name, flag_names, name_of
 from libnetfilterqueue.cli._protocols import protocol_name
 from libnetfilterqueue.cli._text import printable
 
+TUPLES = (nfq.Vlan, nfq.Conntrack)
 DUMPED = 16  # bytes in a line
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -30,7 +31,16 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 class Record:
     """A packet that has got its verdict. What takes time is read when it is asked for."""
 
-    __slots__ = ("_devices", "_fields", "_more", "_notes", "packet", "payload", "timestamp", "verdict")
+    __slots__ = (
+        "_devices",
+        "_fields",
+        "_more",
+        "_notes",
+        "packet",
+        "payload",
+        "timestamp",
+        "verdict",
+    )
 
     def __init__(
         self,
@@ -38,6 +48,7 @@ class Record:
         verdict: str,
         read_at: float,
         devices: dict[int, str | None],
+        *,
         notes: str = "",
         more: Mapping[str, Any] = NOTHING,
     ) -> None:
@@ -84,7 +95,9 @@ class Record:
         devices = f"{self.indev or ''}>{self.outdev or ''}"
         if not devices.isprintable():
             devices = printable(devices)
-        return f"{clock(self.timestamp)} {self.verdict:6} {devices} {self._headers()}{self._remarks()}"
+        return (
+            f"{clock(self.timestamp)} {self.verdict:6} {devices} {self._headers()}{self._remarks()}"
+        )
 
     def _headers(self) -> str:
         fields, packet = self.fields, self.packet
@@ -97,7 +110,9 @@ class Record:
         if flags is not None:
             name = f"Flags [{flags or 'none'}]"
         elif icmp_type is not None and icmp_code is not None:
-            name = f"{upper_name(protocol)} {message_name(icmp_type, icmp_code, v6=version == 'IP6')}"
+            name = (
+                f"{upper_name(protocol)} {message_name(icmp_type, icmp_code, v6=version == 'IP6')}"
+            )
         else:
             name = upper_name(protocol)
         if sport is None:
@@ -218,6 +233,6 @@ def _plain(value: Any) -> Any:
     """What JSON has no type for: bytes as hexadecimal digits, a named tuple by its fields."""
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, nfq.Vlan | nfq.Conntrack):
+    if isinstance(value, TUPLES):
         return {name: _plain(field) for name, field in value._asdict().items()}
     return value

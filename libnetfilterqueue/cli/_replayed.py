@@ -44,8 +44,8 @@ class Replayed:
             unheard if number is None else verdict_name(number),
             0.0,
             {},
-            ", ".join(self._notes()),
-            {
+            notes=", ".join(self._notes()),
+            more={
                 "passed": sent.passed,
                 "rewritten": self.is_rewritten,
                 "default": sent.why if self.is_defaulted else None,

@@ -6,7 +6,7 @@ import collections
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import libnetfilterqueue as nfq
@@ -25,6 +25,8 @@ CONCURRENCY = 100  # packets that handlers have at the same time
 PATIENCE = 5.0  # seconds that verdicts of kept packets are waited for, at the end
 REPEATS = 100  # how often a packet may come back by NF_REPEAT
 
+Callback = Callable[[nfq.NetfilterQueueData], object]
+Handler = Callable[[nfq.NetfilterQueueData], Awaitable[object]]
 Report = Callable[[list[Replayed]], None]
 
 
@@ -40,15 +42,14 @@ class Replay:
         self._report = report
         self._sent: collections.deque[Replayed] = collections.deque()
 
-    def by_callback(self, callback: Callable[[nfq.NetfilterQueueData], object]) -> None:
+    def by_callback(self, callback: Callback) -> None:
         """Has a callback decide. What it keeps may get its verdict later, from another thread."""
 
-        def noting_errors(packet: nfq.NetfilterQueueData) -> object:
+        def noting_errors(packet: nfq.NetfilterQueueData) -> None:
             try:
-                return callback(packet)
+                callback(packet)
             except Exception as error:  # noqa: BLE001 (whatever it raises, the next packet comes)
                 self._note(packet, error)
-            return None
 
         with self._kernel.open() as handle:
             handle.create_queue(QUEUE, noting_errors, flags=FLAGS, default_verdict=self._default)
@@ -64,7 +65,7 @@ class Replay:
                     replayed.sent.wait(max(0.0, end - time.monotonic()))
         self._report_settled()
 
-    async def by_handler(self, handler: Callable[[nfq.NetfilterQueueData], Any]) -> None:
+    async def by_handler(self, handler: Handler) -> None:
         """Has a handler decide, in a task of asyncio's for each packet."""
         ended = asyncio.Event()
 
@@ -130,9 +131,7 @@ def check_repeats(times: int) -> None:
         )
 
 
-def replay(
-    function: Any, packets: Iterator[CapturedPacket], default: int, report: Report
-) -> None:
+def replay(function: Any, packets: Iterator[CapturedPacket], default: int, report: Report) -> None:
     """Has a callback or a handler decide on the packets.
 
     Raises CommandError if packets come back for ever, and what reading them raises, once all that

@@ -149,9 +149,7 @@ def run(options: argparse.Namespace) -> bool:
         return watch_queue(options, display, capture)
 
 
-def watch_queue(
-    options: argparse.Namespace, display: Display, capture: CaptureFile | None
-) -> bool:
+def watch_queue(options: argparse.Namespace, display: Display, capture: CaptureFile | None) -> bool:
     """Watches a queue; returns whether it was interrupted."""
     watch = Watch(options, display)
     with awaitable_signals() as signals, nfq.open() as handle:

@@ -131,7 +131,7 @@ def read_frames(file: BufferedReader) -> Iterator[Frame]:
             try:
                 data, about = reader._read_packet(FRAME_MAX)
             except EOFError as end:
-                heard += map(str, end.args)
+                heard.extend(map(str, end.args))
                 break
             if source.is_cut or heard:
                 break

@@ -60,9 +60,7 @@ def verify_forms(options: argparse.Namespace, error: Callable[[str], NoReturn]) 
             error(f"argument {name}: not allowed with --write -, which prints no lines")
 
 
-def verify_files(
-    read: str | None, write: str | None, error: Callable[[str], NoReturn]
-) -> None:
+def verify_files(read: str | None, write: str | None, error: Callable[[str], NoReturn]) -> None:
     """What is read is not written."""
     with contextlib.suppress(FileNotFoundError):
         if read is not None and write is not None and os.path.samefile(read, write):

@@ -8,7 +8,14 @@ from typing import NoReturn
 from libnetfilterqueue.cli._filters import parse_filter
 from libnetfilterqueue.cli._verdicts import parse_verdict
 from libnetfilterqueue.cli.grammar._command import STATUSES, Command
-from libnetfilterqueue.cli.grammar._types import COUNT, QUEUE, add_forms, checked, verify_files, verify_forms
+from libnetfilterqueue.cli.grammar._types import (
+    COUNT,
+    QUEUE,
+    add_forms,
+    checked,
+    verify_files,
+    verify_forms,
+)
 
 EPILOG = f"""\
 It binds the queue and gives each packet the verdict. Then it prints a line with
