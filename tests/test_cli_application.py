@@ -94,6 +94,7 @@ def test_dns_fields() -> None:
         "rcode": "NOERROR",
         "questions": [{"name": NAME, "type": "A"}],
         "answers": [{"name": NAME, "type": "A", "ttl": 300, "data": "192.0.2.1"}],
+        "summary": f"NOERROR A? {NAME} A 192.0.2.1",
     }
 
 
