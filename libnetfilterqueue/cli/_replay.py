@@ -13,7 +13,7 @@ from libnetfilterqueue.cli._display import Print, printer, terminal_for
 from libnetfilterqueue.cli._errors import CommandError
 from libnetfilterqueue.cli._load import load
 from libnetfilterqueue.cli._progress import progress
-from libnetfilterqueue.cli._replayed import Replayed
+from libnetfilterqueue.cli._replayed import Outcome
 from libnetfilterqueue.cli._replaying import replay
 from libnetfilterqueue.cli._text import counted
 
@@ -29,18 +29,16 @@ class Report:
         self.verdicts: collections.Counter[str] = collections.Counter()
         self.rewritten = self.defaulted = self.raised = 0
 
-    def add(self, replayed: list[Replayed]) -> None:
+    def add(self, outcomes: list[Outcome]) -> None:
         """A batch, in the order of the file."""
-        records = [each.record() for each in replayed]
-        self.packets += len(records)
+        records = [each.record for each in outcomes]
+        self.packets += len(outcomes)
         self.verdicts.update(record.verdict for record in records)
-        for each in replayed:
-            self.rewritten += each.is_rewritten
-            self.defaulted += each.is_defaulted
-            self.raised += each.error is not None
+        self.rewritten += sum(each.is_rewritten for each in outcomes)
+        self.defaulted += sum(each.is_defaulted for each in outcomes)
+        self.raised += sum(each.error is not None for each in outcomes)
         if self._capture is not None:
-            both = zip(records, replayed, strict=True)
-            self._capture.write(record for record, each in both if each.sent.passed)
+            self._capture.write(each.record for each in outcomes if each.passed)
         self._show(records)
 
     def summary(self, others: int) -> str:

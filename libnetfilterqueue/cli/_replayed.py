@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A captured packet, and what a function has made of it on the fake kernel."""
 
-from collections.abc import Iterator
-
 from libnetfilterqueue.cli._captured_packet import CapturedPacket
 from libnetfilterqueue.cli._record import Record
 from libnetfilterqueue.cli._verdicts import verdict_name
@@ -18,48 +16,49 @@ class Replayed:
         self.sent = sent
         self._captured = captured
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether it passed or was dropped."""
-        return self.sent.passed is not None
+    def outcome(self) -> "Outcome | None":
+        """What has become of it; None as long as it waits for a verdict."""
+        passed = self.sent.passed
+        if passed is None:
+            return None
+        return Outcome(self._captured, self.sent, passed=passed, error=self.error)
 
-    @property
-    def is_rewritten(self) -> bool:
-        """Whether its content has been replaced."""
-        return self.sent.payload != self._captured.get_payload()
 
-    @property
-    def is_defaulted(self) -> bool:
+class Outcome:
+    """What has become of a packet that has passed or was dropped."""
+
+    def __init__(
+        self, captured: CapturedPacket, sent: KernelPacket, *, passed: bool, error: str | None
+    ) -> None:
+        payload, mark, verdicts, why = sent.payload, sent.mark, sent.verdicts, sent.why
+        before = captured.get_payload()
+        self.passed = passed
+        self.error = error
+        """What the function has raised."""
+        self.is_rewritten = payload != before
+        self.is_defaulted = not verdicts or verdicts[-1].default is not None
         """Whether nobody has decided on it, and it got the queue's default verdict."""
-        verdicts = self.sent.verdicts
-        return not verdicts or verdicts[-1].default is not None
-
-    def record(self) -> Record:
-        """What is printed of it, and written."""
-        sent = self.sent
-        number = sent.verdict
-        unheard = "accept" if sent.passed else "drop"  # the kernel's own
-        return Record(
-            self._captured.changed(sent.payload, sent.mark),
-            unheard if number is None else verdict_name(number),
+        unheard = "accept" if passed else "drop"  # the kernel's own
+        notes = []
+        if self.is_rewritten:
+            notes.append(f"rewritten, {len(before)} bytes before")
+        if error is not None:
+            notes.append(f"raised {error}")
+        elif self.is_defaulted:
+            notes.append(f"by default: {why}")
+        elif why and not passed:  # the program has decided, and then the kernel
+            notes.append(why)
+        self.record = Record(
+            captured.changed(payload, mark),
+            verdict_name(verdicts[-1].verdict) if verdicts else unheard,
             0.0,
             {},
-            notes=", ".join(self._notes()),
+            notes=", ".join(notes),
             more={
-                "passed": sent.passed,
+                "passed": passed,
                 "rewritten": self.is_rewritten,
-                "default": sent.why if self.is_defaulted else None,
-                "error": self.error,
+                "default": why if self.is_defaulted else None,
+                "error": error,
             },
         )
-
-    def _notes(self) -> Iterator[str]:
-        """What a line says besides its verdict."""
-        if self.is_rewritten:
-            yield f"rewritten, {len(self._captured.get_payload())} bytes before"
-        if self.error is not None:
-            yield f"raised {self.error}"
-        elif self.is_defaulted:
-            yield f"by default: {self.sent.why}"
-        elif not self.sent.passed and self.sent.why:  # the program has decided, and then the kernel
-            yield self.sent.why
+        """What is printed of it, and written."""

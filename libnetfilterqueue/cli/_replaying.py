@@ -15,7 +15,7 @@ from libnetfilterqueue._arguments import is_coroutine_function
 from libnetfilterqueue._backlog import settle
 from libnetfilterqueue.cli._captured_packet import CapturedPacket
 from libnetfilterqueue.cli._errors import CommandError
-from libnetfilterqueue.cli._replayed import Replayed
+from libnetfilterqueue.cli._replayed import Outcome, Replayed
 from libnetfilterqueue.testing import FakeKernel
 
 QUEUE = 1
@@ -27,7 +27,7 @@ REPEATS = 100  # how often a packet may come back by NF_REPEAT
 
 Callback = Callable[[nfq.NetfilterQueueData], object]
 Handler = Callable[[nfq.NetfilterQueueData], Awaitable[object]]
-Report = Callable[[list[Replayed]], None]
+Report = Callable[[list[Outcome]], None]
 
 
 class Replay:
@@ -115,9 +115,10 @@ class Replay:
 
     def _report_settled(self) -> bool:
         """Reports the packets that have passed or were dropped, in their order; whether any."""
-        settled: list[Replayed] = []
-        while self._sent and self._sent[0].is_settled:
-            settled.append(self._sent.popleft())
+        settled: list[Outcome] = []
+        while self._sent and (outcome := self._sent[0].outcome()) is not None:
+            settled.append(outcome)
+            self._sent.popleft()
         if settled:
             self._report(settled)
         return bool(settled)
