@@ -276,7 +276,7 @@ DAMAGE = {  # the bytes of a file, how many packets can be read, and what is wro
     "no capture": (b"no capture\n", 0, "Not a supported capture file"),
     "header cut": (HEADER[:10], 0, "Not a supported capture file"),
     "record cut": (HEADER + RECORD[:7], 0, "the file ends within a packet"),
-    "no data": (HEADER + RECORD + RECORD[:16], 1, "the file is damaged: Pcap: packet has been "),
+    "no data": (HEADER + RECORD + RECORD[:16], 1, "the file ends within a packet"),
     "data cut": (HEADER + RECORD + RECORD[:20], 1, "the file ends within a packet"),
     "section cut": (SECTION + SECTION[:13], 0, "the file "),
     "small": (SECTION + struct.pack("<III", 6, 12, 12), 0, "the file is damaged: PcapNg: EPB is "),

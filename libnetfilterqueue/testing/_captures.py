@@ -60,8 +60,13 @@ class Frame(NamedTuple):
                 length,
                 text_of(getattr(self.about, "ifname", None)),
                 getattr(self.about, "direction", None) == INBOUND,
-                text_of(next(iter(getattr(self.about, "comments", None) or ()), None)),
+                self._comment(),
             )
+
+    def _comment(self) -> str | None:
+        """The first one; scapy before 2.7 has one only."""
+        one = getattr(self.about, "comment", None)
+        return text_of(next(iter(getattr(self.about, "comments", None) or ()), one))
 
 
 def text_of(data: bytes | None) -> str | None:
@@ -133,6 +138,7 @@ def read_frames(file: BufferedReader) -> Iterator[Frame]:
             except EOFError as end:
                 heard.extend(map(str, end.args))
                 break
+            source.is_cut |= len(data) < min(getattr(about, "caplen", 0), FRAME_MAX)
             if source.is_cut or heard:
                 break
             link = (about.linktype if hasattr(about, "linktype") else reader.linktype) & LINK_TYPE
