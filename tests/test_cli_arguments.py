@@ -3,6 +3,7 @@
 
 import importlib.metadata
 import shlex
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -195,6 +196,18 @@ def test_what_needs_no_extra(arguments: str) -> None:
     """The other commands work without the extra."""
     done = without_extra(*arguments.split())
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_lines_need_no_rich(tmp_path: Path) -> None:
+    """Only a terminal needs rich, which takes its time: not a pipe."""
+    path = tmp_path / "capture.pcap"
+    packet = bytes.fromhex("4500001c000000004011 0000 c0000201 c0000202 00010002 0008 0000")
+    header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)
+    path.write_bytes(header + struct.pack("<IIII", 0, 0, 28, 28) + packet)
+    code = "import sys; sys.modules['rich'] = None; from libnetfilterqueue.cli import main; main()"
+    done = run(sys.executable, "-P", "-W", "error", "-c", code, "watch", "--read", str(path))
+    assert done.stdout.endswith(" -      > IP 192.0.2.1.1 > 192.0.2.2.2: UDP, length 0\n")
+    assert done.stderr == "1 packet\n1 packet shown\n"
 
 
 def test_status_as_json_needs_no_extra() -> None:

@@ -61,6 +61,13 @@ class Filter:
     decide = staticmethod(decide)
 
 instance = Filter()
+
+def awaitable(packet):
+    return handle(packet)
+
+def talk(packet):
+    print("decided")
+    packet.accept()
 number = 5
 
 def again(packet):
@@ -77,6 +84,7 @@ async def announce_in_a_task(packet):
     print("begun", flush=True)
     await asyncio.Event().wait()
 """
+BETWEEN = "IP 192.0.2.1.1 > 192.0.2.2.2"
 LINES = [  # data, verdict, and what a line has behind the length of the data
     ("accept", "accept", ""),
     ("drop", "drop  ", ""),
@@ -139,7 +147,7 @@ def test_lines(capture: Path, capsys: pytest.CaptureFixture[str], name: str) -> 
     assert main(["replay", f"filters:{name}", str(capture)]) == 1
     output, errors = capsys.readouterr()
     for (data, verdict, remarks), line in zip(LINES, output.splitlines(), strict=True):
-        told = f"{verdict} > IP 192.0.2.1.1 > 192.0.2.2.2: UDP, length {len(data)}{remarks}"
+        told = f"{verdict} > {BETWEEN}: UDP, length {len(data)}{remarks}"
         told = told.format(why=UNDECIDED[name.rpartition(".")[2]])
         assert re.fullmatch(rf"\d\d:\d\d:\d\d\.000000 {re.escape(told)}", line)
     assert re.fullmatch(
@@ -216,6 +224,22 @@ def test_pipe(directory: Path, capture: Path) -> None:
     with RawPcapNgReader(str(path)) as reader:
         assert len(list(reader)) == len(LINES)
     assert done.stderr.startswith(b"10 packets in ")
+
+
+def test_talkative(capture: Path) -> None:
+    """What the function prints is no part of a capture on standard output."""
+    command = [*COMMAND, "replay", "filters:talk", str(capture), "--write", "-"]
+    done = subprocess.run(command, capture_output=True, timeout=TIMEOUT, check=True)
+    assert b"decided" not in done.stdout
+    assert done.stderr.count(b"decided\n") == len(LINES)
+
+
+def test_awaitable(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plain function that returns an awaitable is an error, since nobody would await that."""
+    path = write(directory / "capture.pcap", "accept")
+    assert main(["replay", "filters:awaitable", str(path)]) == 1
+    error = "raised TypeError: it has returned an awaitable, and is no asynchronous function"
+    assert capsys.readouterr().out.endswith(f" drop   > {BETWEEN}: UDP, length 6, {error}\n")
 
 
 def test_attributes(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:

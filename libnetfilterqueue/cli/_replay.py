@@ -7,7 +7,7 @@ import contextlib
 import sys
 import time
 
-from libnetfilterqueue.cli._capture import CaptureFile
+from libnetfilterqueue.cli._capture import STDOUT, CaptureFile
 from libnetfilterqueue.cli._capture_input import CaptureInput
 from libnetfilterqueue.cli._display import Print, printer, terminal_for
 from libnetfilterqueue.cli._errors import CommandError
@@ -59,10 +59,13 @@ def run(options: argparse.Namespace) -> bool:
     """Runs it; returns False: Ctrl-C raises."""
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(CaptureInput("", options.file))
-        function = load(options.function)
         capture = None
         if options.write is not None:
             capture = stack.enter_context(CaptureFile(options.write))
+        if options.write == STDOUT:  # what the function itself prints is no part of the capture
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        function = load(options.function)
+        if capture is not None:
             capture.begin()
         terminal = terminal_for(options)
         report = Report(printer(options, terminal), capture)

@@ -4,6 +4,7 @@
 import asyncio
 import collections
 import contextlib
+import inspect
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -47,7 +48,7 @@ class Replay:
 
         def noting_errors(packet: nfq.NetfilterQueueData) -> None:
             try:
-                callback(packet)
+                refuse_awaitable(callback(packet))
             except Exception as error:  # noqa: BLE001 (whatever it raises, the next packet comes)
                 self._note(packet, error)
 
@@ -122,6 +123,14 @@ class Replay:
         if settled:
             self._report(settled)
         return bool(settled)
+
+
+def refuse_awaitable(result: object) -> None:
+    """Raises TypeError for what nobody would await."""
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()
+        raise TypeError("it has returned an awaitable, and is no asynchronous function")
 
 
 def check_repeats(times: int) -> None:
