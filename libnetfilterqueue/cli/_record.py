@@ -4,7 +4,7 @@
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -32,7 +32,6 @@ class Record:
     """A packet that has got its verdict. What takes time is read when it is asked for."""
 
     __slots__ = (
-        "_devices",
         "_fields",
         "_more",
         "_notes",
@@ -47,21 +46,16 @@ class Record:
         packet: nfq.NetfilterQueueData | CapturedPacket,
         verdict: str,
         read_at: float,
-        devices: dict[int, str | None],
         *,
         notes: str = "",
         more: Mapping[str, Any] = NOTHING,
     ) -> None:
-        """`devices` keeps their names, which cost the kernel 3 us each.
-
-        `notes` are what there is besides to be said in a line, and `more` in JSON.
-        """
+        """`notes` are what there is besides to be said in a line, and `more` in JSON."""
         self.packet = packet
         self.verdict = verdict
         self.timestamp: float = packet.timestamp or read_at
         """The kernel's, or else when it was read: seconds since the epoch."""
         self.payload: bytes = packet.get_payload()
-        self._devices = devices
         self._notes = notes
         self._more = more
         self._fields: Dissected | None = None
@@ -76,19 +70,12 @@ class Record:
     @property
     def indev(self) -> str | None:
         """The name of the device that has received it."""
-        return self._device(self.packet.indev, self.packet.indev_name)
+        return self.packet.indev_name()
 
     @property
     def outdev(self) -> str | None:
         """The name of the device that will send it."""
-        return self._device(self.packet.outdev, self.packet.outdev_name)
-
-    def _device(self, index: int, name: Callable[[], str | None]) -> str | None:
-        if index == 0:  # there is none, or only a file has its name
-            return name()
-        if index not in self._devices:
-            self._devices[index] = name()
-        return self._devices[index]
+        return self.packet.outdev_name()
 
     def line(self) -> str:
         """A line for people, in tcpdump's manner."""
@@ -160,9 +147,9 @@ class Record:
                 "indev_index": packet.indev,
                 "outdev": self.outdev,
                 "outdev_index": packet.outdev,
-                "physindev": self._device(packet.physindev, packet.physindev_name),
+                "physindev": packet.physindev_name(),
                 "physindev_index": packet.physindev,
-                "physoutdev": self._device(packet.physoutdev, packet.physoutdev_name),
+                "physoutdev": packet.physoutdev_name(),
                 "physoutdev_index": packet.physoutdev,
                 "hw_addr": packet.hw_addr.hex(":") or None,
                 "hw_protocol": packet.hw_protocol,

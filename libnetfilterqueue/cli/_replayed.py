@@ -52,7 +52,6 @@ class Outcome:
             captured.changed(payload, mark),
             verdict_name(verdicts[-1].verdict) if verdicts else unheard,
             0.0,
-            {},
             notes=", ".join(notes),
             more={
                 "passed": passed,

@@ -73,9 +73,8 @@ class Watch:
         batch, self._batch = self._batch, []
         self.packets += len(batch)
         self.bytes += sum(packet.original_length for packet, _ in batch)
-        devices: dict[int, str | None] = {}
         self._display.show(
-            [Record(packet, self._verdict.name, read_at, devices) for packet, read_at in batch]
+            [Record(packet, self._verdict.name, read_at) for packet, read_at in batch]
         )
 
     def summary(self, handle: nfq.NetfilterQueueHandle) -> str:

@@ -21,7 +21,7 @@ def watch_file(path: str, display: Display, capture: CaptureFile | None) -> None
         try:
             for batch in file.batches(size):
                 packets += len(batch)
-                display.show([Record(packet, packet.verdict, 0.0, {}) for packet in batch])
+                display.show([Record(packet, packet.verdict, 0.0) for packet in batch])
                 if not display.room:
                     break
         finally:
