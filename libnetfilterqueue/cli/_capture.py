@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Writes packets to pcapng files, as tcpdump does with `-i any`.
 
-struct makes a packet's block in 4 us. dpkt 1.9.8, of 2022, takes 19. scapy 2.8 takes as long as this,
-by private methods, which differ from one version to the next.
+struct makes a packet's block in 4 us. dpkt 1.9.8, of 2022, takes 19. scapy 2.8 takes 4 too, but by
+private methods, which differ from one version to the next.
 """
 
 import os
