@@ -3,6 +3,7 @@
 
 import importlib.metadata
 import shlex
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,23 @@ from programs import COMMAND
 
 from libnetfilterqueue.cli import main
 
-COMMANDS = ["demo", "rules", "watch", "status", "top", "metrics", "keep", "completion", "manual"]
+COMMANDS = [
+    "demo",
+    "rules",
+    "watch",
+    "replay",
+    "status",
+    "top",
+    "metrics",
+    "keep",
+    "completion",
+    "manual",
+]
 
 # Runs a command line as if those packages were not installed.
 WITHOUT_EXTRA = """
 import sys
-for name in ("argparse_manpage", "dpkt", "prometheus_client", "rich", "shtab"):
+for name in ("argparse_manpage", "dns", "prometheus_client", "rich", "scapy", "shtab"):
     sys.modules[name] = None
 from libnetfilterqueue.cli import main
 sys.exit(main(sys.argv[1:]))
@@ -86,13 +98,32 @@ def test_both_ways() -> None:
         ("watch 1 --verdict queue:01", "argument --verdict: the packets would come back"),
         (
             "watch 1 --filter nothing",
-            "argument --filter: 'nothing' is not one of host, port, proto",
+            "argument --filter: 'nothing' is not one of host, src, dst, port, proto, mark, uid, ",
         ),
         ("watch 1 --filter host=no.such.host", "argument --filter: 'no.such.host' does not appear"),
         ("watch 1 --filter port=65536", "argument --filter: 65536 is not in the range 0-65535"),
         ("watch 1 --filter port=http", "argument --filter: 'http' is not a number"),
         ("watch 1 --filter proto=256", "argument --filter: 256 is not in the range 0-255"),
         ("watch 1 --filter proto=", "argument --filter: '' is not a number in the range 0-255"),
+        (
+            "watch 1 --filter mark=x",
+            "argument --filter: invalid literal for int() with base 0: 'x'",
+        ),
+        ("watch 1 --filter mark=1/-1", "argument --filter: -1 is not in the range 0-0xffffffff"),
+        ("watch 1 --filter uid=no-such-user", "argument --filter: there is no user 'no-such-user'"),
+        ("watch 1 --filter uid=4294967295", "argument --filter: 4294967295 is not in the range"),
+        ("watch 1 -x --json", "argument --json: not allowed with argument -x"),
+        ("watch 1 -x --write -", "argument -x: not allowed with --write -"),
+        ("watch 1 --read f", "argument QUEUE: not allowed with --read, which binds no queue"),
+        ("watch --read f --verdict drop", "argument --verdict: not allowed with --read"),
+        ("watch --read f --fail-open", "argument --fail-open: not allowed with --read"),
+        (f"watch --read {__file__} --write {__file__}", "argument --write: that is the file that"),
+        ("replay", "required: MODULE:CALLABLE, FILE"),
+        ("replay m f", "argument MODULE:CALLABLE: 'm' is not MODULE:CALLABLE, as in"),
+        ("replay m:a-b f", "argument MODULE:CALLABLE: 'm:a-b' is not MODULE:CALLABLE, as in"),
+        ("replay m:f f --default stop", "argument --default: 'stop' is not one of accept, drop"),
+        ("replay m:f f --json --write -", "argument --json: not allowed with --write -"),
+        (f"replay m:f {__file__} --write {__file__}", "argument --write: that is the file that"),
         ("watch 1 --json --write -", "argument --json: not allowed with --write -"),
         ("rules --bypass", "argument --bypass: not allowed without --queue"),
         ("rules --queue 4-1", "argument --queue: '4-1' ends before it begins"),
@@ -141,6 +172,8 @@ def test_wrong_command_line(
     [
         ("watch 1", "cli"),
         ("watch 1 --json", "cli"),
+        (f"watch --read {__file__}", "cli"),
+        (f"replay json:dumps {__file__}", "cli"),
         ("status", "cli"),
         ("top", "cli"),
         ("completion zsh", "cli"),
@@ -165,6 +198,18 @@ def test_what_needs_no_extra(arguments: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_lines_need_no_rich(tmp_path: Path) -> None:
+    """Only a terminal needs rich, which takes its time: not a pipe."""
+    path = tmp_path / "capture.pcap"
+    packet = bytes.fromhex("4500001c000000004011 0000 c0000201 c0000202 00010002 0008 0000")
+    header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 101)
+    path.write_bytes(header + struct.pack("<IIII", 0, 0, 28, 28) + packet)
+    code = "import sys; sys.modules['rich'] = None; from libnetfilterqueue.cli import main; main()"
+    done = run(sys.executable, "-P", "-W", "error", "-c", code, "watch", "--read", str(path))
+    assert done.stdout.endswith(" -      > IP 192.0.2.1.1 > 192.0.2.2.2: UDP, length 0\n")
+    assert done.stderr == "1 packet\n1 packet shown\n"
+
+
 def test_status_as_json_needs_no_extra() -> None:
     """`status --json` needs no extra, as far as the kernel reports at all."""
     done = without_extra("status", "--json")
@@ -186,7 +231,7 @@ def test_unused() -> None:
     """Importing the package imports nothing of the command line."""
     code = (
         "import sys, libnetfilterqueue;"
-        "print({'argparse', 'dpkt', 'libnetfilterqueue.cli', 'prometheus_client', 'rich'}"
+        "print({'argparse', 'dns', 'scapy', 'libnetfilterqueue.cli', 'prometheus_client', 'rich'}"
         " & set(sys.modules))"
     )
     assert run(sys.executable, "-P", "-W", "error", "-c", code).stdout == "set()\n"

@@ -15,7 +15,7 @@ from terminals import OFF, ON, terminal
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli import main
 from libnetfilterqueue.cli._programs import Program
-from libnetfilterqueue.cli._samples import Line, Rates, Sample
+from libnetfilterqueue.cli._samples import Line, Rates, Sample, lines
 from libnetfilterqueue.cli._top_table import make_screen, short
 from libnetfilterqueue.testing import FakeKernel
 from libnetfilterqueue.tuples import QueueStatus
@@ -69,25 +69,50 @@ def shown_lines(width: int, *lines: Line) -> list[str]:
     """What is on a screen of that width."""
     console = Console(width=width, color_system=None)
     with console.capture() as capture:
-        console.print(make_screen(Sample(0.0, 0.0, {}), list(lines), 1024))
+        console.print(make_screen(Sample(0.0, 0.0, {}), list(lines), 1024, width))
     return [line.rstrip() for line in capture.get().splitlines()]
 
 
 def test_widest() -> None:
-    """The largest numbers fit on 60 columns; on 80 there is more of the program."""
+    """The largest numbers fit on 60 columns; on 80 there are verdicts, too."""
     status = QueueStatus(65535, 7, 2**31, nfq.NFQNL_COPY_PACKET, 65531, 2**31, 2**31, 2**32 - 1)
-    line = Line(status, Program(7, "python filter.py --long"), Rates(999949.0, 5e8, 5e8))
+    rates = Rates(999949.0, 5e8, 5e8)
+    line = Line(status, Program(7, "python filter.py --long"), rates, 999949.0)
     assert shown_lines(60, line)[2:] == [
         "queue    waiting of 1024  packets/s drops/s dropped program",
         "65535 2147483648 ████████    999.9k    1.0G    4.3G python …",
     ]
-    assert shown_lines(80, line)[-1].endswith(" python filter.py --long")
+    assert shown_lines(80, line)[2:] == [
+        "queue    waiting of 1024  packets/s verdicts/s drops/s dropped program",
+        "65535 2147483648 ████████    999.9k     999.9k    1.0G    4.3G python filter.py…",
+    ]
 
 
 def test_first_sample() -> None:
     """Without a sample before there are no rates."""
     status = QueueStatus(1, 7, 0, nfq.NFQNL_COPY_PACKET, 65531, 0, 0, 5)
     assert shown_lines(60, Line(status, None, None))[-1].split() == ["1", "0", "-", "-", "0", "?"]
+    assert shown_lines(80, Line(status, None, None))[-1].split() == [*"10---0?"]
+
+
+def test_verdict_rate(nfqueue: FakeKernel) -> None:
+    """Verdicts are packets that came and are gone, and that the kernel has not dropped."""
+    with nfq.open() as handle:
+        packets: list[Packet] = []
+        handle.create_queue(1, packets.append, maxlen=4)
+        nfqueue.enqueue_all([b"data"] * 3)
+        handle.process()
+        before = Sample.take()._replace(monotonic=0.0)
+        for packet in packets:
+            packet.accept()
+        nfqueue.enqueue_all([b"data"] * 6)  # two of them find the queue full
+        handle.process()
+        packets[3].drop()
+        (line,) = lines(before, Sample.take()._replace(monotonic=2.0))
+        assert line.rates == Rates(2.0, 1.0, 0.0)
+        assert line.verdicts == 2.0  # 4 in 2 s
+        for packet in packets[4:]:
+            packet.drop()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import termios
@@ -17,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dns.message
 import pytest
 from capabilities import only
 from netns import (
@@ -31,6 +33,8 @@ from netns import (
     queue_rule,
     run,
     sender,
+    tcp_echo,
+    tcp_exchange,
 )
 from programs import COMMAND, Program, command_line
 from queues import accepting, process_until
@@ -38,8 +42,10 @@ from scapy.layers.inet import IP, UDP
 from scapy.utils import RawPcapNgReader
 
 import libnetfilterqueue as nfq
+from libnetfilterqueue.cli._watch import hints
 
 TIME = r"\d\d:\d\d:\d\d\.\d{6}"
+PAGE = 4096  # bytes; a pipe consists of such
 IN_FLIGHT = 100  # datagrams; the sender's buffer has room for so many that wait
 DATAGRAM = rf"IP 127\.0\.0\.1\.{QUEUED_PORT} > 127\.0\.0\.1\.{PORT}: UDP"
 
@@ -147,12 +153,12 @@ def test_ended_while_it_waits(
 ) -> None:
     """A second signal ends watch even while it waits for somebody to read its lines."""
     reader, writer = os.pipe()
-    most = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) - 150  # room for one line
+    most = fcntl.fcntl(writer, fcntl.F_GETPIPE_SZ) - PAGE  # room for a part of the lines
     os.write(writer, bytes(most))
     with watching(tmp_path, output=writer) as program:
         os.close(writer)
         program.process.send_signal(signal.SIGSTOP)
-        udp.send(b"1", b"2", b"3")
+        udp.send(*[b""] * IN_FLIGHT)
         program.process.send_signal(signal.SIGCONT)
         program.wait_until(lambda: waiting(reader) > most)
         program.process.send_signal(signum)
@@ -227,6 +233,149 @@ def test_filters(udp: UdpPair, tmp_path: Path) -> None:
     assert len(re.findall(DATAGRAM, program.output)) == program.output.count("\n") == 2
 
 
+@pytest.mark.parametrize(
+    ("filters", "expected"),
+    [
+        (["mark=0x2a"], [b"marked"]),
+        (["mark=0x20/0xf0"], [b"marked"]),
+        (["mark=0/0xff"], [b"plain"]),
+        (["not mark=0"], [b"marked"]),
+        (["not mark=0x2a", "not mark=0"], []),
+        (["uid={uid}"], [b"marked", b"plain"]),
+        (["not uid={uid}"], []),
+        (["device=lo", "not mark=0"], [b"marked"]),
+        (["device=eth7", "device=lo"], [b"marked", b"plain"]),
+        (["not device=lo"], []),
+    ],
+)
+def test_filters_of_attributes(
+    udp: UdpPair, tmp_path: Path, filters: list[str], expected: list[bytes]
+) -> None:
+    """Packets are chosen by their mark, user and device, and `not` leaves some out."""
+    iptables(
+        f"-t raw -I OUTPUT -p udp --sport {QUEUED_PORT} -m length --length 34 -j MARK --set-mark 42"
+    )
+    options = [f"--filter={text.format(uid=sender()[0])}" for text in filters]
+    path = tmp_path / "written.pcapng"
+    with watching(tmp_path, "--write", path, *options) as program:
+        udp.send(b"marked", b"plain")
+        assert [udp.recv(), udp.recv()] == [b"marked", b"plain"]
+        program.end(signal.SIGTERM)
+    assert "2 packets, " in program.errors
+    with RawPcapNgReader(str(path)) as reader:
+        assert [IP(data[16:])[UDP].payload.original for data, _ in reader] == expected
+
+
+def tls_hello(name: str | None) -> bytes:
+    """What a client of TLS says first."""
+    context = ssl.create_default_context()
+    context.check_hostname = name is not None
+    outgoing = ssl.MemoryBIO()
+    client = context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        (tls_hello("www.example.com"), "TLS ClientHello www.example.com"),
+        (tls_hello(None), "TLS ClientHello"),
+        (b"GET /index.html HTTP/1.1\r\nHost: localhost\r\n\r\n", "HTTP GET /index.html HTTP/1.1"),
+    ],
+    ids=["tls", "tls-without-a-name", "http"],
+)
+def test_conversation(tmp_path: Path, data: bytes, shown: str) -> None:
+    """A line says which server a client of TLS wants, and what HTTP asks for."""
+    iptables(f"-t raw -A OUTPUT -p tcp --dport {PORT} -j NFQUEUE --queue-num 1")
+    with watching(tmp_path) as program, tcp_echo() as served:
+        assert tcp_exchange(data) == data
+        served.result(TIMEOUT)
+        program.wait_for(r"Flags \[P\.\]")
+        program.end(signal.SIGTERM)
+    (line,) = (line for line in program.output.splitlines() if "[P.]" in line)
+    assert line.endswith(f"length {len(data)}, {as_this_user()}, {shown}")
+
+
+def test_dns(tmp_path: Path) -> None:
+    """A line has the question and the answers of DNS, and the name of an ICMP message."""
+    iptables("-t raw -A OUTPUT -j NFQUEUE --queue-num 1")
+    query = dns.message.make_query("www.example.com", "AAAA", id=7)
+    with watching(tmp_path, "--count", 2) as program:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(query.to_wire(), ("127.0.0.1", 53))
+        program.ends()
+    question, refused = program.output.splitlines()
+    assert question.endswith(
+        f"127.0.0.1.53: UDP, length 33, {as_this_user()}, DNS 7 AAAA? www.example.com"
+    )
+    assert "ICMP destination-unreachable port-unreachable, length 69" in refused
+
+
+def test_bytes(udp: UdpPair, tmp_path: Path) -> None:
+    """-x prints the bytes of a packet below its line; 60 columns have room for them."""
+    with watching(tmp_path, "-x", "--count", 1) as program:
+        udp.send(b"data of more than a line\n")
+        program.ends()
+    line, *dump = program.output.splitlines()
+    assert re.fullmatch(rf"{TIME} accept >lo {DATAGRAM}, length 25, {as_this_user()}", line)
+    assert [text[:8] for text in dump] == ["  0000  ", "  0010  ", "  0020  ", "  0030  "]
+    assert dump[2].endswith("  of more than a ")
+    assert dump[3] == "  0030  6c696e65 0a                         line."
+    assert max(map(len, dump)) == 60
+
+
+def test_read(udp: UdpPair, tmp_path: Path) -> None:
+    """--read shows a file that watch has written as the packets were shown."""
+    iptables(f"-t raw -I OUTPUT -p udp --sport {QUEUED_PORT} -j MARK --set-mark 0x2a")
+    path = tmp_path / "written.pcapng"
+    with watching(tmp_path, "--write", path, "--count", 2) as program:
+        udp.send(b"data", b"more")
+        program.ends()
+    done = finished("watch", "--read", str(path), under=[])
+    assert (done.returncode, done.stdout) == (0, program.output)
+    assert done.stderr == "2 packets\n2 packets shown\n"
+    done = finished("watch", "--read", str(path), "--filter=not mark=42", under=[])
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_read_from_a_pipe(udp: UdpPair, tmp_path: Path) -> None:
+    """One watch reads what another one sees, at once."""
+    reader, writer = os.pipe()
+    with watching(tmp_path, "--write", "-", output=writer) as program:
+        os.close(writer)
+        with subprocess.Popen(
+            [*COMMAND, "watch", "--read", "-"],
+            stdin=reader,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as other:
+            os.close(reader)
+            udp.send(b"data")
+            assert other.stdout is not None
+            assert f"{DATAGRAM}, length 4".replace("\\", "") in other.stdout.readline()
+            program.end(signal.SIGTERM)
+            assert other.wait(TIMEOUT) == 0
+
+
+def test_no_rule(tmp_path: Path) -> None:
+    """If no packet comes and no rule names the queue, a hint says so."""
+    with watching(tmp_path) as program:
+        program.wait_until(lambda: "libnetfilterqueue rules --queue 1\n" in program.errors)
+        program.end(signal.SIGTERM)
+    assert "\nNo rule of iptables or nft names queue 1. This prints some:\n" in program.errors
+
+
+def test_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no hint for a queue that a rule names, and none where nobody can know."""
+    iptables("-A OUTPUT -p udp -j NFQUEUE --queue-balance 2:4")
+    assert [bool(list(hints(number))) for number in range(1, 6)] == [True, *[False] * 3, True]
+    monkeypatch.setattr("libnetfilterqueue.cli._found_rules.find_tool", lambda _: None)
+    assert list(hints(1)) == []
+
+
 def test_json(udp: UdpPair, tmp_path: Path) -> None:
     """--json prints one object per line, with everything."""
     before = time.time()
@@ -273,6 +422,9 @@ def test_json(udp: UdpPair, tmp_path: Path) -> None:
         "flags": None,
         "icmp_type": None,
         "icmp_code": None,
+        "dns": None,
+        "tls_server_name": None,
+        "http": None,
         "length": 32,
         "data_length": 4,
         "truncated": False,

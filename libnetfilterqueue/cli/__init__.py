@@ -8,6 +8,7 @@ them need the packages of an extra.
 import importlib
 import io
 import os
+import select
 import sys
 from collections.abc import Sequence
 
@@ -15,9 +16,10 @@ from libnetfilterqueue.cli._errors import CommandError
 from libnetfilterqueue.cli._parser import parse
 
 EXTRAS = {  # who installs them
-    **dict.fromkeys(("argparse_manpage", "dpkt", "rich", "shtab"), "cli"),
+    **dict.fromkeys(("argparse_manpage", "dns", "rich", "scapy", "shtab"), "cli"),
     "prometheus_client": "metrics",
 }
+PACKAGES = {"dns": "dnspython"}  # where a module has another name
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130  # argparse exits with 2
 
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CommandError, OSError, ModuleNotFoundError) as error:
         print(f"libnetfilterqueue {options.command}: {explain(error)}", file=sys.stderr)
         status = FAILED
-    flush_or_forget_output()
+    flush_or_forget_output(wait=status != INTERRUPTED)
     return status
 
 
@@ -54,26 +56,41 @@ def prepare_streams() -> None:
             null = os.open(os.devnull, os.O_WRONLY)
             setattr(sys, name, os.fdopen(null, "w", closefd=False))
     if isinstance(sys.stdout, io.TextIOWrapper):
+        if isinstance(sys.stdout.buffer, io.RawIOBase):  # PYTHONUNBUFFERED
+            sys.stdout = buffered(sys.stdout)
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def buffered(stream: io.TextIOWrapper) -> io.TextIOWrapper:
+    """The same by lines: without a buffer, only a part of them is written if a signal comes."""
+    raw = open(stream.fileno(), "wb", closefd=False)  # noqa: SIM115 (it is standard output)
+    return io.TextIOWrapper(raw, encoding=stream.encoding, line_buffering=True)
 
 
 def explain(error: Exception) -> str:
     """What the user is told of it."""
     if isinstance(error, ModuleNotFoundError):
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
             raise error
-        return f"needs the package {package}: pip install 'libnetfilterqueue[{EXTRAS[package]}]'"
+        package = PACKAGES.get(module, module)
+        return f"needs the package {package}: pip install 'libnetfilterqueue[{EXTRAS[module]}]'"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
 
 
-def flush_or_forget_output() -> None:
-    """What can't be written must not fail again, with another status, when the interpreter ends."""
+def flush_or_forget_output(*, wait: bool) -> None:
+    """What can't be written must not fail again, with another status, when the interpreter ends.
+
+    Whoever interrupts a command does not wait until somebody reads its output.
+    """
     try:
-        sys.stdout.flush()
+        if wait or select.select([], [sys.stdout], [], 0)[1]:
+            sys.stdout.flush()
+            return
     except OSError:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
+        pass
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)

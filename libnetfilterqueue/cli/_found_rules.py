@@ -4,7 +4,6 @@
 import itertools
 import re
 import shlex
-import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -25,17 +24,31 @@ class FoundRule(NamedTuple):
     """The command that adds the rule."""
 
 
-def find_rules() -> list[FoundRule]:
-    """All of them. Raises CommandError if a tool is refused them, or if there is no tool."""
+class Rules(NamedTuple):
+    """All rules that name a queue, of the tools that are there."""
+
+    found: list[FoundRule]
+    asked: list[str]
+    """The tools that listed theirs: iptables, nft."""
+
+    def may_name(self, queue: int) -> bool:
+        """Whether a rule sends packets to the queue, or may do so."""
+        return any(
+            rule.queues == "?" or int(first) <= queue <= int(last or first)
+            for rule in self.found
+            for first, _, last in [rule.queues.partition("-")]
+        )
+
+
+def find_rules() -> Rules:
+    """Asks the tools. Raises CommandError if one is refused the rules, or if there is no tool."""
     listings = dict(iptables_listings())
     nft = find_tool("nft")
-    if not listings and nft is None:
+    asked = [tool for tool, is_there in (("iptables", listings), ("nft", nft)) if is_there]
+    if not asked:
         raise CommandError(
             "there is neither iptables nor nft; on Debian and Ubuntu: apt install nftables"
         )
-    for tool, is_there in (("iptables", listings), ("nft", nft)):
-        if not is_there:
-            print(f"libnetfilterqueue rules: there is no {tool} to list its rules", file=sys.stderr)
     found: list[FoundRule] = []
     tables: set[str] = set()
     for (program, _), listing in listings.items():
@@ -44,7 +57,7 @@ def find_rules() -> list[FoundRule]:
             tables |= {f"{FAMILIES[program]} {name}" for name in table_names(listing)}
     if nft is not None:
         found += nft_rules(run_tool(nft, "list", "ruleset"), tables)
-    return found
+    return Rules(found, asked)
 
 
 # iptables

@@ -2,6 +2,7 @@
 """The kernel's names for its numbers. Newer kernels may send numbers that have no name here."""
 
 import enum
+import functools
 import socket
 
 
@@ -12,6 +13,7 @@ def name_of(number: int) -> str | int:
     return int(number)
 
 
+@functools.cache
 def flag_names(flags: enum.IntFlag) -> list[str | int]:
     """The names of the flags that are set, and each bit without a name by its value."""
     bits = (1 << position for position in range(int(flags).bit_length()))
@@ -19,6 +21,7 @@ def flag_names(flags: enum.IntFlag) -> list[str | int]:
     return [known.get(bit) or bit for bit in bits if flags & bit]
 
 
+@functools.cache
 def family_name(family: int) -> str | int:
     """A protocol family, as the socket module calls it."""
     try:

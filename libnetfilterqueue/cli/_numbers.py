@@ -4,6 +4,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+MARK_MAX = 0xFFFFFFFF
+
 
 class Span(NamedTuple):
     """Numbers from the first to the last, or one."""
@@ -41,3 +43,14 @@ def span_in(least: int, most: int) -> Callable[[str], Span]:
         return span
 
     return parse
+
+
+USER = number_in(0, 2**32 - 2)
+
+
+def mark_number(text: str) -> int:
+    """Reads a packet's mark, such as 5 or 0x5. Raises ValueError."""
+    mark = int(text, 0)
+    if not 0 <= mark <= MARK_MAX:
+        raise ValueError(f"{text} is not in the range 0-{MARK_MAX:#x}")
+    return mark

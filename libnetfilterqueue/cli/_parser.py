@@ -12,6 +12,7 @@ from libnetfilterqueue.cli.grammar import (
     keep,
     manual,
     metrics,
+    replay,
     rules,
     status,
     top,
@@ -21,7 +22,7 @@ from libnetfilterqueue.cli.grammar._command import STATUSES
 
 COMMANDS = [
     module.COMMAND
-    for module in (demo, rules, watch, status, top, metrics, keep, completion, manual)
+    for module in (demo, rules, watch, replay, status, top, metrics, keep, completion, manual)
 ]
 
 WRONG = 2  # argparse's status for a wrong command line
@@ -32,6 +33,7 @@ examples:
   libnetfilterqueue demo
   libnetfilterqueue rules --queue 1 --proto udp --dport 53 --bypass
   libnetfilterqueue watch 1 --filter proto=udp --filter port=53
+  libnetfilterqueue replay my_filter:decide traffic.pcap
   libnetfilterqueue status --interval 2
   libnetfilterqueue metrics --listen 9469
 

@@ -2,9 +2,12 @@
 """`libnetfilterqueue rules`. It prints commands, and runs none that changes anything."""
 
 import argparse
+import sys
 
 from libnetfilterqueue.cli._found_rules import find_rules
 from libnetfilterqueue.cli._new_rules import iptables_commands, nft_commands
+
+TOOLS = {"iptables": iptables_commands, "nft": nft_commands}
 
 
 def run(options: argparse.Namespace) -> bool:
@@ -18,9 +21,8 @@ def run(options: argparse.Namespace) -> bool:
 
 def print_new(options: argparse.Namespace) -> None:
     """The rules for the traffic, by both tools or by one."""
-    makers = {"iptables": iptables_commands, "nft": nft_commands}
-    tools = [options.tool] if options.tool else list(makers)
-    blocks = ["\n".join(makers[tool](options)) for tool in tools]
+    tools = [options.tool] if options.tool else list(TOOLS)
+    blocks = ["\n".join(TOOLS[tool](options)) for tool in tools]
     if options.tool is None:
         blocks = [f"# {tool}:\n{block}" for tool, block in zip(tools, blocks, strict=True)]
     print("\n\n".join(blocks))
@@ -28,7 +30,9 @@ def print_new(options: argparse.Namespace) -> None:
 
 def print_found() -> None:
     """The rules that are there."""
-    found = find_rules()
+    found, asked = find_rules()
+    for tool in TOOLS.keys() - asked:
+        print(f"libnetfilterqueue rules: there is no {tool} to list its rules", file=sys.stderr)
     if not found:
         print("no rule names a queue")
         return

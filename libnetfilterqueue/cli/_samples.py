@@ -24,6 +24,8 @@ class Line(NamedTuple):
     status: nfq.QueueStatus
     program: Program | None
     rates: Rates | None
+    verdicts: float | None = None
+    """How many packets left the queue a second, if there are rates."""
 
 
 class Sample(NamedTuple):
@@ -53,14 +55,24 @@ def rates_between(before: Sample, after: Sample, number: int) -> Rates | None:
     return Rates(packets / seconds, *(count / seconds for count in dropped))
 
 
+def verdict_rate(before: Sample, after: Sample, number: int, rates: Rates) -> float:
+    """How many packets left the queue a second: those that came to wait, and are gone.
+
+    A program has given them a verdict, or their device went down. Packets that found the queue full
+    have no id and are not among `packets`; those that found the buffer full have one.
+    """
+    grown = after.queues[number].waiting - before.queues[number].waiting
+    came = rates.packets - rates.user_dropped
+    return max(0.0, came - grown / (after.monotonic - before.monotonic))
+
+
 def lines(before: Sample | None, now: Sample) -> list[Line]:
     """All queues, with all that is known."""
     programs = find_programs() if now.queues else {}
-    return [
-        Line(
-            status,
-            programs.get(status.portid),
-            rates_between(before, now, number) if before else None,
-        )
-        for number, status in now.queues.items()
-    ]
+
+    def line(number: int, status: nfq.QueueStatus) -> Line:
+        rates = rates_between(before, now, number) if before else None
+        verdicts = verdict_rate(before, now, number, rates) if before and rates else None
+        return Line(status, programs.get(status.portid), rates, verdicts)
+
+    return [line(number, status) for number, status in now.queues.items()]

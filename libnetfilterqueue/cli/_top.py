@@ -30,7 +30,8 @@ def run(options: argparse.Namespace) -> bool:
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
         while True:
-            live.update(make_screen(now, lines(before, now), options.maxlen), refresh=True)
+            shown = make_screen(now, lines(before, now), options.maxlen, console.width)
+            live.update(shown, refresh=True)
             ready, _, _ = select.select([signals.fileno(), *keys], [], [], options.interval)
             if signals.fileno() in ready:
                 return is_interrupt(signals)

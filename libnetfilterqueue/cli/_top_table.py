@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `top` shows; 60 columns are enough."""
+"""What `top` shows; 60 columns are enough, and on more there is more."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from rich.bar import Bar
 from rich.console import Group, RenderableType
@@ -11,27 +13,36 @@ from rich.text import Text
 from libnetfilterqueue.cli._samples import Line, Sample
 from libnetfilterqueue.cli._table import program_name
 
+T = TypeVar("T")
+
 BAR = 8  # columns
-COLUMNS = ("queue", "waiting", "of {}", "packets/s", "drops/s", "dropped")
+COLUMNS = ("queue", "waiting", "of {}", "packets/s", "verdicts/s", "drops/s", "dropped")
+VERDICTS = 4  # the one that there is room for on WIDE terminals
+WIDE = 72
 
 
-def make_screen(sample: Sample, lines: list[Line], maxlen: int) -> Group:
+def make_screen(sample: Sample, lines: list[Line], maxlen: int, width: int) -> Group:
     """All of it, under a line with the time."""
     when = datetime.fromtimestamp(sample.timestamp).strftime("%H:%M:%S")
     heading = Text(f"{when}  {len(lines)} bound  (q ends)", style="dim", no_wrap=True)
-    return Group(heading, Text(), make_table(lines, maxlen))
+    return Group(heading, Text(), make_table(lines, maxlen, wide=width >= WIDE))
 
 
-def make_table(lines: list[Line], maxlen: int) -> Table:
+def make_table(lines: list[Line], maxlen: int, *, wide: bool) -> Table:
     """A row a queue."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in COLUMNS:
+    for heading in chosen(COLUMNS, wide):
         table.add_column(heading.format(maxlen), justify="right", no_wrap=True)
     table.columns[2].justify = "left"
     table.add_column("program")  # the one that is cut short where there is no room
     for line in lines:
-        table.add_row(*cells(line, maxlen))
+        table.add_row(*chosen(cells(line, maxlen), wide))
     return table
+
+
+def chosen(columns: Sequence[T], wide: bool) -> list[T]:
+    """Those that there is room for."""
+    return [column for number, column in enumerate(columns) if wide or number != VERDICTS]
 
 
 def cells(line: Line, maxlen: int) -> list[RenderableType]:
@@ -43,6 +54,7 @@ def cells(line: Line, maxlen: int) -> list[RenderableType]:
         str(status.waiting),
         Bar(maxlen, 0, min(status.waiting, maxlen), width=BAR, color=color(status.waiting, maxlen)),
         short(rates.packets) if rates else "-",
+        "-" if line.verdicts is None else short(line.verdicts),
         alarming(rates.queue_dropped + rates.user_dropped) if rates else "-",
         alarming(dropped),
         Text(program_name(line), no_wrap=True, overflow="ellipsis"),

@@ -8,15 +8,19 @@ import selectors
 import socket
 import sys
 import time
+from collections.abc import Iterator
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue.cli._capture import STDOUT, CaptureFile
-from libnetfilterqueue.cli._filters import combine
-from libnetfilterqueue.cli._output import Output
+from libnetfilterqueue.cli._capture import CaptureFile
+from libnetfilterqueue.cli._display import Display
+from libnetfilterqueue.cli._errors import CommandError
+from libnetfilterqueue.cli._found_rules import find_rules
 from libnetfilterqueue.cli._record import Record
 from libnetfilterqueue.cli._signals import awaitable_signals, is_interrupt
+from libnetfilterqueue.cli._text import counted
+from libnetfilterqueue.cli._watched_file import watch_file
 
-BATCH = 64  # packets that are read before the first of them is printed
+PATIENCE = 1.0  # seconds until a hint; whoever sees packets needs none
 RCVBUF = 1 << 21  # bytes; about maxlen's 1024 packets of 1500 bytes have room
 
 # What is asked for, one after the other, until the kernel knows it.
@@ -32,66 +36,46 @@ UNKNOWN_FLAG = (errno.EOPNOTSUPP, errno.EINVAL)  # since Linux 7.1 the latter
 class Watch:
     """Gives each packet of a queue its verdict, and shows those that are wanted."""
 
-    def __init__(self, options: argparse.Namespace, capture: CaptureFile | None) -> None:
-        self._options = options
-        self._capture = capture
-        self._matches = combine(options.filter)
-        self._output = Output()
+    def __init__(self, options: argparse.Namespace, display: Display) -> None:
+        self._queue: int = options.queue
+        self._verdict = options.verdict
+        self._display = display
         self._batch: list[tuple[nfq.NetfilterQueueData, float]] = []
         self._start = time.monotonic()
         self.packets = 0
         self.bytes = 0
-        self.shown = 0
 
     def __call__(self, packet: nfq.NetfilterQueueData) -> None:
         """The queue's callback: no packet waits until others are printed."""
-        packet.set_verdict(self._options.verdict.number)
+        packet.set_verdict(self._verdict.number)
         # To the microsecond, like the kernel's: the line and the file then say the same.
         self._batch.append((packet, round(time.time(), 6)))
 
     def run(self, handle: nfq.NetfilterQueueHandle, signals: socket.socket) -> bool:
         """Watches until a signal comes or enough is shown; returns whether it was SIGINT."""
+        patience: float | None = PATIENCE
         with selectors.DefaultSelector() as selector:
             selector.register(signals, selectors.EVENT_READ)
             selector.register(handle, selectors.EVENT_READ)
-            while not self._done:
-                ready = [key.fileobj for key, _ in selector.select()]
+            while self._display.room:
+                ready = [key.fileobj for key, _ in selector.select(patience)]
                 if signals in ready:
                     return is_interrupt(signals)
-                handle.process(self._room)
+                if not ready:
+                    for line in hints(self._queue):
+                        print(line, file=sys.stderr, flush=True)
+                patience = None
+                handle.process(self._display.room)
                 self._show()
         return False
-
-    @property
-    def _done(self) -> bool:
-        return bool(self.shown == self._options.count)
-
-    @property
-    def _room(self) -> int:
-        """How many packets may be read: none that would have to be shown beyond --count."""
-        count = self._options.count
-        return BATCH if count is None else min(BATCH, count - self.shown)
 
     def _show(self) -> None:
         batch, self._batch = self._batch, []
         self.packets += len(batch)
-        for packet, read_at in batch:
-            self.bytes += packet.original_length
-            record = Record.of(packet, self._options.verdict.name, read_at)
-            if self._matches(record.fields):
-                self.shown += 1
-                if self._capture is not None:
-                    self._capture.write(record)
-                self._print(record)
-
-    def _print(self, record: Record) -> None:
-        """Prints a line at once; rich takes 140 us for it, and only a terminal needs it."""
-        if self._options.write == STDOUT:
-            return
-        if not self._options.json and self._output.is_terminal:
-            self._output.print(record.line(), soft_wrap=True)
-        else:
-            print(record.json() if self._options.json else record.line().plain, flush=True)
+        self.bytes += sum(packet.original_length for packet, _ in batch)
+        self._display.show(
+            [Record(packet, self._verdict.name, read_at) for packet, read_at in batch]
+        )
 
     def summary(self, handle: nfq.NetfilterQueueHandle) -> str:
         """What there was, for people. To be called before the queue is gone."""
@@ -99,8 +83,8 @@ class Watch:
         seconds = time.monotonic() - self._start
         lines = [
             f"{counted(self.packets, 'packet')}, {counted(self.bytes, 'byte')} in {seconds:.1f} s",
-            f"{counted(self.shown, 'packet')} shown",
-            *kernel_drops(self._options.queue),
+            f"{counted(self._display.shown, 'packet')} shown",
+            *kernel_drops(self._queue),
             counted(stats.overruns, "overrun"),
             f"{counted(stats.truncated, 'packet')} cut short",
         ]
@@ -109,9 +93,13 @@ class Watch:
         return "\n".join(lines)
 
 
-def counted(count: int, noun: str) -> str:
-    """As people say it: 1 packet, 2 packets."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def hints(queue: int) -> Iterator[str]:
+    """What is wrong if no packet comes, as far as that can be known."""
+    with contextlib.suppress(CommandError):  # only root is told of the rules
+        rules = find_rules()
+        if not rules.may_name(queue):
+            yield f"No rule of {' or '.join(rules.asked)} names queue {queue}. This prints some:"
+            yield f"  libnetfilterqueue rules --queue {queue}"
 
 
 def kernel_drops(number: int) -> list[str]:
@@ -153,9 +141,17 @@ def run(options: argparse.Namespace) -> bool:
         capture = None
         if options.write is not None:
             capture = stack.enter_context(CaptureFile(options.write))
-        watch = Watch(options, capture)
-        signals = stack.enter_context(awaitable_signals())
-        handle = stack.enter_context(nfq.open())
+        display = Display(options, capture)
+        if options.read is not None:
+            watch_file(options.read, display, capture)
+            return False
+        return watch_queue(options, display, capture)
+
+
+def watch_queue(options: argparse.Namespace, display: Display, capture: CaptureFile | None) -> bool:
+    """Watches a queue; returns whether it was interrupted."""
+    watch = Watch(options, display)
+    with awaitable_signals() as signals, nfq.open() as handle:
         handle.rcvbuf = RCVBUF
         bind(handle, watch, options)
         if capture is not None:

@@ -255,9 +255,10 @@ class Kernel:
 
         They begin at their network header and have the file's timestamps. Bytes that the capture
         cut off count in the original length. Frames without an IP packet are skipped. Raises
-        ``ValueError`` for a link type that is not known to carry IP packets, and if no frame has an
-        IP packet. Raises ``ImportError`` without scapy (the extra ``testing``), ``OSError``, and
-        scapy's ``Scapy_Exception`` for a file of another format. After an error no packet was sent.
+        ``ValueError`` for a link type that is not known to carry IP packets, if no frame has an IP
+        packet, and if the file is damaged or ends within a packet. Raises ``ImportError`` without
+        scapy (the extra ``testing``), ``OSError``, and scapy's ``Scapy_Exception`` for a file of
+        another format. After an error no packet was sent.
 
         >>> sent = kernel.enqueue_capture("dns.pcap")
         >>> len(sent)

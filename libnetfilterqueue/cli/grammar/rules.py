@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from libnetfilterqueue.cli._new_rules import HOOKS, demanded_families
-from libnetfilterqueue.cli._numbers import number_in, span_in
+from libnetfilterqueue.cli._numbers import USER, mark_number, span_in
 from libnetfilterqueue.cli._protocols import protocol_name, protocol_number
 from libnetfilterqueue.cli.grammar._command import STATUSES, Command
 from libnetfilterqueue.cli.grammar._types import checked
@@ -40,7 +40,6 @@ HOOKS_OF = {  # where the kernel knows it of a packet
     "out": ("forward", "output", "postrouting"),
     "uid": ("output", "postrouting"),
 }
-USER = number_in(0, 2**32 - 2)
 
 
 def _protocol(text: str) -> str:
@@ -59,13 +58,6 @@ def _device(text: str) -> str:
     if not re.fullmatch(r"[\w.:@-]{1,15}", text, re.ASCII):
         raise ValueError(f"{text!r} is not the name of a device")
     return text
-
-
-def _mark(text: str) -> int:
-    mark = int(text, 0)
-    if not 0 <= mark < 2**32:
-        raise ValueError(f"{text} is not in the range 0-0xffffffff")
-    return mark
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +79,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add("dst", "ADDRESS[/LENGTH]", _network, "to the address, or any address of the network")
     add("in", "DEVICE", _device, f"received by the device; at {', '.join(HOOKS_OF['in'])}")
     add("out", "DEVICE", _device, f"to be sent by the device; at {', '.join(HOOKS_OF['out'])}")
-    add("mark", "NUMBER", _mark, "with the mark, such as 5 or 0x5")
+    add("mark", "NUMBER", mark_number, "with the mark, such as 5 or 0x5")
     add("uid", "NUMBER", USER, f"sent by the user; at {', '.join(HOOKS_OF['uid'])}")
     parser.add_argument(
         "--bypass", action="store_true", help="let packets pass while no program listens"
