@@ -447,9 +447,9 @@ def build() -> None:
     for source in HERE.glob("preload/*.c"):
         files = ["-o", str(BUILT / f"{source.stem}.so"), str(source)]
         subprocess.run([*command, "-shared", "-fPIC", *files], check=True)
-    for peer, command in OTHER_LANGUAGES.items():
-        if shutil.which(command[0]):  # what can't be built is missing from the tables
-            subprocess.run(command, check=False, cwd=HERE / "peers" / peer)
+    for peer, compile_it in OTHER_LANGUAGES.items():
+        if shutil.which(compile_it[0]):  # what can't be built is missing from the tables
+            subprocess.run(compile_it, check=False, cwd=HERE / "peers" / peer)
 
 
 def cpu_model() -> str:

@@ -155,7 +155,7 @@ async def test_verdict_leaves(deaf: bool) -> None:
     for line in itertools.count():
         packets: list[Packet] = []
         with attached(packets) as kernel:
-            await asynchronous.eventually(lambda packets=packets: packets)
+            await asynchronous.eventually(packets.copy)
             if deaf:
                 with kernel.deaf():
                     packets[0].accept()

@@ -656,9 +656,12 @@ def test_created_while_another_handle_destroys_it(netns: Namespace) -> None:
             with one.create_queue(1, accept):
                 creating = background(create, other, barrier)
                 barrier.wait(TIMEOUT)
-            with creating.result(TIMEOUT), nfq.open() as stranger:
-                with pytest.raises(PermissionError, match="bound"):
-                    stranger.create_queue(1, accept)
+            with (
+                creating.result(TIMEOUT),
+                nfq.open() as stranger,
+                pytest.raises(PermissionError, match="bound"),
+            ):
+                stranger.create_queue(1, accept)
 
 
 def test_shared(left: socket.socket, udp: UdpPair) -> None:
