@@ -405,9 +405,10 @@ class NetfilterQueueHandle:
 
         Does nothing if the handle is closed already. A thread that waits in ``process()`` is woken
         and gets a ``ClosedError``. In a child of fork the handles of its parent are closed already.
-        Never waits. Any thread and any callback may call it. It raises no exceptions of its own. If
-        ``on_close`` or ``on_verdict_error`` raises something that is not an ``Exception``, that is
-        raised once the handle is closed. See nfq_close(3).
+        Waits only for whoever is to forget the socket, for 5 seconds at most. Any thread and any
+        callback may call it. It raises no exceptions of its own. If ``on_close`` or
+        ``on_verdict_error`` raises something that is not an ``Exception``, that is raised once the
+        handle is closed. See nfq_close(3).
 
         >>> handle.close()
         >>> handle.closed
@@ -1086,10 +1087,10 @@ def open(
             socket that was opened elsewhere, or one end of a datagram socket pair on whose other
             end a test plays the kernel.
 
-    On a pair of ``SOCK_SEQPACKET`` sockets the other end must read everything:
-    while the pair is full, calls wait for 2 seconds at most. ``rcvbuf`` is only a number that the
-    other end gets. If that end is closed, calls raise ``ConnectionError``. Child programs do not
-    inherit the descriptor.
+    Handles on one socket read each other's packets: only one of them should read. On a pair of
+    ``SOCK_SEQPACKET`` sockets the other end must read everything: while the pair is full, calls
+    wait for 2 seconds at most. ``rcvbuf`` is only a number that the other end gets. If that end is
+    closed, calls raise ``ConnectionError``. Child programs do not inherit the descriptor.
 
     Opening needs no capability, except ``CAP_SYS_ADMIN`` for ``netns``. Binding queues needs one.
     Never waits. Raises ``OSError`` if the socket can't be opened, ``netns`` is not a network
