@@ -255,6 +255,7 @@ def test_attributes(directory: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "1000000000.0 42 1000\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["decide", "handle"])
 def test_many(directory: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """More packets than are in the queue at the same time come in their order."""

@@ -13,6 +13,8 @@ from programs import QUEUE, running
 
 import libnetfilterqueue as nfq
 
+pytestmark = pytest.mark.slow  # each starts programs
+
 PORT = 8080
 
 

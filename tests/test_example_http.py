@@ -15,6 +15,8 @@ import pytest
 from netns import TIMEOUT, UdpPair, queue_rule
 from programs import QUEUE, running
 
+pytestmark = pytest.mark.slow  # each starts programs
+
 PORT = 8080
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 UDP_HEADERS = 28

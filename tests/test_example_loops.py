@@ -15,6 +15,8 @@ from queues import accept
 
 import libnetfilterqueue as nfq
 
+pytestmark = pytest.mark.slow  # each starts programs
+
 SIGNALS = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 
 

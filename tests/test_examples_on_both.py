@@ -29,6 +29,8 @@ from programs import EXAMPLES
 
 import libnetfilterqueue as nfq
 
+pytestmark = pytest.mark.slow  # each starts programs
+
 TESTS = Path(__file__).parent
 Example = Callable[[str], Any]
 

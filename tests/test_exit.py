@@ -34,6 +34,7 @@ def start(way: str, rounds: int) -> "subprocess.Popen[str]":
         )
 
 
+@pytest.mark.slow  # each starts a program
 @pytest.mark.parametrize("way", WAYS)
 def test_exit(way: str) -> None:
     """Children end in this way, one after the other, as they should, and print nothing."""
