@@ -266,6 +266,7 @@ def test_many(directory: Path, capsys: pytest.CaptureFixture[str], name: str) ->
     assert [bytes.fromhex(each["payload"])[28:].decode() for each in told] == data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "error"),
     [
@@ -283,6 +284,7 @@ def test_no_function(directory: Path, capture: Path, function: str, error: str) 
     assert done.stderr == f"libnetfilterqueue replay: {function}: {error}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["again", "again_in_a_task"])
 def test_for_ever(capture: Path, name: str) -> None:
     """A packet that comes back for ever ends it."""
@@ -366,6 +368,7 @@ def test_broken_pipe(directory: Path) -> None:
     program.ends()
 
 
+@pytest.mark.slow
 def test_progress(directory: Path) -> None:
     """On a terminal a bar shows how much of the file is read, below the lines; then it goes."""
     path = write(directory / "capture.pcap", *["accept"] * 300)

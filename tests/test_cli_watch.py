@@ -126,6 +126,7 @@ def test_count(udp: UdpPair, tmp_path: Path) -> None:
     assert udp.arrivals() == sent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 @pytest.mark.parametrize(("verdict", "passes"), [("accept", True), ("stop", True), ("drop", False)])
 def test_ended_with_packets_in_flight(
@@ -233,6 +234,7 @@ def test_filters(udp: UdpPair, tmp_path: Path) -> None:
     assert len(re.findall(DATAGRAM, program.output)) == program.output.count("\n") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [
@@ -360,6 +362,7 @@ def test_read_from_a_pipe(udp: UdpPair, tmp_path: Path) -> None:
             assert other.wait(TIMEOUT) == 0
 
 
+@pytest.mark.slow
 def test_no_rule(tmp_path: Path) -> None:
     """If no packet comes and no rule names the queue, a hint says so."""
     with watching(tmp_path) as program:

@@ -283,6 +283,7 @@ def test_destroyed_before_it_left() -> None:
         assert kernel.handle.stats().defaulted == 3
 
 
+@pytest.mark.slow
 def test_too_large_while_two_queues_are_destroyed() -> None:
     """A verdict that becomes too large while its queue is destroyed gets that queue's default."""
     packets: list[Packet] = []

@@ -16,6 +16,8 @@ import pytest
 from netns import TIMEOUT
 from queues import ROUNDS
 
+pytestmark = pytest.mark.slow
+
 SUPPORT = Path(__file__).parent / "support"
 
 
@@ -38,7 +40,7 @@ if sys.version_info < (3, 13):  # which crashes when it makes types without memo
     SCENARIOS["importing"] = 50
 
 
-@pytest.mark.parametrize("last", ["once", pytest.param("on", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("last", ["once", "on"])
 @pytest.mark.parametrize(("scenario", "least"), SCENARIOS.items())
 def test_each_allocation_fails(library: Path, scenario: str, least: int, last: str) -> None:
     """If one allocation or all after it fail, the call is done or raises MemoryError."""
