@@ -20,10 +20,11 @@ from pages import PAGES, ROOT, blocks, datagram
 from programs import EXAMPLES, QUEUE, Program
 
 DEFINITIONS = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-READY = re.compile("Queue .* bound|Uvicorn running|Running on")  # from those that say so
+READY = re.compile("[Qq]ueue .* bound|Uvicorn running|Running on")  # from those that say so
 PASSING = datagram("passing")
-# It needs a module of the kernel, and tests/vm ends it.
-ELSEWHERE = {"conntrack_helper.py"}
+# They need a module of the kernel, a server or a collector. tests/vm and their recipes end them.
+ELSEWHERE = {"conntrack_helper.py", "fleet.py", "lookup.py", "metered_otel.py"}
+ARGUMENTS: dict[str, list[object]] = {"log_packets.py": ["log.pcapng"]}
 
 
 class Source(NamedTuple):
@@ -68,7 +69,9 @@ def page_programs() -> Iterator[tuple[str, Source]]:
         for block in python:
             name = block.file or "program.py"
             place = f"{page.relative_to(ROOT)}:{block.line}"
-            yield place, Source(name, named | {name: block.text}, [], 1)
+            if name not in ELSEWHERE:
+                arguments = ARGUMENTS.get(name, [])
+                yield place, Source(name, named | {name: block.text}, arguments, 1)
 
 
 def examples() -> Iterator[tuple[str, Source]]:
