@@ -651,7 +651,7 @@ def test_created_while_another_handle_destroys_it(netns: Namespace) -> None:
                 return handle.create_queue(1, accept)
 
     with nfq.open() as first, nfq.open(fd=first) as one, nfq.open(fd=first) as other:
-        for _ in range(5 * ROUNDS):
+        for _ in range(ROUNDS):
             barrier = threading.Barrier(2)
             with one.create_queue(1, accept):
                 creating = background(create, other, barrier)
