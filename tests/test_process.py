@@ -157,7 +157,7 @@ class Late:
     _seconds = itertools.chain(
         itertools.starmap(_thread.interrupt_main, [(signal.SIGUSR1,)]), [TIMEOUT]
     )
-    __float__ = functools.partial(next, filter(None, _seconds))
+    __float__ = staticmethod(functools.partial(next, filter(None, _seconds)))
 
 
 def test_signal_before_the_wait(handle: Handle) -> None:
