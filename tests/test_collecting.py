@@ -238,7 +238,7 @@ def test_hook_in_a_child() -> None:
 
     def handles() -> int:
         gc.collect()
-        return sum(isinstance(each, nfq.NetfilterQueueHandle) for each in gc.get_objects())
+        return sum(type(each) is nfq.NetfilterQueueHandle for each in gc.get_objects())
 
     def open_one() -> None:
         handle = nfq.open()

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -650,6 +651,20 @@ def test_looking_meanwhile(nfqueue: FakeKernel, handle: Handle) -> None:
         nfqueue.flush()
     giving.result(TIMEOUT)
     assert [packet.id for packet in sent if not packet.passed] == []
+
+
+async def test_weak_proxies(nfqueue: FakeKernel) -> None:
+    """Proxies of objects that are gone, as some libraries have, do not disturb the look at tasks."""
+    gone = {1}
+    proxy = weakref.proxy(gone)
+    del gone
+    async with aio.open_queue(1) as stream:
+        packet = nfqueue.enqueue(b"data")
+        (await stream.get()).accept()
+        assert (await packet).passed
+    nfqueue.check()
+    with pytest.raises(ReferenceError):
+        len(proxy)
 
 
 async def test_asyncio(nfqueue: FakeKernel) -> None:

@@ -54,7 +54,7 @@ def turn() -> None:
 def greenlets() -> list[greenlet]:
     """All greenlets that have begun and not ended."""
     gc.collect()
-    return [each for each in gc.get_objects() if isinstance(each, greenlet) and each]
+    return [each for each in gc.get_objects() if issubclass(type(each), greenlet) and each]
 
 
 def in_thread(function: Callable[[], object]) -> None:

@@ -73,8 +73,11 @@ class Failures:
 
 
 def living(*kinds: type) -> list[Any]:
-    """All objects of these types; nothing else remembers a task or greenlet that is over."""
-    return [found for found in gc.get_objects() if isinstance(found, kinds)]
+    """All objects of these types; nothing else remembers a task or greenlet that is over.
+
+    isinstance() would look behind weak proxies, and raises for those whose object is gone.
+    """
+    return [found for found in gc.get_objects() if issubclass(type(found), kinds)]
 
 
 def failed_tasks(loop: object) -> list[Failure]:
