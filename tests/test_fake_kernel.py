@@ -654,7 +654,7 @@ def test_looking_meanwhile(nfqueue: FakeKernel, handle: Handle) -> None:
 
 
 async def test_weak_proxies(nfqueue: FakeKernel) -> None:
-    """Proxies of objects that are gone, as some libraries have, do not disturb the look at tasks."""
+    """Proxies of objects that are gone, as some libraries have, do not disturb the look."""
     gone = {1}
     proxy = weakref.proxy(gone)
     del gone
