@@ -59,6 +59,12 @@ ALONE = frozenset(
         "test_nothing_left",
         "test_number_is_free_once_its_queue_is_destroyed",
         # Warnings, signal handlers, hooks and what is patched are the process's.
+        "test_docstrings",
+        "test_interrupted",
+        "test_programs",
+        "test_signal_before_the_wait",
+        "test_trio",
+        "test_trio_serve",
         "test_fuzz_calls",
         "test_fuzz_messages",
         "test_leaving",
