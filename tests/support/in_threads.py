@@ -61,6 +61,7 @@ ALONE = frozenset(
         # Warnings, signal handlers, hooks and what is patched are the process's.
         "test_docstrings",
         "test_interrupted",
+        "test_no_room_for_a_verdict",
         "test_programs",
         "test_signal_before_the_wait",
         "test_trio",
