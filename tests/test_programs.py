@@ -24,7 +24,7 @@ READY = re.compile("[Qq]ueue .* bound|Uvicorn running|Running on")  # from those
 PASSING = datagram("passing")
 # They need a module of the kernel, a server or a collector. tests/vm and their recipes end them.
 ELSEWHERE = {"conntrack_helper.py", "fleet.py", "lookup.py", "metered_otel.py"}
-ARGUMENTS: dict[str, list[object]] = {"log_packets.py": ["log.pcapng"]}
+ARGUMENTS: dict[str, list[object]] = {"log_packets.py": [Path("log.pcapng")]}  # beside it
 
 
 class Source(NamedTuple):
@@ -49,7 +49,10 @@ class Source(NamedTuple):
         for name, text in self.files.items():
             (directory / name).write_text(text)
         python = [*only("net_admin"), sys.executable, "-W", "always::ResourceWarning"]
-        program = Program(directory, [*python, directory / self.name, *self.arguments])
+        arguments = [
+            directory / each if isinstance(each, Path) else each for each in self.arguments
+        ]
+        program = Program(directory, [*python, directory / self.name, *arguments])
         try:
             yield program
         finally:
