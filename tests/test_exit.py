@@ -87,7 +87,7 @@ def test_exit_beside_a_full_pair() -> None:
     with ours:
         with theirs:
             program = subprocess.Popen(
-                [sys.executable, "-P", "-c", PAIRED, str(theirs.fileno())],
+                [sys.executable, "-P", "-W", "ignore", "-c", PAIRED, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
