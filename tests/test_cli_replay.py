@@ -22,6 +22,8 @@ from terminals import terminal
 
 from libnetfilterqueue.cli import main
 
+pytestmark = pytest.mark.slow  # each starts programs
+
 FILTERS = """
 import asyncio
 import threading
@@ -255,7 +257,6 @@ def test_attributes(directory: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "1000000000.0 42 1000\n" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["decide", "handle"])
 def test_many(directory: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """More packets than are in the queue at the same time come in their order."""
@@ -266,7 +267,6 @@ def test_many(directory: Path, capsys: pytest.CaptureFixture[str], name: str) ->
     assert [bytes.fromhex(each["payload"])[28:].decode() for each in told] == data
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "error"),
     [
@@ -284,7 +284,6 @@ def test_no_function(directory: Path, capture: Path, function: str, error: str) 
     assert done.stderr == f"libnetfilterqueue replay: {function}: {error}\n"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["again", "again_in_a_task"])
 def test_for_ever(capture: Path, name: str) -> None:
     """A packet that comes back for ever ends it."""
@@ -368,7 +367,6 @@ def test_broken_pipe(directory: Path) -> None:
     program.ends()
 
 
-@pytest.mark.slow
 def test_progress(directory: Path) -> None:
     """On a terminal a bar shows how much of the file is read, below the lines; then it goes."""
     path = write(directory / "capture.pcap", *["accept"] * 300)

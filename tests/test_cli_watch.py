@@ -44,6 +44,8 @@ from scapy.utils import RawPcapNgReader
 import libnetfilterqueue as nfq
 from libnetfilterqueue.cli._watch import hints
 
+pytestmark = pytest.mark.slow  # each starts programs
+
 TIME = r"\d\d:\d\d:\d\d\.\d{6}"
 PAGE = 4096  # bytes; a pipe consists of such
 IN_FLIGHT = 100  # datagrams; the sender's buffer has room for so many that wait
@@ -126,7 +128,6 @@ def test_count(udp: UdpPair, tmp_path: Path) -> None:
     assert udp.arrivals() == sent
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("ending", [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 @pytest.mark.parametrize(("verdict", "passes"), [("accept", True), ("stop", True), ("drop", False)])
 def test_ended_with_packets_in_flight(
@@ -234,7 +235,6 @@ def test_filters(udp: UdpPair, tmp_path: Path) -> None:
     assert len(re.findall(DATAGRAM, program.output)) == program.output.count("\n") == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("filters", "expected"),
     [
@@ -362,7 +362,6 @@ def test_read_from_a_pipe(udp: UdpPair, tmp_path: Path) -> None:
             assert other.wait(TIMEOUT) == 0
 
 
-@pytest.mark.slow
 def test_no_rule(tmp_path: Path) -> None:
     """If no packet comes and no rule names the queue, a hint says so."""
     with watching(tmp_path) as program:

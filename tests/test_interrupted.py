@@ -148,6 +148,7 @@ def interrupt_and_raise(line: int, call: Callable[[], object]) -> bool:
     return came
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a destructor
 @pytest.mark.parametrize("deaf", [False, True])
 async def test_verdict_leaves(deaf: bool) -> None:

@@ -31,6 +31,8 @@ if GEVENT:
 
     from libnetfilterqueue import green
 
+pytestmark = pytest.mark.slow  # everything many times
+
 WARM_UP = 5
 REPEATS = 10
 ROUNDS = 10
@@ -197,7 +199,6 @@ for _member in CORE:
     GROUPS.setdefault(group(_member), []).append(_member)
 
 
-@pytest.mark.slow  # test_life runs most of this code too
 @pytest.mark.parametrize("members", GROUPS.values(), ids=GROUPS)
 def test_member(members: list[Member]) -> None:
     """A public member leaks nothing: neither when it works nor on any of its errors' paths."""
