@@ -25,12 +25,14 @@ ALONE = frozenset(
         # They look at the process's memory, threads, descriptors and children, change its
         # groups, or take all processors.
         "test_aio",
+        "test_all_descriptors_closed",
         "test_autoflush",
         "test_callers",
         "test_close",
         "test_collecting",
         "test_concurrency",
         "test_descriptors",
+        "test_destroyed_while_it_is_settled",
         "test_examples",
         "test_exit",
         "test_fork",
