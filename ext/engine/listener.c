@@ -4,6 +4,7 @@
  */
 #include "listener.h"
 
+#include "arguments.h"
 #include "callback.h"
 #include "error.h"
 #include "handle.h"
@@ -78,11 +79,8 @@ lnfq_listener_set(PyObject *self, PyObject *value, void *closure)
     const struct lnfq_listener *listener = closure;
     PyObject *former;
 
-    if (value == NULL) {
-        PyErr_Format(PyExc_TypeError, "%s can't be deleted", listener->name);
-        return -1;
-    }
-    if ((value != Py_None && lnfq_callback_check(value, listener->name) < 0)
+    if (!lnfq_arguments_assigned(value, listener->name)
+        || (value != Py_None && lnfq_callback_check(value, listener->name) < 0)
         || lnfq_handle_check(handle, listener->name) < 0) {
         return -1;
     }

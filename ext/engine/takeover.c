@@ -12,19 +12,16 @@
 #include <string.h>
 
 #include "backlog.h"
-#include "bound.h"
 #include "exchange.h"
 #include "handle.h"
 #include "index.h"
 #include "lock.h"
 #include "message.h"
-#include "netns.h"
 #include "pending.h"
 #include "queue.h"
 #include "rcvbuf.h"
 #include "status.h"
 #include "table.h"
-#include "transport.h"
 #include "unclaimed.h"
 #include "verdict.h"
 

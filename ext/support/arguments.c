@@ -147,6 +147,15 @@ lnfq_arguments_int(PyObject *object, const char *what, int64_t lowest, int64_t h
     return right ? 0 : -1;
 }
 
+bool
+lnfq_arguments_assigned(PyObject *value, const char *attribute)
+{
+    if (value == NULL) {
+        PyErr_Format(PyExc_TypeError, "%s can't be deleted", attribute);
+    }
+    return value != NULL;
+}
+
 int
 lnfq_arguments_optional(PyObject *object, const char *what, struct lnfq_optional *number)
 {

@@ -54,6 +54,10 @@ lnfq_arguments_given(PyObject *object)
     return object != NULL && object != Py_None;
 }
 
+/* Whether an attribute's setter was given a value. Without one the attribute is being deleted,
+ * which raises TypeError. */
+bool lnfq_arguments_assigned(PyObject *value, const char *attribute);
+
 /* Reads a number of 32 bits that may be left out: then it stays as it is. 0, or -1. */
 int lnfq_arguments_optional(PyObject *object, const char *what, struct lnfq_optional *number);
 

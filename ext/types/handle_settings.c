@@ -13,31 +13,25 @@
 #include "handle.h"
 #include "lock.h"
 
-static inline lnfq_handle *
-handle_cast(PyObject *self)
-{
-    return (lnfq_handle *)self;
-}
-
 PyObject *
 lnfq_handle_settings_get_autoflush(PyObject *self, void *Py_UNUSED(closure))
 {
+    lnfq_handle *handle = (lnfq_handle *)self;
     bool autoflush;
 
-    lnfq_lock_acquire(handle_cast(self));
-    autoflush = handle_cast(self)->autoflush;
-    lnfq_lock_release(handle_cast(self));
+    lnfq_lock_acquire(handle);
+    autoflush = handle->autoflush;
+    lnfq_lock_release(handle);
     return PyBool_FromLong(autoflush);
 }
 
 int
 lnfq_handle_settings_set_autoflush(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    lnfq_handle *handle = handle_cast(self);
+    lnfq_handle *handle = (lnfq_handle *)self;
     int autoflush;
 
-    if (value == NULL) {
-        PyErr_SetString(PyExc_TypeError, "autoflush can't be deleted");
+    if (!lnfq_arguments_assigned(value, "autoflush")) {
         return -1;
     }
     autoflush = PyObject_IsTrue(value);
@@ -53,11 +47,12 @@ lnfq_handle_settings_set_autoflush(PyObject *self, PyObject *value, void *Py_UNU
 PyObject *
 lnfq_handle_settings_get_hold_limit(PyObject *self, void *Py_UNUSED(closure))
 {
+    lnfq_handle *handle = (lnfq_handle *)self;
     int64_t limit;
 
-    lnfq_lock_acquire(handle_cast(self));
-    limit = handle_cast(self)->hold_limit;
-    lnfq_lock_release(handle_cast(self));
+    lnfq_lock_acquire(handle);
+    limit = handle->hold_limit;
+    lnfq_lock_release(handle);
     if (limit < 0) {
         Py_RETURN_NONE;
     }
@@ -67,11 +62,10 @@ lnfq_handle_settings_get_hold_limit(PyObject *self, void *Py_UNUSED(closure))
 int
 lnfq_handle_settings_set_hold_limit(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    lnfq_handle *handle = handle_cast(self);
+    lnfq_handle *handle = (lnfq_handle *)self;
     double limit;
 
-    if (value == NULL) {
-        PyErr_SetString(PyExc_TypeError, "hold_limit can't be deleted");
+    if (!lnfq_arguments_assigned(value, "hold_limit")) {
         return -1;
     }
     if (lnfq_arguments_timeout(value, "hold_limit", &limit) < 0

@@ -14,7 +14,6 @@
 #include "error.h"
 #include "fork.h"
 #include "handle.h"
-#include "inlets.h"
 #include "netns.h"
 #include "peer.h"
 #include "remedy.h"

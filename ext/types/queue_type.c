@@ -263,8 +263,7 @@ queue_set_callback(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
     lnfq_queue *queue = queue_cast(self);
     PyObject *former;
 
-    if (value == NULL) {
-        PyErr_SetString(PyExc_TypeError, "callback can't be deleted");
+    if (!lnfq_arguments_assigned(value, "callback")) {
         return -1;
     }
     if (lnfq_callback_check(value, "callback") < 0
@@ -300,8 +299,7 @@ queue_set_default_verdict(PyObject *self, PyObject *value, void *Py_UNUSED(closu
     lnfq_queue *queue = queue_cast(self);
     uint32_t verdict;
 
-    if (value == NULL) {
-        PyErr_SetString(PyExc_TypeError, "default_verdict can't be deleted");
+    if (!lnfq_arguments_assigned(value, "default_verdict")) {
         return -1;
     }
     if (lnfq_arguments_verdict(value, "default_verdict", &verdict) < 0

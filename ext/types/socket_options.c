@@ -71,8 +71,7 @@ lnfq_socket_options_set_rcvbuf(PyObject *self, PyObject *value, void *Py_UNUSED(
     int64_t number;
     int size;
 
-    if (value == NULL) {
-        PyErr_SetString(PyExc_TypeError, "rcvbuf can't be deleted");
+    if (!lnfq_arguments_assigned(value, "rcvbuf")) {
         return -1;
     }
     if (lnfq_arguments_int(value, "rcvbuf", 0, INT_MAX, &number) < 0) {
@@ -122,8 +121,7 @@ lnfq_socket_options_set_no_enobufs(PyObject *self, PyObject *value, void *Py_UNU
 {
     int truth;
 
-    if (value == NULL) {
-        PyErr_SetString(PyExc_TypeError, "no_enobufs can't be deleted");
+    if (!lnfq_arguments_assigned(value, "no_enobufs")) {
         return -1;
     }
     truth = PyObject_IsTrue(value);
