@@ -126,7 +126,7 @@ PEERS = ("NetfilterQueue", "fnfqueue")
 # What builds those of other languages, in their directories of peers.
 OTHER_LANGUAGES = {
     "nfq-rs": (
-        *("cargo", "install", "--quiet", "--locked", "--force", "--path", "."),
+        *("cargo", "install", "--quiet", "--force", "--path", "."),
         *("--root", str(BUILT), "--target-dir", str(BUILT / "target")),
     ),
     "go-nfqueue": ("go", "build", "-o", str(BUILT / "bin" / "go-nfqueue")),
