@@ -24,6 +24,7 @@
 #include "backlog.h"
 #include "counters.h"
 #include "forward.h"
+#include "keeper.h"
 #include "mutex.h"
 #include "name.h"
 #include "outbox.h"
@@ -48,28 +49,6 @@ struct lnfq_history {
 struct lnfq_file {
     dev_t device;
     ino_t inode;
-};
-
-/* Whether the queues outlive the handle. */
-enum lnfq_kept_state {
-    LNFQ_KEPT_NO,
-    LNFQ_KEPT_YES,
-    LNFQ_KEPT_UNKNOWN,
-};
-
-/* What the next process is to know of this one: a byte each, which becomes 1. */
-enum lnfq_record {
-    LNFQ_RECORD_ANSWERED, /* a verdict was sent */
-    LNFQ_RECORD_RECEIVED, /* a callback was given a packet */
-};
-
-/* Who keeps the socket. */
-struct lnfq_keeper {
-    enum lnfq_kept_state state;
-    bool tired;            /* readers ended again and again: packets are not repeated any more */
-    Py_buffer view;        /* memory that is kept too */
-    unsigned char *record; /* its first bytes: see enum lnfq_record; NULL for none */
-    PyObject *on_unbind;   /* strong: called once all queues are unbound for good */
 };
 
 struct lnfq_handle {

@@ -4,6 +4,8 @@
  */
 #include "keeper.h"
 
+#include "handle.h"
+
 void
 lnfq_keeper_note(lnfq_handle *handle, enum lnfq_kept_state state, bool tired, Py_buffer *record,
                  PyObject *on_unbind)

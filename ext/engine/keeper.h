@@ -11,9 +11,31 @@
 
 #include <stdbool.h>
 
-#include "handle.h"
+#include "forward.h"
 
-/* Notes that somebody keeps the socket; see handle.h. Takes over `record`, which is not a
+/* Whether the queues outlive the handle. */
+enum lnfq_kept_state {
+    LNFQ_KEPT_NO,
+    LNFQ_KEPT_YES,
+    LNFQ_KEPT_UNKNOWN,
+};
+
+/* What the next process is to know of this one: a byte each, which becomes 1. */
+enum lnfq_record {
+    LNFQ_RECORD_ANSWERED, /* a verdict was sent */
+    LNFQ_RECORD_RECEIVED, /* a callback was given a packet */
+};
+
+/* Who keeps the socket. */
+struct lnfq_keeper {
+    enum lnfq_kept_state state;
+    bool tired;            /* readers ended again and again: packets are not repeated any more */
+    Py_buffer view;        /* memory that is kept too */
+    unsigned char *record; /* its first bytes: see enum lnfq_record; NULL for none */
+    PyObject *on_unbind;   /* strong: called once all queues are unbound for good */
+};
+
+/* Notes that somebody keeps the socket. Takes over `record`, which is not a
  * memoryview's: the collector clears those while others hold them. Takes a reference to
  * `on_unbind`. Nobody else knows the handle yet. */
 void lnfq_keeper_note(lnfq_handle *handle, enum lnfq_kept_state state, bool tired,
@@ -21,10 +43,10 @@ void lnfq_keeper_note(lnfq_handle *handle, enum lnfq_kept_state state, bool tire
 
 /* With the lock: notes something for the next process. */
 static inline void
-lnfq_keeper_record(lnfq_handle *handle, enum lnfq_record what)
+lnfq_keeper_record(struct lnfq_keeper *keeper, enum lnfq_record what)
 {
-    if (handle->keeper.record != NULL) {
-        handle->keeper.record[what] = 1;
+    if (keeper->record != NULL) {
+        keeper->record[what] = 1;
     }
 }
 

@@ -180,7 +180,7 @@ lnfq_post_send(lnfq_handle *handle)
              || (error == EAGAIN && lnfq_peer_await_room(handle)));
     note_unsent(handle, error != 0);
     if (error == 0) {
-        lnfq_keeper_record(handle, LNFQ_RECORD_ANSWERED);
+        lnfq_keeper_record(&handle->keeper, LNFQ_RECORD_ANSWERED);
     }
     if (outbox->withdrawn > 0) {
         handle->stats.verdict_errors += outbox->withdrawn;

@@ -231,7 +231,7 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
         if (lnfq_verdict_batch_covers(queue, index->id, &verdict)) {
             lnfq_fate_cover(packet, verdict);
         }
-        lnfq_keeper_record(handle, LNFQ_RECORD_RECEIVED);
+        lnfq_keeper_record(&handle->keeper, LNFQ_RECORD_RECEIVED);
         handle->stats.packets += 1;
         handle->stats.truncated += lnfq_index_truncated(index, packet->bytes);
     }
