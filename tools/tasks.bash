@@ -53,6 +53,27 @@ step() {
     return "$status"
 }
 
+# beside TITLE COMMAND...: a step that runs beside others, as many at a time as there are processors.
+declare -A titles
+beside() {
+    while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do
+        wait -n || :
+    done
+    trap 'trap - TERM; kill 0' INT TERM # what runs in the background ignores Ctrl-C
+    local log=build/dev-$task-${1//[ \/]/-}.log
+    { step "$@" | cat; } & # a pipe: none has a line of the terminal of its own, to tick on
+    titles[$!]=$1
+}
+
+# joined TITLE: waits for the steps beside each other. If some have failed, the task fails, by that title.
+joined() {
+    local failed='' job
+    for job in "${!titles[@]}"; do
+        wait "$job" || failed+=", ${titles[$job]}"
+    done
+    [ -z "$failed" ] || die "$1: ${failed#, }"
+}
+
 # Two at a time would break each other's environment.
 locked() {
     mkdir -p build
