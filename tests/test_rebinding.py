@@ -5,12 +5,20 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import threading
 from collections.abc import Callable
 
 import pytest
 from netns import TIMEOUT, UdpPair, background, down, queue_rule, short_turns, up
-from played_kernel import PlayedKernel, message, packet_message
+from played_kernel import (
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    NLMSG_NOOP,
+    PlayedKernel,
+    message,
+    packet_message,
+)
 from queues import ROUNDS, Handle, Packet, accept, accepting, netlink_socket
 
 import libnetfilterqueue as nfq
@@ -283,6 +291,28 @@ def test_old_message_that_was_overtaken(
         for data in read_all(sock):
             handle.handle_packet(data)
     assert new == [b"new 1", b"new 2", b"new 3"]
+    assert udp.arrivals() == new
+
+
+def test_marker_of_another_process(handle: Handle, udp: UdpPair) -> None:
+    """It does not say that the messages behind it are the new binding's."""
+    new: list[bytes] = []
+    callback = accepting(new)
+    queue = handle.create_queue(1, callback)
+    with netlink_socket(handle) as sock:
+        udp.send(b"old 1")
+        old = [sock.recv(1 << 17)]
+        flags = NLM_F_REQUEST | NLM_F_ACK
+        sock.send(struct.pack("=IHHII", 16, NLMSG_NOOP, flags, 1 << 30, 1))
+        old.append(sock.recv(1 << 17))
+        udp.send(b"old 2")
+        old.append(sock.recv(1 << 17))
+        queue.destroy()
+        handle.create_queue(1, callback)
+        udp.send(b"new 1", b"new 2")
+        assert [handle.handle_packet(data) for data in old] == [0, 0, 0]
+        assert hand_in_what_waits(handle, sock) == 2
+    assert new == [b"new 1", b"new 2"]
     assert udp.arrivals() == new
 
 

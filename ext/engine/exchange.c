@@ -289,7 +289,7 @@ lnfq_exchange_mark(lnfq_handle *handle)
 
     handle->marker_wanted = false;
     /* Without it the packets are still dispatched with the next one that comes. */
-    (void)lnfq_peer_send(handle, bytes, lnfq_config_put_marker(bytes, seq));
+    (void)lnfq_peer_send(handle, bytes, lnfq_config_put_marker(bytes, seq, handle->port));
     return seq;
 }
 
@@ -307,13 +307,17 @@ lnfq_exchange_catch_up(lnfq_handle *handle)
     mark_if_wanted(handle);
 }
 
+/* Another process's marker on the same socket does not stand in front of our packets. */
 static void
-lift_fences(lnfq_handle *handle, uint32_t marker)
+lift_fences(lnfq_handle *handle, const struct lnfq_answer *marker)
 {
+    if (marker->port != handle->port) {
+        return;
+    }
     for (size_t i = 0; i < handle->queue_count; i++) {
         lnfq_queue *queue = handle->queues[i];
 
-        if (queue->fenced && (int32_t)(queue->fence - marker) <= 0) {
+        if (queue->fenced && (int32_t)(queue->fence - marker->seq) <= 0) {
             queue->fenced = false;
         }
     }
@@ -384,7 +388,7 @@ lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool
     switch (answer->type) {
     case NLMSG_NOOP:
         if (read) {
-            lift_fences(handle, answer->seq);
+            lift_fences(handle, answer);
         }
         else {
             handle->marker_wanted = true; /* it was not for us: another one has to follow */

@@ -109,6 +109,8 @@ struct lnfq_handle {
     bool rcvbuf_set; /* somebody has set the receive buffer */
     bool marker_wanted;
     uint32_t seq;
+    uint32_t port; /* in its markers: others' on the same socket have another one */
+    struct lnfq_hands hands;
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     struct lnfq_stats stats;
 
