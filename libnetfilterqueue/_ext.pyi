@@ -273,7 +273,8 @@ class NetfilterQueueHandle:
             unanswered: The verdict of packets that earlier readers of a queue that is taken over
                 have received and not answered. ``None`` is ``default_verdict``.
             shared: Whether another process goes on reading the socket. What it has received is left
-                to it, and no batch verdict is sent.
+                to it, also if it ends, until the queue is destroyed or taken over. No batch verdict
+                is sent.
 
         All of these are configured together with the binding.
 
@@ -281,7 +282,8 @@ class NetfilterQueueHandle:
         over. Nothing is unbound, and the queue is configured as a new one would be. Packets that
         the earlier readers have not answered get ``unanswered`` before the call returns. It is put
         off until a packet has been dispatched if the kernel's table of queues can't be read (see
-        ``queue_status``), and while other calls of ``process()`` or ``handle_packet()`` run. With
+        ``queue_status``), and until the calls of ``process()`` or ``handle_packet()`` have ended
+        that have packets in hand. With
         ``NF_REPEAT`` these packets go through their table or base chain again. They are queued
         anew if the rules still say so. Meanwhile the kernel's queue is longer by their number. A
         loop of your own that reads the socket begins after this call: what it has read and not

@@ -9,8 +9,10 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -528,6 +530,52 @@ def test_in_a_callback(left: socket.socket, udp: UdpPair) -> None:
         assert handle.stats().defaulted == (1 if visible() else 0)
 
 
+class Blocking:
+    """A callback that accepts its packet once the test lets it go on."""
+
+    def __init__(self) -> None:
+        self._running: SimpleQueue[threading.Event] = SimpleQueue()
+
+    def __call__(self, packet: Packet) -> None:
+        go_on = threading.Event()
+        self._running.put(go_on)
+        assert go_on.wait(TIMEOUT)
+        packet.accept()
+
+    def begun(self) -> threading.Event:
+        """What lets the next callback go on, once it has begun."""
+        return self._running.get(timeout=TIMEOUT)
+
+
+def test_calls_that_overlap(left: socket.socket, udp: UdpPair) -> None:
+    """It is put off for those that had messages in hand, and for no others, however many follow."""
+    leave_second(left)
+    callback = Blocking()
+    with sender(9002) as second, nfq.open(fd=left) as handle:
+
+        def process_one(data: bytes) -> tuple[Future[int], threading.Event]:
+            udp.send(data)
+            return background(handle.process, 1), callback.begun()
+
+        second.send(b"left")
+        read(left, 1)
+        handle.create_queue(1, callback)
+        before, end_before = process_one(b"1")
+        handle.create_queue(2, accept, unanswered=nfq.NF_ACCEPT)
+        if not visible():  # this tells
+            second.send(b"tells")
+            assert handle.process() == 1
+            assert udp.recv() == b"tells"
+        after, end_after = process_one(b"2")
+        assert udp.arrivals() == []
+        end_before.set()
+        assert before.result(TIMEOUT) == 1
+        assert udp.arrivals() == [b"1", b"left"]
+        end_after.set()
+        assert after.result(TIMEOUT) == 1
+        assert udp.arrivals() == [b"2"]
+
+
 def test_older_packets_that_are_set_aside(left: socket.socket, udp: UdpPair) -> None:
     """Verdicts on newer packets do not release them, once the queue is settled."""
     leave_second(left)
@@ -684,6 +732,24 @@ def test_shared(left: socket.socket, udp: UdpPair) -> None:
         other.accept(3)
         assert udp.arrivals() == [b"1", b"2", b"5"]
         os.close(handle.detach())
+
+
+def test_sharer_that_is_killed(left: socket.socket, udp: UdpPair) -> None:
+    """What it had in hand waits for whoever takes the queue over without sharing it."""
+    seen: list[bytes] = []
+    with Reader(left, shared=True) as other, nfq.open(fd=left) as handle:
+        handle.create_queue(1, accepting(seen), shared=True)
+        udp.send(b"1", b"2")
+        other.read(2)
+        other.kill()
+        udp.send(b"3")
+        assert handle.process() == 1
+        assert udp.arrivals() == [b"3"]
+        with socket.socket(fileno=handle.detach()) as detached, nfq.open(fd=detached) as alone:
+            alone.create_queue(1, accept, unanswered=nfq.NF_ACCEPT)
+            udp.send(b"4")  # which tells, where the table can't be read
+            assert alone.process() == 1
+            assert sorted(udp.arrivals()) == [b"1", b"2", b"4"]
 
 
 def test_killed(left: socket.socket, udp: UdpPair) -> None:

@@ -24,6 +24,7 @@
 #include "backlog.h"
 #include "counters.h"
 #include "forward.h"
+#include "hands.h"
 #include "keeper.h"
 #include "mutex.h"
 #include "name.h"
@@ -118,7 +119,6 @@ struct lnfq_handle {
     _Atomic bool unsettled;          /* a queue may be: see takeover.h */
     _Atomic size_t datagram_size;    /* how long a message may become; grows under the lock */
     _Atomic unsigned int readers;    /* calls of `process` and `handle_packet` that run */
-    _Atomic unsigned int in_hand;    /* those that have messages which are not dispatched yet */
     _Atomic(lnfq_slot *) spare_slot; /* a borrowing slot to be used again; strong */
     _Atomic(lnfq_packet *) blank;    /* a packet object to be used again; strong */
     _Atomic(struct lnfq_kept *) debts;

@@ -11,8 +11,9 @@
  * others' packets.
  *
  * What other threads of this process have received and not dispatched yet can't be seen. So this is
- * put off while a call of `process` or `handle_packet` has messages in hand. Where the table
- * can't be read it is put off until a packet was received here.
+ * put off until each call of `process` or `handle_packet` that has messages in hand is done: those
+ * that begin later get newer packets. Where the table can't be read it is put off until a packet
+ * was received here, and then until such calls are done.
  */
 #ifndef LNFQ_TAKEOVER_H
 #define LNFQ_TAKEOVER_H
