@@ -301,8 +301,10 @@ class NetfilterQueueHandle:
         Raises ``OSError`` if the kernel refuses; then nothing stays bound. It is
         ``PermissionError`` without ``CAP_NET_ADMIN`` and for a number that another program has
         bound, ``EBUSY`` for a number that a handle of this process has bound on the socket,
-        ``TimeoutError`` if another process reads all answers, ``EOPNOTSUPP`` or ``EINVAL`` for a
-        flag that the kernel does not know. A queue that could not be taken over stays bound.
+        ``EOPNOTSUPP`` or ``EINVAL`` for a flag that the kernel does not know. It is
+        ``TimeoutError`` if another process or thread reads all of the kernel's answers. On an
+        adopted socket the number may be another process's then, and may stay bound if the table
+        can't be read. A queue that could not be taken over stays bound.
 
         >>> handle.create_queue(2, nfq.Packet.accept, maxlen=4096).number
         2
@@ -597,8 +599,9 @@ class NetfilterQueueQueueHandle:
         verdict.
 
         Any thread and any callback may call it at any time. It neither waits nor calls callbacks.
-        Raises ``OSError`` if the kernel refuses (the queue counts as destroyed all the same),
-        ``RuntimeError`` after fork.
+        Raises ``OSError`` if the kernel refuses, ``TimeoutError`` if another process or thread
+        reads all of its answers (the queue counts as destroyed all the same), ``RuntimeError``
+        after fork.
 
         >>> queue.destroy()
         >>> queue.destroyed

@@ -2,6 +2,7 @@
 """create_queue() on an adopted descriptor takes over a queue that another process has bound."""
 
 import contextlib
+import ctypes
 import errno
 import gc
 import os
@@ -38,6 +39,7 @@ from queues import (
     accepting,
     data_of,
     keeping,
+    netlink_socket,
     process_until,
 )
 from readers import Reader
@@ -48,6 +50,8 @@ import libnetfilterqueue as nfq
 from libnetfilterqueue.testing import FakeKernel
 
 SO_RCVBUFFORCE = 33
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+BPF_RET = 6  # linux/filter.h
 PACKET = 3 << 8  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_PACKET
 
 
@@ -367,10 +371,16 @@ def test_a_number_that_it_binds_again_itself(left: socket.socket, udp: UdpPair) 
 # Where the table can't be read
 
 
-@pytest.fixture
-def elsewhere(left: socket.socket) -> Iterator[socket.socket]:
+@contextlib.contextmanager
+def without_table() -> Iterator[None]:
     """The thread is in another namespace than the socket, and may not enter that."""
     with closing(Namespace()) as namespace, namespace, without_capability(CAP_SYS_ADMIN):
+        yield
+
+
+@pytest.fixture
+def elsewhere(left: socket.socket) -> Iterator[socket.socket]:
+    with without_table():
         yield left
 
 
@@ -482,6 +492,39 @@ def test_destroyed_while_it_is_settled() -> None:
         kernel.answer(settled)
         assert processing.result(TIMEOUT) == 1
         assert count_queues() == before
+
+
+def test_verdict_given_before_it_fails() -> None:
+    """It is executed: the kernel's queue and the packet stay."""
+    packets: list[Packet] = []
+    with PlayedKernel() as kernel:
+        kernel.handle.autoflush = False
+        creating = background(kernel.handle.create_queue, 1, packets.append)
+        kernel.answer(kernel.request(), errno.EBUSY)
+        configured = kernel.request()
+        assert kernel.handle.handle_packet(packet_message(5, b"data", number=1)) == 1
+        packets[0].accept()
+        kernel.answer(configured, errno.EINVAL)
+        with pytest.raises(OSError, match="create_queue"):
+            creating.result(TIMEOUT)
+        (verdict,) = kernel.verdicts()
+        assert (verdict.packet_id, verdict.verdict) == (5, nfq.NF_ACCEPT)
+
+
+def test_packet_kept_while_it_fails() -> None:
+    """It waits for whoever takes the queue over, and its verdict is an error that says so."""
+    packets: list[Packet] = []
+    with PlayedKernel() as kernel:
+        creating = background(kernel.handle.create_queue, 1, packets.append)
+        kernel.answer(kernel.request(), errno.EBUSY)
+        configured = kernel.request()
+        assert kernel.handle.handle_packet(packet_message(5, b"data", number=1)) == 1
+        kernel.answer(configured, errno.EINVAL)
+        with pytest.raises(OSError, match="create_queue"):
+            creating.result(TIMEOUT)
+        with pytest.raises(nfq.ClosedError, match="waits for whoever takes it over"):
+            packets[0].accept()
+        assert (kernel.handle.stats().defaulted, kernel.verdicts()) == (0, [])
 
 
 def test_a_full_receive_buffer(left: socket.socket, udp: UdpPair) -> None:
@@ -797,6 +840,87 @@ def test_answers_that_others_read(left: socket.socket) -> None:
             with nfq.open(fd=left) as handle:
                 handle.create_queue(1, accept, shared=True)
                 os.close(handle.detach())
+
+
+@contextlib.contextmanager
+def taking_all(sock: socket.socket) -> Iterator[None]:
+    """Another reader takes all that comes before anybody else can: a filter lets nothing in."""
+    nothing = ctypes.create_string_buffer(struct.pack("=HBBI", BPF_RET, 0, 0, 0))
+    program = struct.pack("@HP", 1, ctypes.addressof(nothing))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    yield
+    sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+
+
+def bind_elsewhere(number: int) -> None:
+    """Another socket binds a number, if that is free."""
+    with nfq.open() as stranger:
+        stranger.create_queue(number, accept)
+
+
+READS_ANSWERS = r"create_queue\(2\): .* another process or thread reads the kernel's answers"
+
+
+def test_no_answer(handle: Handle) -> None:
+    """TimeoutError, which says why, and the number is free."""
+    with netlink_socket(handle) as copy, taking_all(copy):
+        with pytest.raises(TimeoutError, match=READS_ANSWERS):
+            handle.create_queue(2, accept)
+        bind_elsewhere(2)
+    handle.create_queue(2, accept)
+
+
+def test_no_answer_to_other_requests(handle: Handle) -> None:
+    """They say the same, and are executed."""
+    queue = handle.create_queue(1, accept)
+    with netlink_socket(handle) as copy, taking_all(copy):
+        with pytest.raises(TimeoutError, match="reads the kernel's answers"):
+            queue.set_maxlen(7)
+        with pytest.raises(TimeoutError, match="reads the kernel's answers"):
+            queue.destroy()
+        assert queue.destroyed
+        bind_elsewhere(1)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_no_answer_on_an_adopted_socket(left: socket.socket, shared: bool) -> None:
+    """The same, if the table has said that the number was free; else it may stay bound."""
+    with nfq.open(fd=left) as handle:
+        with taking_all(left):
+            with pytest.raises(TimeoutError, match=READS_ANSWERS) as raised:
+                handle.create_queue(2, accept, shared=shared)
+            assert ("may stay bound" in str(raised.value)) == (not visible())
+            if visible():
+                bind_elsewhere(2)
+        handle.create_queue(2, accept)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_no_answer_and_no_table(left: socket.socket, number: int) -> None:
+    """What may be another process's queue stays bound, and the error says so."""
+    with nfq.open(fd=left) as handle:
+        with (
+            without_table(),
+            taking_all(left),
+            pytest.raises(TimeoutError, match=r"answers.*; the number may stay bound$"),
+        ):
+            handle.create_queue(number, accept)
+        with pytest.raises(PermissionError):
+            bind_elsewhere(number)
+        handle.create_queue(number, accept)
+
+
+def test_no_answer_to_a_take_over(left: socket.socket, udp: UdpPair) -> None:
+    """The other process's queue stays as it is."""
+    udp.send(b"1")
+    with nfq.open(fd=left) as handle:
+        with taking_all(left), pytest.raises(TimeoutError, match="may stay bound"):
+            handle.create_queue(1, accept)
+        with pytest.raises(PermissionError):
+            bind_elsewhere(1)
+        handle.create_queue(1, accept)
+        handle.process()
+        assert udp.arrivals() == [b"1"]
 
 
 # Handles that are detached

@@ -237,6 +237,16 @@ lnfq_exchange_expect(lnfq_handle *handle, const struct lnfq_config *config)
     }
 }
 
+/* Why an answer does not come: it was dropped, or found room, and so somebody else has it. `drops`
+ * is the socket's count, when the one before did not come and now. */
+static int
+explain_loss(lnfq_handle *handle, uint32_t *drops)
+{
+    uint32_t before = *drops;
+
+    return lnfq_transport_drops(handle->fd, drops) && *drops == before ? ETIMEDOUT : ENOBUFS;
+}
+
 /* Whether to send a request once more. */
 static bool
 may_try(int attempts, int64_t deadline)
@@ -252,7 +262,9 @@ lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_con
     struct nlmsghdr first;
     struct lnfq_awaited awaited = {0};
     int64_t deadline = handle->shared ? lnfq_clock_now() + SHARED_NS : 0;
+    uint32_t drops = 0;
     int error = EAGAIN;
+    int loss = ENOBUFS;
 
     lnfq_exchange_expect(handle, config);
     /* No Python code runs before this function is over, so that `awaited` may live on the stack. */
@@ -272,13 +284,25 @@ lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_con
         memcpy(&first, bytes, sizeof(first));
         awaited.first_seq = first.nlmsg_seq;
         error = confirm(handle, queue, attempt(handle, &awaited, bytes, size), i > 0, config);
+        if (error == EAGAIN) {
+            loss = explain_loss(handle, &drops);
+        }
     }
     awaited_remove(handle, &awaited);
     mark_if_wanted(handle);
-    if (error == EAGAIN) {
-        return handle->shared ? ETIMEDOUT : ENOBUFS;
-    }
-    return error;
+    return error == EAGAIN ? loss : error;
+}
+
+void
+lnfq_exchange_tell(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config)
+{
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_CONFIG_SIZE_MAX];
+    const struct lnfq_awaited nothing = {0};
+
+    (void)lnfq_peer_send(handle, bytes,
+                         lnfq_config_put(bytes, queue, ++handle->seq, false, config));
+    (void)drain(handle, &nothing);
+    mark_if_wanted(handle);
 }
 
 uint32_t

@@ -233,7 +233,6 @@ lnfq_takeover_queue(lnfq_queue *queue, const struct lnfq_config *config)
         lnfq_rcvbuf_grow(handle, repeated);
     }
     whole = complete(config, add_saturated(queue->maxlen, repeated));
-    handle->shared |= queue->shared;
     error = lnfq_exchange_request(handle, queue->number, &whole, NULL, 0);
     if (error != 0 || queue->shared) {
         return error;
