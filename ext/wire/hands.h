@@ -4,8 +4,8 @@
  *
  * What they have can't be seen. But it can be told when all that have any now are done, however
  * many begin meanwhile: a call belongs to the turn in which it began, and a new turn begins when
- * somebody waits for the end of the one before. At most two are under way. The caller holds the
- * handle's lock, except where a call is done.
+ * somebody waits for the end of the one before. At most two are under way. It needs no Python. Its
+ * owner locks it, except where a call is done.
  */
 #ifndef LNFQ_HANDS_H
 #define LNFQ_HANDS_H
