@@ -150,7 +150,7 @@ class Stream(Backlog, Generic[FeedT]):
         """In a child of fork the packets that have been read are the parent's."""
         if self._feed is not None and self._feed._is_forked():
             raise RuntimeError(
-                f"{call}: the stream belongs to the parent process; after fork it can only be closed"
+                f"{call}: the stream is the parent process's; after fork it can only be closed"
             )
 
     def _flush(self) -> None:

@@ -353,7 +353,7 @@ def test_green_stream_in_the_child(udp: UdpPair) -> None:
             attachment.detach()
             assert attachment.closed
             with pytest.raises(RuntimeError, match=r"serve\(\): .* after fork"):
-                green.serve(stream, pytest.fail)
+                green.serve(stream, accept)
             stream.close()
 
         assert in_child(child) == 0

@@ -65,6 +65,7 @@ struct lnfq_handle {
     bool patient;      /* behind the descriptor is a program that reads all: see peer.c */
     int rcvbuf;        /* then: the receive buffer's size, which that program counts */
     bool more;         /* then: it has more for us than the pair has room for */
+    uint32_t port;     /* in its markers: others' on the same socket have another one */
     lnfq_handle *next; /* on the list of fork.c, which protects these two */
     lnfq_handle **link;
     struct lnfq_mutex lock;
@@ -110,7 +111,6 @@ struct lnfq_handle {
     bool rcvbuf_set; /* somebody has set the receive buffer */
     bool marker_wanted;
     uint32_t seq;
-    uint32_t port; /* in its markers: others' on the same socket have another one */
     struct lnfq_hands hands;
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     struct lnfq_stats stats;

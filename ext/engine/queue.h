@@ -42,11 +42,11 @@ struct lnfq_queue {
     /* For a queue that was taken over: see takeover.h. Protected by the handle's lock. */
     bool shared;      /* another process goes on reading */
     bool unsettled;   /* what others have read and not answered waits for its verdict */
-    uint64_t turn;    /* of hands.h, since which it can be told which that is; 0: it can't yet */
     bool counted;     /* `last_id` is known */
     uint32_t last_id; /* all ids up to it were read by others, but for those received here */
     struct lnfq_optional unanswered; /* that verdict, if it is not the default */
     bool detached;                   /* it was left to another process */
+    uint64_t turn; /* of hands.h, since which it can be told what is unsettled; 0: it can't yet */
 
     /* For a number that is bound again: see claim.h. Protected by the handle's lock. */
     uint64_t born;       /* the handle's epoch from which on messages are this queue's */
