@@ -29,7 +29,14 @@ from netns import (
     short_turns,
     without_capability,
 )
-from played_kernel import PlayedKernel, packet_message
+from played_kernel import (
+    MSG_CONFIG,
+    NLM_F_REQUEST,
+    PlayedKernel,
+    attribute,
+    message,
+    packet_message,
+)
 from queues import (
     ROUNDS,
     Handle,
@@ -52,6 +59,7 @@ from libnetfilterqueue.testing import FakeKernel
 SO_RCVBUFFORCE = 33
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 BPF_RET = 6  # linux/filter.h
+NFQA_CFG_CMD, CMD_BIND = 1, 1
 PACKET = 3 << 8  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_PACKET
 
 
@@ -908,6 +916,29 @@ def test_no_answer_and_no_table(left: socket.socket, number: int) -> None:
         with pytest.raises(PermissionError):
             bind_elsewhere(number)
         handle.create_queue(number, accept)
+
+
+def when_free(number: int) -> None:
+    """Returns once nobody has bound a number any more."""
+    while True:
+        with contextlib.suppress(PermissionError):
+            return bind_elsewhere(number)
+
+
+def test_no_answer_to_a_destruction(left: socket.socket) -> None:
+    """It is asked for again, and what another process has bound since is not destroyed too."""
+    with nfq.open(fd=left) as handle, socket.socket(fileno=os.dup(left.fileno())) as other:
+        queue = handle.create_queue(1, accept, shared=True)
+        with taking_all(left):
+            destroying = background(queue.destroy)
+            when_free(1)
+            bind = attribute(NFQA_CFG_CMD, struct.pack("!BBH", CMD_BIND, 0, 0))
+            body = struct.pack("!BBH", 0, 0, 1) + bind  # of queue 1
+            other.send(message(MSG_CONFIG, body, flags=NLM_F_REQUEST))
+            with pytest.raises(TimeoutError):
+                destroying.result(TIMEOUT)
+        with pytest.raises(PermissionError):
+            bind_elsewhere(1)
 
 
 def test_no_answer_to_a_take_over(left: socket.socket, udp: UdpPair) -> None:

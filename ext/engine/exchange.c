@@ -254,12 +254,41 @@ may_try(int attempts, int64_t deadline)
     return deadline != 0 ? lnfq_clock_now() < deadline : attempts < ATTEMPTS;
 }
 
+/* Builds a request's messages, behind `size` bytes of others. Returns the size of all. */
+static size_t
+put_request(lnfq_handle *handle, struct lnfq_awaited *awaited, unsigned char *bytes, size_t size,
+            uint16_t queue, const struct lnfq_config *config)
+{
+    struct nlmsghdr first;
+
+    awaited->seq = ++handle->seq;
+    awaited->answered = false;
+    size += lnfq_config_put(bytes + size, queue, awaited->seq, true, config);
+    if (config->next != NULL) {
+        size += lnfq_config_put(bytes + size, queue, ++handle->seq, false, config->next);
+    }
+    memcpy(&first, bytes, sizeof(first));
+    awaited->first_seq = first.nlmsg_seq;
+    return size;
+}
+
+/*
+ * What is sent once the answer got lost. The kernel has executed what it was sent, so this asks for
+ * no more than an answer: by now somebody else may have bound a number that was unbound.
+ */
+static const struct lnfq_config *
+again(const lnfq_handle *handle, const struct lnfq_config *config)
+{
+    static const struct lnfq_config nothing;
+
+    return handle->kernel && config->command == NFQNL_CFG_CMD_UNBIND ? &nothing : config;
+}
+
 int
 lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config,
                       const unsigned char *before, size_t before_size)
 {
     _Alignas(struct nlmsghdr) unsigned char bytes[2 * LNFQ_CONFIG_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
-    struct nlmsghdr first;
     struct lnfq_awaited awaited = {0};
     int64_t deadline = handle->shared ? lnfq_clock_now() + SHARED_NS : 0;
     uint32_t drops = 0;
@@ -270,20 +299,15 @@ lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_con
     /* No Python code runs before this function is over, so that `awaited` may live on the stack. */
     awaited_add(handle, &awaited);
     for (int i = 0; error == EAGAIN && may_try(i, deadline); i++) {
-        size_t size = before_size;
+        const bool repeated = i > 0;
+        size_t size = repeated && handle->kernel ? 0 : before_size;
 
-        if (before_size > 0) {
-            memcpy(bytes, before, before_size);
+        if (size > 0) {
+            memcpy(bytes, before, size);
         }
-        awaited.seq = ++handle->seq;
-        awaited.answered = false;
-        size += lnfq_config_put(bytes + size, queue, awaited.seq, true, config);
-        if (config->next != NULL) {
-            size += lnfq_config_put(bytes + size, queue, ++handle->seq, false, config->next);
-        }
-        memcpy(&first, bytes, sizeof(first));
-        awaited.first_seq = first.nlmsg_seq;
-        error = confirm(handle, queue, attempt(handle, &awaited, bytes, size), i > 0, config);
+        size = put_request(handle, &awaited, bytes, size, queue,
+                           repeated ? again(handle, config) : config);
+        error = confirm(handle, queue, attempt(handle, &awaited, bytes, size), repeated, config);
         if (error == EAGAIN) {
             loss = explain_loss(handle, &drops);
         }
