@@ -19,7 +19,7 @@ from played_kernel import (
     message,
     packet_message,
 )
-from queues import ROUNDS, Handle, Packet, accept, accepting, netlink_socket
+from queues import ROUNDS, Handle, Packet, accept, accepting, data_of, netlink_socket
 
 import libnetfilterqueue as nfq
 
@@ -403,4 +403,36 @@ def test_doubtful_message_and_its_namesake(handle: Handle, udp: UdpPair) -> None
     for packet in kept:
         packet.accept()
     assert udp.arrivals() == [b"new 1", b"new 2", b"new 3"]
+    assert handle.stats().verdict_errors == 0
+
+
+def test_doubtful_message_whose_namesake_is_in_hand(handle: Handle, udp: UdpPair) -> None:
+    """A call that has received it comes to it, however many packets others receive meanwhile."""
+    began, go_on = threading.Event(), threading.Event()
+    new: list[bytes] = []
+
+    def callback(packet: Packet) -> None:
+        new.append(data_of(packet))
+        if new == [b"new 1"]:
+            began.set()
+            assert go_on.wait(TIMEOUT)
+        packet.accept()
+
+    queue = handle.create_queue(1, accept)
+    with netlink_socket(handle) as sock:
+        udp.send(b"old 1", b"old 2")
+        held = read_all(sock)
+        queue.destroy()
+        handle.create_queue(1, callback)
+        assert handle.handle_packet(held[1]) == 0
+        udp.send(b"new 1", b"new 2")
+        processing = background(handle.process, timeout=TIMEOUT)
+        assert began.wait(TIMEOUT)
+        for number in (3, 4, 5):
+            udp.send(b"new %d" % number)
+            assert handle.process(timeout=TIMEOUT) == 1
+        go_on.set()
+        assert processing.result(TIMEOUT) == 2
+    assert new == [b"new 1", b"new 3", b"new 4", b"new 5", b"new 2"]
+    assert sorted(udp.arrivals()) == sorted(new)
     assert handle.stats().verdict_errors == 0

@@ -58,6 +58,8 @@ struct lnfq_queue {
     struct lnfq_doubts { /* ids of messages that may have been this binding's, ascending */
         uint32_t *ids;
         size_t count, capacity;
+        uint64_t turn;  /* of hands.h, in which some had older packets than `known`; 0: not noted */
+        uint32_t known; /* an id up to which all are this binding's too */
     } doubts;
 
     _Atomic int slow; /* how many callbacks more count as slow: see dispatch.c */

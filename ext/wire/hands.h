@@ -44,6 +44,13 @@ lnfq_hands_end(struct lnfq_hands *hands, unsigned int which)
     atomic_fetch_sub(&hands->counts[which], 1);
 }
 
+/* How many calls have any. */
+static inline unsigned int
+lnfq_hands_count(struct lnfq_hands *hands)
+{
+    return atomic_load(&hands->counts[0]) + atomic_load(&hands->counts[1]);
+}
+
 /* Whether all calls that began in a turn, or before, are done. */
 static inline bool
 lnfq_hands_are_done(struct lnfq_hands *hands, uint64_t turn)
