@@ -273,7 +273,8 @@ class NetfilterQueueHandle:
             unanswered: The verdict of packets that earlier readers of a queue that is taken over
                 have received and not answered. ``None`` is ``default_verdict``.
             shared: Whether another process goes on reading the socket. What it has received is left
-                to it, and no batch verdict is sent.
+                to it, also if it ends, until the queue is destroyed or taken over. No batch verdict
+                is sent.
 
         All of these are configured together with the binding.
 
@@ -281,7 +282,8 @@ class NetfilterQueueHandle:
         over. Nothing is unbound, and the queue is configured as a new one would be. Packets that
         the earlier readers have not answered get ``unanswered`` before the call returns. It is put
         off until a packet has been dispatched if the kernel's table of queues can't be read (see
-        ``queue_status``), and while other calls of ``process()`` or ``handle_packet()`` run. With
+        ``queue_status``), and until the calls of ``process()`` or ``handle_packet()`` have ended
+        that have packets in hand. With
         ``NF_REPEAT`` these packets go through their table or base chain again. They are queued
         anew if the rules still say so. Meanwhile the kernel's queue is longer by their number. A
         loop of your own that reads the socket begins after this call: what it has read and not
@@ -299,8 +301,10 @@ class NetfilterQueueHandle:
         Raises ``OSError`` if the kernel refuses; then nothing stays bound. It is
         ``PermissionError`` without ``CAP_NET_ADMIN`` and for a number that another program has
         bound, ``EBUSY`` for a number that a handle of this process has bound on the socket,
-        ``TimeoutError`` if another process reads all answers, ``EOPNOTSUPP`` or ``EINVAL`` for a
-        flag that the kernel does not know. A queue that could not be taken over stays bound.
+        ``EOPNOTSUPP`` or ``EINVAL`` for a flag that the kernel does not know. It is
+        ``TimeoutError`` if another process or thread reads all of the kernel's answers. On an
+        adopted socket the number may be another process's then, and may stay bound if the table
+        can't be read. A queue that could not be taken over stays bound.
 
         >>> handle.create_queue(2, nfq.Packet.accept, maxlen=4096).number
         2
@@ -595,8 +599,9 @@ class NetfilterQueueQueueHandle:
         verdict.
 
         Any thread and any callback may call it at any time. It neither waits nor calls callbacks.
-        Raises ``OSError`` if the kernel refuses (the queue counts as destroyed all the same),
-        ``RuntimeError`` after fork.
+        Raises ``OSError`` if the kernel refuses, ``TimeoutError`` if another process or thread
+        reads all of its answers (the queue counts as destroyed all the same), ``RuntimeError``
+        after fork.
 
         >>> queue.destroy()
         >>> queue.destroyed

@@ -146,6 +146,13 @@ class Stream(Backlog, Generic[FeedT]):
         if self._feed is None and not self._closed:
             raise ValueError("the stream is not open")
 
+    def _check_process(self, call: str) -> None:
+        """In a child of fork the packets that have been read are the parent's."""
+        if self._feed is not None and self._feed._is_forked():
+            raise RuntimeError(
+                f"{call}: the stream is the parent process's; after fork it can only be closed"
+            )
+
     def _flush(self) -> None:
         if self._feed is not None:
             self._feed._flush()

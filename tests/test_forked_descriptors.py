@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 from netns import TIMEOUT, UdpPair, queue_rule
+from nurseries import in_trio
 from queues import Handle, Packet, accept, netlink_socket, process_until
 from test_fork import in_child
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue import aio
+from libnetfilterqueue import aio, trio
 
 
 def opened() -> list[str]:
@@ -109,7 +110,7 @@ def test_where_a_callback_forks(udp: UdpPair) -> None:
 PROGRAM = """
 import asyncio, multiprocessing, os, sys, threading, time, warnings
 import libnetfilterqueue as nfq
-from libnetfilterqueue import aio
+from libnetfilterqueue import aio, trio
 
 warnings.simplefilter("error")
 
@@ -304,6 +305,41 @@ async def test_stream_in_the_child(udp: UdpPair) -> None:
     assert udp.arrivals() == [b"data"]
 
 
+async def no_handler(packet: Packet) -> None:
+    pytest.fail("the packet is the parent's")
+
+
+async def test_served_in_the_child(udp: UdpPair) -> None:
+    """What the stream has read is the parent's: no handler begins in the child."""
+    async with aio.open_queue(1) as stream:
+        udp.send(b"1", b"2")
+        (await stream.get()).accept()
+
+        def child() -> None:
+            with pytest.raises(RuntimeError, match=r"serve\(\): .* after fork"):
+                aio.serve(stream, no_handler).send(None)
+
+        assert in_child(child) == 0
+        (await stream.get()).accept()
+    assert udp.arrivals() == [b"1", b"2"]
+
+
+@in_trio
+async def test_served_by_trio_in_the_child(udp: UdpPair) -> None:
+    """The same in trio."""
+    async with trio.open_queue(1) as stream:
+        udp.send(b"1", b"2")
+        (await stream.get()).accept()
+
+        def child() -> None:
+            with pytest.raises(RuntimeError, match=r"serve\(\): .* after fork"):
+                trio.serve(stream, no_handler).send(None)
+
+        assert in_child(child) == 0
+        (await stream.get()).accept()
+    assert udp.arrivals() == [b"1", b"2"]
+
+
 @pytest.mark.gevent
 def test_green_stream_in_the_child(udp: UdpPair) -> None:
     """A stream that gevent feeds is closed in the child; it can be closed and detached there."""
@@ -316,6 +352,8 @@ def test_green_stream_in_the_child(udp: UdpPair) -> None:
             assert (stream.handle.closed, handle.closed) == (True, True)
             attachment.detach()
             assert attachment.closed
+            with pytest.raises(RuntimeError, match=r"serve\(\): .* after fork"):
+                green.serve(stream, accept)
             stream.close()
 
         assert in_child(child) == 0

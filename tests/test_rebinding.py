@@ -5,13 +5,21 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import threading
 from collections.abc import Callable
 
 import pytest
 from netns import TIMEOUT, UdpPair, background, down, queue_rule, short_turns, up
-from played_kernel import PlayedKernel, message, packet_message
-from queues import ROUNDS, Handle, Packet, accept, accepting, netlink_socket
+from played_kernel import (
+    NLM_F_ACK,
+    NLM_F_REQUEST,
+    NLMSG_NOOP,
+    PlayedKernel,
+    message,
+    packet_message,
+)
+from queues import ROUNDS, Handle, Packet, accept, accepting, data_of, netlink_socket
 
 import libnetfilterqueue as nfq
 
@@ -286,6 +294,28 @@ def test_old_message_that_was_overtaken(
     assert udp.arrivals() == new
 
 
+def test_marker_of_another_process(handle: Handle, udp: UdpPair) -> None:
+    """It does not say that the messages behind it are the new binding's."""
+    new: list[bytes] = []
+    callback = accepting(new)
+    queue = handle.create_queue(1, callback)
+    with netlink_socket(handle) as sock:
+        udp.send(b"old 1")
+        old = [sock.recv(1 << 17)]
+        flags = NLM_F_REQUEST | NLM_F_ACK
+        sock.send(struct.pack("=IHHII", 16, NLMSG_NOOP, flags, 1 << 30, 1))
+        old.append(sock.recv(1 << 17))
+        udp.send(b"old 2")
+        old.append(sock.recv(1 << 17))
+        queue.destroy()
+        handle.create_queue(1, callback)
+        udp.send(b"new 1", b"new 2")
+        assert [handle.handle_packet(data) for data in old] == [0, 0, 0]
+        assert hand_in_what_waits(handle, sock) == 2
+    assert new == [b"new 1", b"new 2"]
+    assert udp.arrivals() == new
+
+
 def test_new_messages_that_overtake_the_marker(handle: Handle, udp: UdpPair) -> None:
     """A packet that can't be told from the old binding's has no callback, and does not wait on.
 
@@ -373,4 +403,36 @@ def test_doubtful_message_and_its_namesake(handle: Handle, udp: UdpPair) -> None
     for packet in kept:
         packet.accept()
     assert udp.arrivals() == [b"new 1", b"new 2", b"new 3"]
+    assert handle.stats().verdict_errors == 0
+
+
+def test_doubtful_message_whose_namesake_is_in_hand(handle: Handle, udp: UdpPair) -> None:
+    """A call that has received it comes to it, however many packets others receive meanwhile."""
+    began, go_on = threading.Event(), threading.Event()
+    new: list[bytes] = []
+
+    def callback(packet: Packet) -> None:
+        new.append(data_of(packet))
+        if new == [b"new 1"]:
+            began.set()
+            assert go_on.wait(TIMEOUT)
+        packet.accept()
+
+    queue = handle.create_queue(1, accept)
+    with netlink_socket(handle) as sock:
+        udp.send(b"old 1", b"old 2")
+        held = read_all(sock)
+        queue.destroy()
+        handle.create_queue(1, callback)
+        assert handle.handle_packet(held[1]) == 0
+        udp.send(b"new 1", b"new 2")
+        processing = background(handle.process, timeout=TIMEOUT)
+        assert began.wait(TIMEOUT)
+        for number in (3, 4, 5):
+            udp.send(b"new %d" % number)
+            assert handle.process(timeout=TIMEOUT) == 1
+        go_on.set()
+        assert processing.result(TIMEOUT) == 2
+    assert new == [b"new 1", b"new 3", b"new 4", b"new 5", b"new 2"]
+    assert sorted(udp.arrivals()) == sorted(new)
     assert handle.stats().verdict_errors == 0

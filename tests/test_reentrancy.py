@@ -251,7 +251,8 @@ def test_signal_in_a_callback(udp: UdpPair, act: Act, dispatch: Callable[[Handle
                 udp.send(*SENT)
                 dispatched = dispatch(handle)
                 state = handle.stats(), nfq.queue_status()
-            assert (dispatched > 0, sorted(udp.arrivals())) == (True, SENT), state
+            came = dispatched > 0, sorted(udp.arrivals())
+            assert came == (True, SENT), (state, "late:", udp.arrivals())
 
 
 class Signalling:

@@ -2,6 +2,7 @@
 """create_queue() on an adopted descriptor takes over a queue that another process has bound."""
 
 import contextlib
+import ctypes
 import errno
 import gc
 import os
@@ -9,8 +10,10 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -26,7 +29,14 @@ from netns import (
     short_turns,
     without_capability,
 )
-from played_kernel import PlayedKernel, packet_message
+from played_kernel import (
+    MSG_CONFIG,
+    NLM_F_REQUEST,
+    PlayedKernel,
+    attribute,
+    message,
+    packet_message,
+)
 from queues import (
     ROUNDS,
     Handle,
@@ -36,6 +46,7 @@ from queues import (
     accepting,
     data_of,
     keeping,
+    netlink_socket,
     process_until,
 )
 from readers import Reader
@@ -46,6 +57,9 @@ import libnetfilterqueue as nfq
 from libnetfilterqueue.testing import FakeKernel
 
 SO_RCVBUFFORCE = 33
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+BPF_RET = 6  # linux/filter.h
+NFQA_CFG_CMD, CMD_BIND = 1, 1
 PACKET = 3 << 8  # NFNL_SUBSYS_QUEUE, NFQNL_MSG_PACKET
 
 
@@ -365,10 +379,16 @@ def test_a_number_that_it_binds_again_itself(left: socket.socket, udp: UdpPair) 
 # Where the table can't be read
 
 
-@pytest.fixture
-def elsewhere(left: socket.socket) -> Iterator[socket.socket]:
+@contextlib.contextmanager
+def without_table() -> Iterator[None]:
     """The thread is in another namespace than the socket, and may not enter that."""
     with closing(Namespace()) as namespace, namespace, without_capability(CAP_SYS_ADMIN):
+        yield
+
+
+@pytest.fixture
+def elsewhere(left: socket.socket) -> Iterator[socket.socket]:
+    with without_table():
         yield left
 
 
@@ -482,6 +502,39 @@ def test_destroyed_while_it_is_settled() -> None:
         assert count_queues() == before
 
 
+def test_verdict_given_before_it_fails() -> None:
+    """It is executed: the kernel's queue and the packet stay."""
+    packets: list[Packet] = []
+    with PlayedKernel() as kernel:
+        kernel.handle.autoflush = False
+        creating = background(kernel.handle.create_queue, 1, packets.append)
+        kernel.answer(kernel.request(), errno.EBUSY)
+        configured = kernel.request()
+        assert kernel.handle.handle_packet(packet_message(5, b"data", number=1)) == 1
+        packets[0].accept()
+        kernel.answer(configured, errno.EINVAL)
+        with pytest.raises(OSError, match="create_queue"):
+            creating.result(TIMEOUT)
+        (verdict,) = kernel.verdicts()
+        assert (verdict.packet_id, verdict.verdict) == (5, nfq.NF_ACCEPT)
+
+
+def test_packet_kept_while_it_fails() -> None:
+    """It waits for whoever takes the queue over, and its verdict is an error that says so."""
+    packets: list[Packet] = []
+    with PlayedKernel() as kernel:
+        creating = background(kernel.handle.create_queue, 1, packets.append)
+        kernel.answer(kernel.request(), errno.EBUSY)
+        configured = kernel.request()
+        assert kernel.handle.handle_packet(packet_message(5, b"data", number=1)) == 1
+        kernel.answer(configured, errno.EINVAL)
+        with pytest.raises(OSError, match="create_queue"):
+            creating.result(TIMEOUT)
+        with pytest.raises(nfq.ClosedError, match="waits for whoever takes it over"):
+            packets[0].accept()
+        assert (kernel.handle.stats().defaulted, kernel.verdicts()) == (0, [])
+
+
 def test_a_full_receive_buffer(left: socket.socket, udp: UdpPair) -> None:
     """What found no room is lost as ever; the rest is settled or dispatched."""
     left.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 14)
@@ -526,6 +579,52 @@ def test_in_a_callback(left: socket.socket, udp: UdpPair) -> None:
         assert seen == [b"2", b"3"]
         assert udp.arrivals() == [b"1", b"2", b"3"]
         assert handle.stats().defaulted == (1 if visible() else 0)
+
+
+class Blocking:
+    """A callback that accepts its packet once the test lets it go on."""
+
+    def __init__(self) -> None:
+        self._running: SimpleQueue[threading.Event] = SimpleQueue()
+
+    def __call__(self, packet: Packet) -> None:
+        go_on = threading.Event()
+        self._running.put(go_on)
+        assert go_on.wait(TIMEOUT)
+        packet.accept()
+
+    def begun(self) -> threading.Event:
+        """What lets the next callback go on, once it has begun."""
+        return self._running.get(timeout=TIMEOUT)
+
+
+def test_calls_that_overlap(left: socket.socket, udp: UdpPair) -> None:
+    """It is put off for those that had messages in hand, and for no others, however many follow."""
+    leave_second(left)
+    callback = Blocking()
+    with sender(9002) as second, nfq.open(fd=left) as handle:
+
+        def process_one(data: bytes) -> tuple[Future[int], threading.Event]:
+            udp.send(data)
+            return background(handle.process, 1), callback.begun()
+
+        second.send(b"left")
+        read(left, 1)
+        handle.create_queue(1, callback)
+        before, end_before = process_one(b"1")
+        handle.create_queue(2, accept, unanswered=nfq.NF_ACCEPT)
+        if not visible():  # this tells
+            second.send(b"tells")
+            assert handle.process() == 1
+            assert udp.recv() == b"tells"
+        after, end_after = process_one(b"2")
+        assert udp.arrivals() == []
+        end_before.set()
+        assert before.result(TIMEOUT) == 1
+        assert udp.arrivals() == [b"1", b"left"]
+        end_after.set()
+        assert after.result(TIMEOUT) == 1
+        assert udp.arrivals() == [b"2"]
 
 
 def test_older_packets_that_are_set_aside(left: socket.socket, udp: UdpPair) -> None:
@@ -686,6 +785,24 @@ def test_shared(left: socket.socket, udp: UdpPair) -> None:
         os.close(handle.detach())
 
 
+def test_sharer_that_is_killed(left: socket.socket, udp: UdpPair) -> None:
+    """What it had in hand waits for whoever takes the queue over without sharing it."""
+    seen: list[bytes] = []
+    with Reader(left, shared=True) as other, nfq.open(fd=left) as handle:
+        handle.create_queue(1, accepting(seen), shared=True)
+        udp.send(b"1", b"2")
+        other.read(2)
+        other.kill()
+        udp.send(b"3")
+        assert handle.process() == 1
+        assert udp.arrivals() == [b"3"]
+        with socket.socket(fileno=handle.detach()) as detached, nfq.open(fd=detached) as alone:
+            alone.create_queue(1, accept, unanswered=nfq.NF_ACCEPT)
+            udp.send(b"4")  # which tells, where the table can't be read
+            assert alone.process() == 1
+            assert sorted(udp.arrivals()) == [b"1", b"2", b"4"]
+
+
 def test_killed(left: socket.socket, udp: UdpPair) -> None:
     """A reader is killed with packets in hand; whoever comes next settles them."""
     with Reader(left) as other:
@@ -731,6 +848,110 @@ def test_answers_that_others_read(left: socket.socket) -> None:
             with nfq.open(fd=left) as handle:
                 handle.create_queue(1, accept, shared=True)
                 os.close(handle.detach())
+
+
+@contextlib.contextmanager
+def taking_all(sock: socket.socket) -> Iterator[None]:
+    """Another reader takes all that comes before anybody else can: a filter lets nothing in."""
+    nothing = ctypes.create_string_buffer(struct.pack("=HBBI", BPF_RET, 0, 0, 0))
+    program = struct.pack("@HP", 1, ctypes.addressof(nothing))
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+    yield
+    sock.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
+
+
+def bind_elsewhere(number: int) -> None:
+    """Another socket binds a number, if that is free."""
+    with nfq.open() as stranger:
+        stranger.create_queue(number, accept)
+
+
+READS_ANSWERS = r"create_queue\(2\): .* another process or thread reads the kernel's answers"
+
+
+def test_no_answer(handle: Handle) -> None:
+    """TimeoutError, which says why, and the number is free."""
+    with netlink_socket(handle) as copy, taking_all(copy):
+        with pytest.raises(TimeoutError, match=READS_ANSWERS):
+            handle.create_queue(2, accept)
+        bind_elsewhere(2)
+    handle.create_queue(2, accept)
+
+
+def test_no_answer_to_other_requests(handle: Handle) -> None:
+    """They say the same, and are executed."""
+    queue = handle.create_queue(1, accept)
+    with netlink_socket(handle) as copy, taking_all(copy):
+        with pytest.raises(TimeoutError, match="reads the kernel's answers"):
+            queue.set_maxlen(7)
+        with pytest.raises(TimeoutError, match="reads the kernel's answers"):
+            queue.destroy()
+        assert queue.destroyed
+        bind_elsewhere(1)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_no_answer_on_an_adopted_socket(left: socket.socket, shared: bool) -> None:
+    """The same, if the table has said that the number was free; else it may stay bound."""
+    with nfq.open(fd=left) as handle:
+        with taking_all(left):
+            with pytest.raises(TimeoutError, match=READS_ANSWERS) as raised:
+                handle.create_queue(2, accept, shared=shared)
+            assert ("may stay bound" in str(raised.value)) == (not visible())
+            if visible():
+                bind_elsewhere(2)
+        handle.create_queue(2, accept)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_no_answer_and_no_table(left: socket.socket, number: int) -> None:
+    """What may be another process's queue stays bound, and the error says so."""
+    with nfq.open(fd=left) as handle:
+        with (
+            without_table(),
+            taking_all(left),
+            pytest.raises(TimeoutError, match=r"answers.*; the number may stay bound$"),
+        ):
+            handle.create_queue(number, accept)
+        with pytest.raises(PermissionError):
+            bind_elsewhere(number)
+        handle.create_queue(number, accept)
+
+
+def when_free(number: int) -> None:
+    """Returns once nobody has bound a number any more."""
+    while True:
+        with contextlib.suppress(PermissionError):
+            return bind_elsewhere(number)
+
+
+def test_no_answer_to_a_destruction(left: socket.socket) -> None:
+    """It is asked for again, and what another process has bound since is not destroyed too."""
+    with nfq.open(fd=left) as handle, socket.socket(fileno=os.dup(left.fileno())) as other:
+        queue = handle.create_queue(1, accept, shared=True)
+        with taking_all(left):
+            destroying = background(queue.destroy)
+            when_free(1)
+            bind = attribute(NFQA_CFG_CMD, struct.pack("!BBH", CMD_BIND, 0, 0))
+            body = struct.pack("!BBH", 0, 0, 1) + bind  # of queue 1
+            other.send(message(MSG_CONFIG, body, flags=NLM_F_REQUEST))
+            with pytest.raises(TimeoutError):
+                destroying.result(TIMEOUT)
+        with pytest.raises(PermissionError):
+            bind_elsewhere(1)
+
+
+def test_no_answer_to_a_take_over(left: socket.socket, udp: UdpPair) -> None:
+    """The other process's queue stays as it is."""
+    udp.send(b"1")
+    with nfq.open(fd=left) as handle:
+        with taking_all(left), pytest.raises(TimeoutError, match="may stay bound"):
+            handle.create_queue(1, accept)
+        with pytest.raises(PermissionError):
+            bind_elsewhere(1)
+        handle.create_queue(1, accept)
+        handle.process()
+        assert udp.arrivals() == [b"1"]
 
 
 # Handles that are detached

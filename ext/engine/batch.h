@@ -15,6 +15,7 @@
 
 struct lnfq_batch {
     unsigned int count;
+    unsigned int hand; /* of hands.h, while it is dispatched */
     uint64_t epoch;
     size_t slot_size;
     struct lnfq_inlets *inlets;

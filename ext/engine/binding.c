@@ -24,6 +24,7 @@
 #include "queue.h"
 #include "rcvbuf.h"
 #include "remedy.h"
+#include "table.h"
 #include "takeover.h"
 #include "unbinding.h"
 #include "unclaimed.h"
@@ -62,35 +63,69 @@ bind_queue(lnfq_queue *queue, const struct lnfq_config *config, bool *bound)
     return error == 0 && later ? lnfq_fence_open(queue, config) : error;
 }
 
-/* Removes what a failed binding may have left in the kernel. The first error is to be reported. */
+/* Removes what a failed binding may have left in the kernel, whether an answer comes or not. */
 static void
-undo_bind(lnfq_handle *handle, uint16_t number)
+undo_bind(lnfq_queue *queue)
 {
     const struct lnfq_config unbind = {.command = NFQNL_CFG_CMD_UNBIND};
+    lnfq_handle *handle = queue->handle;
+    struct lnfq_history *history = &handle->history[queue->number];
 
-    (void)lnfq_exchange_request(handle, number, &unbind, NULL, 0);
+    lnfq_exchange_tell(handle, queue->number, &unbind);
+    *history = (struct lnfq_history){.left = true, .bound = history->bound};
+    handle->epoch += 1;
+}
+
+/* Whether no answer has said what became of a request. */
+static bool
+is_unanswered(int error)
+{
+    return error == ETIMEDOUT || error == ENOBUFS;
+}
+
+/* Binds the number or takes it over. Returns 0 or an errno; then `left` says whether the kernel
+ * has, or may have, a queue of the number that is not to be unbound: it may be another process's.
+ */
+static int
+bind_or_take_over(lnfq_queue *queue, const struct lnfq_config *config, bool *left)
+{
+    lnfq_handle *handle = queue->handle;
+    const bool was_free = handle->adopted && lnfq_table_is_free(queue);
+    bool bound;
+    int error;
+
+    handle->shared |= queue->shared;
+    error = bind_queue(queue, config, &bound);
+    *left = false;
+    if (error == EBUSY && handle->adopted) {
+        error = lnfq_takeover_queue(queue, config);
+        handle->history[queue->number].bound |= error == 0;
+        *left = error != 0;
+    }
+    else if (error != 0 && error != EPERM && error != EBUSY) {
+        if (bound || !handle->adopted || (was_free && is_unanswered(error))) {
+            undo_bind(queue);
+        }
+        else {
+            *left = is_unanswered(error);
+        }
+    }
+    return error;
 }
 
 static int
-bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE])
+bind_or_explain(lnfq_queue *queue, const struct lnfq_config *config, char remedy[LNFQ_REMEDY_SIZE],
+                bool *left)
 {
-    lnfq_handle *handle = queue->handle;
-    struct lnfq_history *history = &handle->history[queue->number];
-    bool bound;
-    int error = bind_queue(queue, config, &bound);
+    int error = bind_or_take_over(queue, config, left);
 
-    if (error == EBUSY && handle->adopted) {
-        error = lnfq_takeover_queue(queue, config);
-        history->bound |= error == 0;
-    }
-    else if (error != 0 && error != EPERM && error != EBUSY && error != ETIMEDOUT
-             && (bound || !handle->adopted)) {
-        undo_bind(handle, queue->number);
-        *history = (struct lnfq_history){.left = true, .bound = history->bound};
-        handle->epoch += 1;
-    }
     if (error != 0) {
-        lnfq_explain_config(handle, error, queue->number, config, remedy);
+        lnfq_explain_config(queue->handle, error, queue->number, config, remedy);
+    }
+    if (*left && is_unanswered(error)) {
+        size_t length = strlen(remedy);
+
+        snprintf(remedy + length, LNFQ_REMEDY_SIZE - length, "; %s", LNFQ_REMEDY_LEFT);
     }
     return error;
 }
@@ -184,6 +219,7 @@ enlist_and_bind(lnfq_queue *queue, const struct lnfq_queue_options *options,
                 char remedy[LNFQ_REMEDY_SIZE])
 {
     lnfq_handle *handle = queue->handle;
+    bool left = false;
     int error;
 
     lnfq_lock_acquire(handle);
@@ -201,11 +237,11 @@ enlist_and_bind(lnfq_queue *queue, const struct lnfq_queue_options *options,
             snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", lnfq_remedy_descriptor(error));
         }
         else {
-            error = bind_or_explain(queue, &options->config, remedy);
+            error = bind_or_explain(queue, &options->config, remedy, &left);
         }
         lnfq_lock_leave(handle, thread);
         if (error != 0) {
-            lnfq_unbinding_discard(queue);
+            (left ? lnfq_unbinding_leave : lnfq_unbinding_discard)(queue);
         }
     }
     return error;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "handle.h"
+#include "hands.h"
 #include "missing.h"
 #include "pending.h"
 #include "post.h"
@@ -82,19 +83,45 @@ doubts_forget(struct lnfq_doubts *doubts, uint32_t id)
     }
 }
 
-/* All ids up to the one that was received now exist in this binding. A packet that was handed in
- * with such an id, and did not come again, may wait in the kernel, or was lost. */
-LNFQ_SELDOM static void
-doubts_settle(lnfq_queue *queue, uint32_t received)
+/* A packet that was handed in with an id up to this one, and did not come again, may wait in the
+ * kernel, or was lost. */
+static void
+doubts_settle(lnfq_queue *queue, uint32_t up_to)
 {
     struct lnfq_doubts *doubts = &queue->doubts;
     size_t known = 0;
 
-    while (known < doubts->count && !lnfq_pending_newer(doubts->ids[known], received)
+    while (known < doubts->count && !lnfq_pending_newer(doubts->ids[known], up_to)
            && lnfq_post_unsure(queue->handle, queue, doubts->ids[known]) == 0) {
         known += 1;
     }
     doubts_remove(doubts, 0, known);
+}
+
+/* All ids up to the one that was received now exist in this binding. Those that have not come yet
+ * may be in another call's hands, or set aside: then they still come. */
+LNFQ_SELDOM static void
+doubts_consider(lnfq_queue *queue, uint32_t received)
+{
+    struct lnfq_doubts *doubts = &queue->doubts;
+    lnfq_handle *handle = queue->handle;
+
+    if (handle->backlog.count > 0) {
+        return;
+    }
+    if (lnfq_hands_count(&handle->hands) <= 1) { /* this call's */
+        doubts->turn = 0;
+        doubts_settle(queue, received);
+        return;
+    }
+    if (doubts->turn == 0) {
+        doubts->turn = handle->hands.turn;
+        doubts->known = received;
+    }
+    if (lnfq_hands_are_done(&handle->hands, doubts->turn)) {
+        doubts->turn = 0;
+        doubts_settle(queue, doubts->known);
+    }
 }
 
 /* Whether nobody else can have read the descriptor or holds messages that were read. Messages that
@@ -129,7 +156,7 @@ lnfq_claim_message(lnfq_queue *queue, uint32_t id, uint64_t epoch, bool foreign)
     if (queue->doubts.count > 0) {
         doubts_forget(&queue->doubts, id);
         if (!queue->fenced) {
-            doubts_settle(queue, id);
+            doubts_consider(queue, id);
         }
     }
     return true;

@@ -237,6 +237,16 @@ lnfq_exchange_expect(lnfq_handle *handle, const struct lnfq_config *config)
     }
 }
 
+/* Why an answer does not come: it was dropped, or found room, and so somebody else has it. `drops`
+ * is the socket's count, when the one before did not come and now. */
+static int
+explain_loss(lnfq_handle *handle, uint32_t *drops)
+{
+    uint32_t before = *drops;
+
+    return lnfq_transport_drops(handle->fd, drops) && *drops == before ? ETIMEDOUT : ENOBUFS;
+}
+
 /* Whether to send a request once more. */
 static bool
 may_try(int attempts, int64_t deadline)
@@ -244,41 +254,79 @@ may_try(int attempts, int64_t deadline)
     return deadline != 0 ? lnfq_clock_now() < deadline : attempts < ATTEMPTS;
 }
 
+/* Builds a request's messages, behind `size` bytes of others. Returns the size of all. */
+static size_t
+put_request(lnfq_handle *handle, struct lnfq_awaited *awaited, unsigned char *bytes, size_t size,
+            uint16_t queue, const struct lnfq_config *config)
+{
+    struct nlmsghdr first;
+
+    awaited->seq = ++handle->seq;
+    awaited->answered = false;
+    size += lnfq_config_put(bytes + size, queue, awaited->seq, true, config);
+    if (config->next != NULL) {
+        size += lnfq_config_put(bytes + size, queue, ++handle->seq, false, config->next);
+    }
+    memcpy(&first, bytes, sizeof(first));
+    awaited->first_seq = first.nlmsg_seq;
+    return size;
+}
+
+/*
+ * What is sent once the answer got lost. The kernel has executed what it was sent, so this asks for
+ * no more than an answer: by now somebody else may have bound a number that was unbound.
+ */
+static const struct lnfq_config *
+again(const lnfq_handle *handle, const struct lnfq_config *config)
+{
+    static const struct lnfq_config nothing;
+
+    return handle->kernel && config->command == NFQNL_CFG_CMD_UNBIND ? &nothing : config;
+}
+
 int
 lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config,
                       const unsigned char *before, size_t before_size)
 {
     _Alignas(struct nlmsghdr) unsigned char bytes[2 * LNFQ_CONFIG_SIZE_MAX + LNFQ_VERDICT_SIZE_MAX];
-    struct nlmsghdr first;
     struct lnfq_awaited awaited = {0};
     int64_t deadline = handle->shared ? lnfq_clock_now() + SHARED_NS : 0;
+    uint32_t drops = 0;
     int error = EAGAIN;
+    int loss = ENOBUFS;
 
     lnfq_exchange_expect(handle, config);
     /* No Python code runs before this function is over, so that `awaited` may live on the stack. */
     awaited_add(handle, &awaited);
     for (int i = 0; error == EAGAIN && may_try(i, deadline); i++) {
-        size_t size = before_size;
+        const bool repeated = i > 0;
+        size_t size = repeated && handle->kernel ? 0 : before_size;
 
-        if (before_size > 0) {
-            memcpy(bytes, before, before_size);
+        if (size > 0) {
+            memcpy(bytes, before, size);
         }
-        awaited.seq = ++handle->seq;
-        awaited.answered = false;
-        size += lnfq_config_put(bytes + size, queue, awaited.seq, true, config);
-        if (config->next != NULL) {
-            size += lnfq_config_put(bytes + size, queue, ++handle->seq, false, config->next);
+        size = put_request(handle, &awaited, bytes, size, queue,
+                           repeated ? again(handle, config) : config);
+        error = confirm(handle, queue, attempt(handle, &awaited, bytes, size), repeated, config);
+        if (error == EAGAIN) {
+            loss = explain_loss(handle, &drops);
         }
-        memcpy(&first, bytes, sizeof(first));
-        awaited.first_seq = first.nlmsg_seq;
-        error = confirm(handle, queue, attempt(handle, &awaited, bytes, size), i > 0, config);
     }
     awaited_remove(handle, &awaited);
     mark_if_wanted(handle);
-    if (error == EAGAIN) {
-        return handle->shared ? ETIMEDOUT : ENOBUFS;
-    }
-    return error;
+    return error == EAGAIN ? loss : error;
+}
+
+void
+lnfq_exchange_tell(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config)
+{
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_CONFIG_SIZE_MAX];
+    const struct lnfq_awaited nothing = {0};
+
+    (void)lnfq_peer_send(handle, bytes,
+                         lnfq_config_put(bytes, queue, ++handle->seq, false, config));
+    (void)drain(handle, &nothing);
+    mark_if_wanted(handle);
 }
 
 uint32_t
@@ -289,7 +337,7 @@ lnfq_exchange_mark(lnfq_handle *handle)
 
     handle->marker_wanted = false;
     /* Without it the packets are still dispatched with the next one that comes. */
-    (void)lnfq_peer_send(handle, bytes, lnfq_config_put_marker(bytes, seq));
+    (void)lnfq_peer_send(handle, bytes, lnfq_config_put_marker(bytes, seq, handle->port));
     return seq;
 }
 
@@ -307,13 +355,17 @@ lnfq_exchange_catch_up(lnfq_handle *handle)
     mark_if_wanted(handle);
 }
 
+/* Another process's marker on the same socket does not stand in front of our packets. */
 static void
-lift_fences(lnfq_handle *handle, uint32_t marker)
+lift_fences(lnfq_handle *handle, const struct lnfq_answer *marker)
 {
+    if (marker->port != handle->port) {
+        return;
+    }
     for (size_t i = 0; i < handle->queue_count; i++) {
         lnfq_queue *queue = handle->queues[i];
 
-        if (queue->fenced && (int32_t)(queue->fence - marker) <= 0) {
+        if (queue->fenced && (int32_t)(queue->fence - marker->seq) <= 0) {
             queue->fenced = false;
         }
     }
@@ -384,7 +436,7 @@ lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool
     switch (answer->type) {
     case NLMSG_NOOP:
         if (read) {
-            lift_fences(handle, answer->seq);
+            lift_fences(handle, answer);
         }
         else {
             handle->marker_wanted = true; /* it was not for us: another one has to follow */

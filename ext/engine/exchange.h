@@ -28,10 +28,15 @@ void lnfq_exchange_expect(lnfq_handle *handle, const struct lnfq_config *config)
 
 /*
  * Sends a request and reads until its answer, setting packets aside. `before` and its size are
- * messages to be sent in front of it, NULL and 0 where there are none. Returns 0 or an errno.
+ * messages to be sent in front of it, NULL and 0 where there are none. Returns 0 or an errno. If no
+ * answer comes that is ENOBUFS where they find no room, ETIMEDOUT where somebody else reads them or
+ * a peer gives none.
  */
 int lnfq_exchange_request(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config,
                           const unsigned char *before, size_t before_size);
+
+/* Sends a request whose answer nobody waits for, and reads what waits; packets are set aside. */
+void lnfq_exchange_tell(lnfq_handle *handle, uint16_t queue, const struct lnfq_config *config);
 
 /* Takes an answer from whichever reader. `read` says that this is the stream's reader, for whom
  * markers are. */

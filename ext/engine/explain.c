@@ -34,7 +34,8 @@ explain_permission(lnfq_handle *handle, uint16_t queue, char remedy[LNFQ_REMEDY_
     if (!permitted(handle)) {
         snprintf(remedy, LNFQ_REMEDY_SIZE, "%s", LNFQ_REMEDY_PERMISSION);
     }
-    else if (handle->kernel && lnfq_netns_is_ours(handle->fd) && lnfq_status_find(queue, &status)) {
+    else if (handle->kernel && lnfq_netns_is_ours(handle->fd)
+             && lnfq_status_find(queue, &status) == 0) {
         lnfq_remedy_taken(remedy, queue, &status.port, lnfq_status_is_own(status.port));
     }
     else {

@@ -29,7 +29,7 @@ lnfq_handle_new(lnfq_state *state)
     handle->waker_fd = -1;
     lnfq_fork_add(handle);
     atomic_init(&handle->readers, 0);
-    atomic_init(&handle->in_hand, 0);
+    lnfq_hands_init(&handle->hands);
     atomic_init(&handle->unsettled, false);
     atomic_init(&handle->spare_slot, NULL);
     atomic_init(&handle->blank, NULL);

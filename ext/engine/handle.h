@@ -24,6 +24,7 @@
 #include "backlog.h"
 #include "counters.h"
 #include "forward.h"
+#include "hands.h"
 #include "keeper.h"
 #include "mutex.h"
 #include "name.h"
@@ -64,6 +65,7 @@ struct lnfq_handle {
     bool patient;      /* behind the descriptor is a program that reads all: see peer.c */
     int rcvbuf;        /* then: the receive buffer's size, which that program counts */
     bool more;         /* then: it has more for us than the pair has room for */
+    uint32_t port;     /* in its markers: others' on the same socket have another one */
     lnfq_handle *next; /* on the list of fork.c, which protects these two */
     lnfq_handle **link;
     struct lnfq_mutex lock;
@@ -109,6 +111,7 @@ struct lnfq_handle {
     bool rcvbuf_set; /* somebody has set the receive buffer */
     bool marker_wanted;
     uint32_t seq;
+    struct lnfq_hands hands;
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     struct lnfq_stats stats;
 
@@ -116,7 +119,6 @@ struct lnfq_handle {
     _Atomic bool unsettled;          /* a queue may be: see takeover.h */
     _Atomic size_t datagram_size;    /* how long a message may become; grows under the lock */
     _Atomic unsigned int readers;    /* calls of `process` and `handle_packet` that run */
-    _Atomic unsigned int in_hand;    /* those that have messages which are not dispatched yet */
     _Atomic(lnfq_slot *) spare_slot; /* a borrowing slot to be used again; strong */
     _Atomic(lnfq_packet *) blank;    /* a packet object to be used again; strong */
     _Atomic(struct lnfq_kept *) debts;

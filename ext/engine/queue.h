@@ -46,6 +46,7 @@ struct lnfq_queue {
     uint32_t last_id; /* all ids up to it were read by others, but for those received here */
     struct lnfq_optional unanswered; /* that verdict, if it is not the default */
     bool detached;                   /* it was left to another process */
+    uint64_t turn; /* of hands.h, since which it can be told what is unsettled; 0: it can't yet */
 
     /* For a number that is bound again: see claim.h. Protected by the handle's lock. */
     uint64_t born;       /* the handle's epoch from which on messages are this queue's */
@@ -57,6 +58,8 @@ struct lnfq_queue {
     struct lnfq_doubts { /* ids of messages that may have been this binding's, ascending */
         uint32_t *ids;
         size_t count, capacity;
+        uint64_t turn;  /* of hands.h, in which some had older packets than `known`; 0: not noted */
+        uint32_t known; /* an id up to which all are this binding's too */
     } doubts;
 
     _Atomic int slow; /* how many callbacks more count as slow: see dispatch.c */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "fork.h"
 #include "handle.h"
 #include "peer.h"
 #include "queue.h"
@@ -64,15 +65,18 @@ lnfq_rcvbuf_write(lnfq_handle *handle, int *value)
 static int
 allowed_rcvbuf(void)
 {
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     int size = 0;
+    int fd;
 
+    lnfq_fork_hold_off(); /* a child would keep it */
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd >= 0) {
         if (lnfq_transport_set_option(fd, SOL_SOCKET, SO_RCVBUF, INT_MAX / 2) == 0) {
             (void)lnfq_transport_get_option(fd, SOL_SOCKET, SO_RCVBUF, &size);
         }
         (void)close(fd);
     }
+    lnfq_fork_allow();
     return size;
 }
 

@@ -4,6 +4,7 @@
  */
 #include "table.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "bound.h"
@@ -17,27 +18,41 @@
 struct line {
     uint16_t number;
     struct lnfq_status *status;
-    bool found;
 };
 
 static int
 find_line(void *argument)
 {
-    struct line *line = argument;
+    const struct line *line = argument;
 
-    line->found = lnfq_status_find(line->number, line->status);
-    return 0;
+    return lnfq_status_find(line->number, line->status);
+}
+
+/* Returns 0 or an errno: ESRCH where nobody has bound the number. */
+static int
+find(const lnfq_queue *queue, struct lnfq_status *status)
+{
+    struct line line = {queue->number, status};
+
+    return lnfq_netns_run_beside(queue->handle->fd, find_line, &line);
 }
 
 bool
 lnfq_table_status(const lnfq_queue *queue, struct lnfq_status *status)
 {
-    int fd = queue->handle->fd;
-    struct line line = {.number = queue->number, .status = status};
     uint32_t port;
 
-    return lnfq_transport_port(fd, &port) == 0 && lnfq_netns_run_beside(fd, find_line, &line) == 0
-           && line.found && status->port == port;
+    return lnfq_transport_port(queue->handle->fd, &port) == 0 && find(queue, status) == 0
+           && status->port == port;
+}
+
+bool
+lnfq_table_is_free(const lnfq_queue *queue)
+{
+    struct lnfq_status status;
+    uint32_t port;
+
+    return lnfq_transport_port(queue->handle->fd, &port) == 0 && find(queue, &status) == ESRCH;
 }
 
 /* The numbers that are bound on a handle's socket. */

@@ -20,6 +20,9 @@ struct lnfq_status;
 /* What the table says of a queue; false where that can't be read. */
 bool lnfq_table_status(const lnfq_queue *queue, struct lnfq_status *status);
 
+/* Whether the table says that nobody has bound a number; false where that can't be read. */
+bool lnfq_table_is_free(const lnfq_queue *queue);
+
 /* Sets the bits of the numbers that are bound on the socket and that no queue here has. Returns 0
  * or an errno. */
 int lnfq_table_list(lnfq_handle *handle, unsigned char numbers[LNFQ_TABLE_NUMBERS]);

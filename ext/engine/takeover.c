@@ -14,6 +14,7 @@
 #include "backlog.h"
 #include "exchange.h"
 #include "handle.h"
+#include "hands.h"
 #include "index.h"
 #include "lock.h"
 #include "message.h"
@@ -91,35 +92,40 @@ settle_up_to(lnfq_queue *queue, uint32_t up_to)
     return error;
 }
 
+/* The last of the others' packets; false if it can't be told yet. */
+static bool
+find_last(lnfq_queue *queue, uint32_t *last)
+{
+    bool found = find_oldest(queue, last);
+
+    *last -= 1;
+    if (queue->counted && (!found || lnfq_pending_newer(*last, queue->last_id))) {
+        *last = queue->last_id;
+    }
+    return found || queue->counted;
+}
+
 /* Settles a queue if that is possible now. Returns 0 or an errno. */
 static int
 settle(lnfq_queue *queue)
 {
-    uint32_t oldest;
+    struct lnfq_hands *hands = &queue->handle->hands;
+    uint32_t last;
     int error;
 
-    if (find_oldest(queue, &oldest)) {
-        oldest -= 1;
-    }
-    else if (queue->counted) {
-        oldest = queue->last_id;
-    }
-    else {
+    if (!find_last(queue, &last)) {
         return 0;
     }
-    error = settle_up_to(queue, oldest);
-    if (error == 0 && queue->bound) { /* a peer's answer takes its time */
-        lnfq_pending_settle(&queue->pending, oldest);
+    queue->turn = queue->turn != 0 ? queue->turn : hands->turn;
+    if (!lnfq_hands_are_done(hands, queue->turn)) {
+        return 0;
+    }
+    error = settle_up_to(queue, last);
+    if (error == 0 && queue->bound && queue->unsettled) { /* a peer's answer takes its time */
+        lnfq_pending_settle(&queue->pending, last);
         queue->unsettled = false;
     }
     return error;
-}
-
-/* Whether no thread of this process has messages in hand that it has not dispatched. */
-static bool
-nothing_in_hand(lnfq_handle *handle)
-{
-    return atomic_load(&handle->in_hand) == 0;
 }
 
 /* The first queue behind a number that is not settled; NULL if there is none. */
@@ -141,8 +147,7 @@ lnfq_takeover_settle(lnfq_handle *handle)
     lnfq_queue *queue;
 
     lnfq_lock_acquire(handle);
-    while (!handle->closed && nothing_in_hand(handle)
-           && (queue = find_unsettled(handle, tried)) != NULL) {
+    while (!handle->closed && (queue = find_unsettled(handle, tried)) != NULL) {
         PyThreadState *thread;
 
         tried = queue->number;
@@ -228,12 +233,11 @@ lnfq_takeover_queue(lnfq_queue *queue, const struct lnfq_config *config)
         lnfq_rcvbuf_grow(handle, repeated);
     }
     whole = complete(config, add_saturated(queue->maxlen, repeated));
-    handle->shared |= queue->shared;
     error = lnfq_exchange_request(handle, queue->number, &whole, NULL, 0);
     if (error != 0 || queue->shared) {
         return error;
     }
     queue->unsettled = true;
     atomic_store(&handle->unsettled, true);
-    return nothing_in_hand(handle) ? settle(queue) : 0;
+    return settle(queue);
 }

@@ -11,8 +11,9 @@
  * others' packets.
  *
  * What other threads of this process have received and not dispatched yet can't be seen. So this is
- * put off while a call of `process` or `handle_packet` has messages in hand. Where the table
- * can't be read it is put off until a packet was received here.
+ * put off until each call of `process` or `handle_packet` that has messages in hand is done: those
+ * that begin later get newer packets. Where the table can't be read it is put off until a packet
+ * was received here, and then until such calls are done.
  */
 #ifndef LNFQ_TAKEOVER_H
 #define LNFQ_TAKEOVER_H
@@ -22,19 +23,20 @@
 
 /*
  * Takes over a queue that is on its handle's list, after the kernel has said that its number is
- * bound on this socket. `config` says how it is to be. Returns 0 or an errno: EBUSY where another
- * handle of this process has a queue of the number. Then the kernel's queue stays bound.
+ * bound on this socket. `config` says how it is to be. Returns 0 or an errno: then the kernel's
+ * queue stays bound.
  */
 int lnfq_takeover_queue(lnfq_queue *queue, const struct lnfq_config *config);
 
 /* Settles what can be settled now. Takes the lock. With the GIL and maybe an exception. */
 void lnfq_takeover_settle(lnfq_handle *handle);
 
-/* A call of `process` or `handle_packet` is over. The same. */
+/* A call of `process` or `handle_packet` is over. The same. Whoever takes a queue over meanwhile
+ * sees that the call is done, or this sees the queue. */
 static inline void
 lnfq_takeover_go_on(lnfq_handle *handle)
 {
-    if (atomic_load_explicit(&handle->unsettled, memory_order_relaxed)) {
+    if (atomic_load(&handle->unsettled)) {
         lnfq_takeover_settle(handle);
     }
 }

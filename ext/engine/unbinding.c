@@ -231,7 +231,9 @@ lnfq_unbinding_leave(lnfq_queue *queue)
         return;
     }
     execute_recorded(queue);
-    (void)lnfq_post_send(handle); /* while its default is known: a verdict may be too large */
+    if (lnfq_post_send(handle) != 0) { /* while its default is known: a verdict may be too large */
+        lnfq_post_forget(handle, queue); /* those packets are the next one's too */
+    }
     let_kept_go(queue);
     queue->detached = true;
     callback = delist(queue);

@@ -13,8 +13,8 @@
  */
 int lnfq_unbinding_destroy(lnfq_queue *queue);
 
-/* Executes the verdicts that are recorded, and leaves the queue bound for another process. The
- * caller holds a reference. */
+/* Executes the verdicts that are recorded, and leaves the queue bound for whoever takes it over.
+ * The caller holds a reference. */
 void lnfq_unbinding_leave(lnfq_queue *queue);
 
 /* In a child of fork: the handle, and so its callback, let it go; the parent's stays as it is. */

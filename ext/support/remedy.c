@@ -87,8 +87,8 @@ lnfq_remedy_config(int error, bool flags)
     case ENOBUFS:
         return "the receive buffer overflows faster than it can be read";
     case ETIMEDOUT:
-        return "the other end of the descriptor does not answer, or another process reads its "
-               "answers";
+        return "another process or thread reads the kernel's answers, or the other end of the "
+               "descriptor gives none";
     default:
         return lnfq_remedy_descriptor(error);
     }
@@ -113,7 +113,7 @@ lnfq_remedy_destroy(int error)
 {
     return error == EPERM ? "CAP_NET_ADMIN is needed in the network namespace; closing the handle "
                             "frees the number"
-                          : "";
+                          : lnfq_remedy_config(error, false);
 }
 
 const char *

@@ -19,6 +19,9 @@
 /* create_queue, for a number that its handle has bound. */
 #define LNFQ_REMEDY_LISTED "it is bound on this handle already"
 
+/* create_queue without an answer, if the number may be another process's. */
+#define LNFQ_REMEDY_LEFT "the number may stay bound"
+
 /* An option of netlink sockets, on another one. */
 #define LNFQ_REMEDY_NO_NETLINK "the descriptor is not a netlink socket"
 

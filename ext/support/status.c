@@ -94,12 +94,13 @@ compare(const struct lnfq_status *status, void *argument)
     }
 }
 
-bool
+int
 lnfq_status_find(uint16_t queue, struct lnfq_status *status)
 {
     struct search search = {.queue = queue, .status = status};
+    int error = lnfq_status_each(compare, &search);
 
-    return lnfq_status_each(compare, &search) == 0 && search.found;
+    return error == 0 && !search.found ? ESRCH : error;
 }
 
 /* Whether the descriptor is a netfilter socket of that port id, in the thread's namespace. */

@@ -29,8 +29,9 @@ struct lnfq_status {
 int lnfq_status_each(void (*function)(const struct lnfq_status *status, void *argument),
                      void *argument);
 
-/* Finds a queue's line there; false where there is none, or the kernel hides it. Needs no GIL. */
-bool lnfq_status_find(uint16_t queue, struct lnfq_status *status);
+/* Finds a queue's line there. Returns 0; ESRCH where there is none, because nobody has bound the
+ * number; another errno where the kernel hides it. Needs no GIL. */
+int lnfq_status_find(uint16_t queue, struct lnfq_status *status);
 
 /* Whether a socket of this process has that port id in this thread's namespace. */
 bool lnfq_status_is_own(uint32_t port);

@@ -25,6 +25,7 @@
 #include "fate.h"
 #include "flush.h"
 #include "handle.h"
+#include "hands.h"
 #include "index.h"
 #include "inlets.h"
 #include "keeper.h"
@@ -551,19 +552,25 @@ dispatch_asides(struct dispatch *dispatch, Py_ssize_t count, Py_ssize_t most,
 Py_ssize_t
 lnfq_dispatch_backlog(lnfq_handle *handle, Py_ssize_t most)
 {
-    Py_ssize_t count = lnfq_dispatch_waiting(handle);
     struct lnfq_backlog rest;
     struct dispatch dispatch;
+    unsigned int hand = 0;
+    Py_ssize_t count;
 
+    lnfq_lock_acquire(handle);
+    count = (Py_ssize_t)handle->backlog.count;
+    if (count > 0) {
+        hand = lnfq_hands_begin(&handle->hands);
+    }
+    lnfq_lock_release(handle);
     if (count == 0) {
         return 0;
     }
     lnfq_backlog_init(&rest);
-    atomic_fetch_add(&handle->in_hand, 1);
     dispatch = dispatch_begin(handle, "process()");
     dispatch_asides(&dispatch, count, most, &rest);
     dispatch_leave(&dispatch, &rest);
-    atomic_fetch_sub(&handle->in_hand, 1); /* the rest is where others see it */
+    lnfq_hands_end(&handle->hands, hand); /* the rest is where others see it */
     return dispatch_end(&dispatch);
 }
 
@@ -594,6 +601,7 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     struct source source = {.slot = slot, .foreign = true};
     struct lnfq_backlog rest;
     struct dispatch dispatch;
+    unsigned int hand = 0;
     Py_ssize_t aside;
     bool closed;
 
@@ -605,8 +613,10 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     handle->foreign = true;
     source.epoch = handle->epoch;
     aside = (Py_ssize_t)handle->backlog.count;
-    atomic_fetch_add(&handle->readers, !closed);
-    atomic_fetch_add(&handle->in_hand, !closed);
+    if (!closed) {
+        atomic_fetch_add(&handle->readers, 1);
+        hand = lnfq_hands_begin(&handle->hands);
+    }
     lnfq_lock_release(handle);
     if (closed) {
         Py_DECREF(slot);
@@ -619,7 +629,7 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     dispatch_bytes(&dispatch, slot->bytes, (size_t)slot->borrowed.len, &source, &rest);
     lnfq_slot_give_back(&handle->spare_slot, slot);
     dispatch_leave(&dispatch, &rest);
-    atomic_fetch_sub(&handle->in_hand, 1); /* the rest is where others see it */
+    lnfq_hands_end(&handle->hands, hand); /* the rest is where others see it */
     atomic_fetch_sub(&handle->readers, 1);
     aside = dispatch_end(&dispatch);
     lnfq_takeover_go_on(handle);

@@ -127,14 +127,14 @@ check_adopted(int fd, bool *kernel, bool *patient)
     return 0;
 }
 
-/* A number that other processes hardly use for their requests on the same socket. */
+/* A number that other processes hardly have in their requests on the same socket. */
 static uint32_t
-first_seq(void)
+rare_number(void)
 {
-    uint32_t seq = 0;
+    uint32_t number = 0;
 
-    (void)getrandom(&seq, sizeof(seq), GRND_NONBLOCK);
-    return seq;
+    (void)getrandom(&number, sizeof(number), GRND_NONBLOCK);
+    return number;
 }
 
 PyObject *
@@ -157,7 +157,8 @@ lnfq_open_adopted(lnfq_state *state, int fd)
     handle->patient = patient;
     handle->rcvbuf = LNFQ_PEER_RCVBUF;
     handle->exposed = true;
-    handle->seq = first_seq(); /* answers to others' requests come here too */
+    handle->seq = rare_number(); /* answers to others' requests come here too */
+    handle->port = rare_number();
     atomic_store(&handle->datagram_size, LNFQ_DATAGRAM_MAX);
     lnfq_fork_hold_off();
     lnfq_descriptors_take(handle, fcntl(fd, F_DUPFD_CLOEXEC, 0));

@@ -20,6 +20,7 @@
 #include "dispatch.h"
 #include "error.h"
 #include "handle.h"
+#include "hands.h"
 #include "inlets.h"
 #include "lock.h"
 #include "missing.h"
@@ -210,7 +211,7 @@ batch_try(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_t de
         received = -EBADF;
     }
     if (received > 0) {
-        atomic_fetch_add(&handle->in_hand, 1);
+        batch->hand = lnfq_hands_begin(&handle->hands);
     }
     lnfq_lock_leave(handle, thread);
     return received;
@@ -275,7 +276,7 @@ process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, int64_t de
         return received;
     }
     packets = lnfq_dispatch_batch(handle, batch);
-    atomic_fetch_sub(&handle->in_hand, 1);
+    lnfq_hands_end(&handle->hands, batch->hand);
     return packets;
 }
 

@@ -42,8 +42,7 @@ LNFQ_SELDOM static PyObject *
 raise_left(const lnfq_packet *packet, const char *call)
 {
     PyErr_Format(packet->queue->handle->state->closed_error,
-                 "%s: the handle is detached, and packet %u of queue %u waits for whoever takes it "
-                 "over",
+                 "%s: the queue is left, and packet %u of queue %u waits for whoever takes it over",
                  call, packet->index.id, packet->queue->number);
     return NULL;
 }

@@ -39,13 +39,14 @@ lnfq_config_put(unsigned char *buffer, uint16_t queue, uint32_t seq, bool acknow
 }
 
 size_t
-lnfq_config_put_marker(unsigned char *buffer, uint32_t seq)
+lnfq_config_put_marker(unsigned char *buffer, uint32_t seq, uint32_t port)
 {
     struct nlmsghdr *message = mnl_nlmsg_put_header(buffer);
 
     message->nlmsg_type = NLMSG_NOOP;
     message->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
     message->nlmsg_seq = seq;
+    message->nlmsg_pid = port;
     return message->nlmsg_len;
 }
 

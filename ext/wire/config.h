@@ -32,9 +32,10 @@ size_t lnfq_config_put(unsigned char *buffer, uint16_t queue, uint32_t seq, bool
 
 /*
  * Builds a marker: an NLMSG_NOOP whose acknowledgement makes the descriptor readable and shows, to
- * whoever reads it, that what was sent before has been read. Returns its size.
+ * whoever reads it, that what was sent before has been read. The kernel does not look at its port
+ * id, by which its sender knows the acknowledgement for its own. Returns its size.
  */
-size_t lnfq_config_put_marker(unsigned char *buffer, uint32_t seq);
+size_t lnfq_config_put_marker(unsigned char *buffer, uint32_t seq, uint32_t port);
 
 /* Builds an NLMSG_NOOP that tells a program which plays the kernel how large the receive buffer is
  * that it has to count, as a host's int. Returns its size. */

@@ -227,6 +227,7 @@ read_answer(struct lnfq_answer *answer, const struct nlmsghdr *header, const uns
     memset(answer, 0, sizeof(*answer));
     answer->error = -error.error;
     answer->seq = error.msg.nlmsg_seq;
+    answer->port = error.msg.nlmsg_pid;
     answer->type = error.msg.nlmsg_type;
     if (answer->error != 0 && !(header->nlmsg_flags & NLM_F_CAPPED)) {
         size_t echo = HEADER_SIZE + offsetof(struct nlmsgerr, msg);

@@ -29,6 +29,7 @@ enum lnfq_message_kind {
 struct lnfq_answer {
     int error;     /* an errno, positive */
     uint32_t seq;  /* of the message that it answers */
+    uint32_t port; /* that its sender has written in that */
     uint16_t type; /* of the message that it answers */
     bool named;    /* queue and id were echoed */
     uint16_t queue;

@@ -38,6 +38,7 @@ class Handlers:
     async def serve(self) -> None:
         """Runs them until the stream ends; then waits for those that run."""
         stream = self._stream
+        stream._check_process("serve()")
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()
         self._spares = SpareTasks(self._loop, self._context, self._room.set)

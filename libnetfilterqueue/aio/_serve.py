@@ -31,7 +31,7 @@ def serve(
 
     The call raises ``TypeError`` unless ``handler`` is a coroutine function, a partial of one, or
     an object whose ``__call__`` is one. It raises ``ValueError`` for a concurrency below 1.
-    Awaiting it raises ``RuntimeError`` in a loop other than the stream's.
+    Awaiting it raises ``RuntimeError`` in a loop other than the stream's, and after fork.
 
     >>> async def handler(packet):
     ...     await asyncio.sleep(0.01)  # look something up

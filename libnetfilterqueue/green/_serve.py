@@ -27,7 +27,7 @@ def serve(stream: PacketStream, handler: Handler, *, concurrency: int = 100) -> 
 
     Raises ``TypeError`` if ``handler`` can't be called or is a coroutine function, ``ValueError``
     for a concurrency below 1, ``RuntimeError`` in a thread other than the one that has opened the
-    stream.
+    stream, and after fork.
 
     >>> def handler(packet):
     ...     gevent.sleep(0.01)  # look something up

@@ -40,6 +40,7 @@ class Workers:
 
     def run(self) -> None:
         """Until the stream ends and its handlers have; they are killed with this greenlet."""
+        self._stream._check_process("serve()")
         self._stream._when_closed.add(self._kill)
         try:
             self._start()

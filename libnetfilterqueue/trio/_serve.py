@@ -30,6 +30,7 @@ class Handlers:
     async def serve(self) -> None:
         """Runs them until the stream ends; then waits for those that run."""
         stream = self._stream
+        stream._check_process("serve()")
         stream._when_closed.add(self._cancel)
         try:
             with self._scope:
@@ -92,7 +93,7 @@ def serve(
 
     The call raises ``TypeError`` unless ``handler`` is an asynchronous function, a partial of one,
     or an object whose ``__call__`` is one. It raises ``ValueError`` for a concurrency below 1.
-    Awaiting it raises ``RuntimeError`` in a run of trio other than the stream's.
+    Awaiting it raises ``RuntimeError`` in a run of trio other than the stream's, and after fork.
 
     >>> async def handler(packet):
     ...     await trio.sleep(0.01)  # look something up

@@ -65,7 +65,7 @@ take_dialogue(struct input *input, struct dialogue *dialogue)
     take(input, dialogue->why, dialogue->extended ? WHY_MAX : 0);
     switch (kind % 4) {
     case 0:
-        lnfq_config_put_marker(dialogue->request, dialogue->id);
+        lnfq_config_put_marker(dialogue->request, dialogue->id, ~dialogue->id);
         break;
     case 1:
         put_config(dialogue, kind & 4);
@@ -122,6 +122,7 @@ check_answer(const struct dialogue *dialogue, const unsigned char *bytes, size_t
     require(message.kind == LNFQ_MESSAGE_ANSWER);
     require(message.answer.error == dialogue->error);
     require(message.answer.seq == request->nlmsg_seq);
+    require(message.answer.port == request->nlmsg_pid);
     require(message.answer.type == request->nlmsg_type);
     if (dialogue->verdict) {
         require(message.answer.named == echoed);

@@ -83,10 +83,11 @@ check_request(const struct nlmsghdr *message, const struct request *request)
 }
 
 static void
-check_marker(const struct nlmsghdr *message, uint32_t seq)
+check_marker(const struct nlmsghdr *message, uint32_t seq, uint32_t port)
 {
     require(message->nlmsg_len == MNL_NLMSG_HDRLEN && message->nlmsg_type == NLMSG_NOOP);
     require(message->nlmsg_flags == (NLM_F_REQUEST | NLM_F_ACK) && message->nlmsg_seq == seq);
+    require(message->nlmsg_pid == port);
 }
 
 int
@@ -104,8 +105,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         lnfq_config_put(buffer, request.queue, request.seq, request.acknowledge, &request.config)
         == message->nlmsg_len);
     check_request(message, &request);
-    require(lnfq_config_put_marker(buffer, request.seq) == message->nlmsg_len);
-    check_marker(message, request.seq);
+    require(lnfq_config_put_marker(buffer, request.seq, ~request.seq) == message->nlmsg_len);
+    check_marker(message, request.seq, ~request.seq);
     free(buffer);
     return 0;
 }

@@ -12,6 +12,7 @@
  * The queue may be one that is taken over: others have read packets and not answered. Those get
  * their verdict by the settling alone, and none at all where the others go on reading.
  */
+#include "hands.h"
 #include "losses.h"
 #include "pending.h"
 
@@ -56,8 +57,9 @@ struct reader {
     unsigned int holds[HOLDS_MAX];
     unsigned int first;
     unsigned int count;
-    bool report; /* it has read that a verdict was refused */
-    bool aside;  /* it was interrupted: what it has not dispatched is set aside, as all can see */
+    unsigned int hand; /* of hands.h, while it has what is not aside */
+    bool report;       /* it has read that a verdict was refused */
+    bool aside; /* it was interrupted: what it has not dispatched is set aside, as all can see */
 };
 
 static struct model {
@@ -72,6 +74,9 @@ static struct model {
     bool adopted;           /* the queue was taken over */
     bool shared;            /* from others, who go on reading */
     bool unsettled;
+    bool counted;  /* it is known up to which packet the others have read */
+    uint64_t turn; /* of hands.h, since which it can be told which they have */
+    struct lnfq_hands hands;
     uint32_t drops;  /* messages that found no room: the kernel's count */
     uint32_t looked; /* when it was looked at last */
     struct packet packets[IDS];
@@ -288,9 +293,22 @@ reader_read(struct reader *reader, unsigned int count, unsigned int lost)
         }
         model.next += 1;
     }
+    if (reader->count > 0) {
+        reader->hand = lnfq_hands_begin(&model.hands);
+    }
     reader->report = model.report;
     model.report = false;
     found_empty(reader);
+}
+
+/* What it has left is set aside, or there is nothing. */
+static void
+reader_let_go(struct reader *reader)
+{
+    if (!reader->aside) {
+        lnfq_hands_end(&model.hands, reader->hand);
+    }
+    reader->aside = reader->count > 0;
 }
 
 static void
@@ -299,7 +317,9 @@ reader_dispatch(struct reader *reader)
     if (reader->count > 0) {
         reader->count -= 1;
         receive(reader->holds[reader->first++], alone(reader));
-        reader->aside &= reader->count > 0;
+        if (reader->count == 0) {
+            reader_let_go(reader);
+        }
     }
     else if (reader->report) {
         reader->report = false;
@@ -307,11 +327,11 @@ reader_dispatch(struct reader *reader)
     }
 }
 
-/* His loop begins once the queue is taken over. */
+/* His loop begins once the queue is taken over, and known which packets are the others'. */
 static void
 stranger_read(void)
 {
-    model.exposed |= !model.unsettled;
+    model.exposed |= !model.unsettled || model.counted;
     if (model.exposed && model.next < IDS) {
         model.packets[model.next++].place = STRANGE;
     }
@@ -328,16 +348,17 @@ stranger_hand_in(unsigned int at)
 
 /* ---- taking over ---- */
 
-/* The queue has had so many packets, which others have read; bits say which of them are lost. */
+/* The queue has had so many packets, which others have read; every other one may be lost. */
 static void
-take_over(unsigned int count, unsigned int lost, bool shared)
+take_over(unsigned int count, bool lost, bool counted, bool shared)
 {
     lnfq_pending_inherit(&model.pending);
     model.adopted = true;
     model.shared = shared;
     model.unsettled = !shared;
+    model.counted = counted;
     for (; model.next < count; model.next++) {
-        model.packets[model.next].place = (lost >> (model.next % 2)) & 1 ? LOST : OTHERS;
+        model.packets[model.next].place = lost && model.next % 2 ? LOST : OTHERS;
     }
     model.inherited = count;
 }
@@ -350,8 +371,8 @@ others_read(void)
     }
 }
 
-/* The oldest packet that was received here, dispatched or set aside; if there is none, the first
- * that came after the others' last. IDS if a reader has some in hand. */
+/* The oldest packet that was received here, dispatched or set aside; or the first that came after
+ * the others' last, if that is known. IDS if there is neither. */
 static unsigned int
 find_oldest(void)
 {
@@ -360,23 +381,25 @@ find_oldest(void)
     for (int i = 0; i < READERS; i++) {
         const struct reader *reader = &model.readers[i];
 
-        if (reader->count > 0 && !reader->aside) {
-            return IDS;
-        }
-        if (reader->count > 0 && reader->holds[reader->first] < oldest) {
+        if (reader->aside && reader->holds[reader->first] < oldest) {
             oldest = reader->holds[reader->first];
         }
     }
-    return oldest < IDS ? oldest : model.inherited;
+    return model.counted && oldest > model.inherited ? model.inherited : oldest;
 }
 
-/* Gives the others' packets their verdict, as a handle does when nobody has packets in hand. */
+/* Gives the others' packets their verdict, as a handle does once nobody has packets in hand that
+ * may be older than those that can be seen. */
 static void
 settle(void)
 {
     unsigned int oldest = find_oldest();
 
     if (!model.unsettled || oldest == IDS) {
+        return;
+    }
+    model.turn = model.turn != 0 ? model.turn : model.hands.turn;
+    if (!lnfq_hands_are_done(&model.hands, model.turn)) {
         return;
     }
     for (unsigned int at = 0; at < oldest; at++) {
@@ -566,7 +589,9 @@ step(unsigned int operation, unsigned int argument)
             settle();
         }
         else if (operation >= 232 && model.adopted) {
-            reader->aside = reader->count > 0;
+            if (reader->count > 0) {
+                reader_let_go(reader);
+            }
         }
         else if (operation >= 224 && model.shared) {
             others_read();
@@ -604,6 +629,7 @@ begin(uint8_t start)
 
     model = nothing;
     require(lnfq_outbox_init(&model.outbox) == 0);
+    lnfq_hands_init(&model.hands);
     model.outbox.refusable = true;
     model.capable = true;
     model.limit = SIZE_MAX;
@@ -612,7 +638,7 @@ begin(uint8_t start)
         model.base = (uint32_t)-(int32_t)(start - 128);
     }
     if (start & 64) {
-        take_over(start % 8, start >> 3 & 3, start & 32);
+        take_over(start % 8, start & 8, start & 16, start & 32);
     }
     else if (start >= 128) {
         lnfq_pending_receive(&model.pending, model.base - 1, true);
