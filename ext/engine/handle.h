@@ -128,8 +128,7 @@ struct lnfq_handle {
 /* A handle that is closed as yet; NULL with an exception. */
 lnfq_handle *lnfq_handle_new(lnfq_state *state);
 
-/* Whether this is a child of the process that opened the handle. There the handle is closed, and
- * the thread that may hold its lock does not exist. */
+/* In a child of fork: there it is closed, and the thread that may hold its lock does not exist. */
 static inline bool
 lnfq_handle_forked(const lnfq_handle *handle)
 {
