@@ -146,21 +146,19 @@ def test_no_rates(before: Sample) -> None:
     assert rates_between(before, sample(2.0, queue_status(7, 110, 5, 5)), 1) is None
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_ended(tmp_path: Path, signum: signal.Signals, status: int) -> None:
     """A signal ends status at once."""
-    if not visible():
-        return
     with command_line(tmp_path, "status", "--interval", 1000) as program:
         program.wait_for("no queue is bound")
         program.end(signum, status)
     assert program.errors == ""
 
 
+@pytest.mark.table
 def test_broken_pipe(tmp_path: Path) -> None:
     """status ends when nobody reads it any more."""
-    if not visible():
-        return
     reader, writer = os.pipe()
     with command_line(tmp_path, "status", "--interval", 0.01, output=writer) as program:
         os.close(writer)

@@ -9,7 +9,6 @@ from netns import UdpPair
 from programs import COMMAND
 from queues import Handle, Packet, process_until
 from rich.console import Console
-from statuses import visible
 from terminals import OFF, ON, terminal
 
 import libnetfilterqueue as nfq
@@ -21,13 +20,12 @@ from libnetfilterqueue.testing import FakeKernel
 from libnetfilterqueue.tuples import QueueStatus
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(
     ("key", "status"), [(b"q", 0), (b"Q", 0), (b"\x03", 130)], ids=["q", "Q", "Ctrl-C"]
 )
 def test_terminal(handle: Handle, udp: UdpPair, key: bytes, status: int) -> None:
     """It shows what happens on an alternate screen of 60 columns, until a key ends it."""
-    if not visible():
-        return
     packets: list[Packet] = []
     handle.create_queue(1, packets.append, maxlen=3)
     with terminal(*COMMAND, "top", "--interval", "0.05", "--maxlen", "3") as shown:
@@ -43,10 +41,9 @@ def test_terminal(handle: Handle, udp: UdpPair, key: bytes, status: int) -> None
         shown.ends(status)
 
 
+@pytest.mark.table
 def test_other_keys() -> None:
     """Other keys show at once what is new."""
-    if not visible():
-        return
     with terminal(*COMMAND, "top", "--interval", "86400") as shown:
         shown.wait_until(lambda: "0 bound" in shown.text)
         with nfq.open() as handle:
