@@ -100,7 +100,7 @@ def test_manual(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in COMMANDS:
         assert f"libnetfilterqueue {command.name}" in page.read_text()
     lines = output("man", "--warnings", "-l", page).splitlines()
-    name = "       libnetfilterqueue - try and watch Linux's NFQUEUE, and keep queues over restarts"
+    name = "       libnetfilterqueue - try and watch Linux's NFQUEUE, and keep queues over"
     assert name in lines
     assert "       libnetfilterqueue [-h] [--version] COMMAND ..." in lines
     assert "MORE ABOUT RULES" in lines

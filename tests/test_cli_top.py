@@ -74,7 +74,7 @@ def test_widest() -> None:
     """The largest numbers fit on 60 columns; on 80 the headings are whole words."""
     status = QueueStatus(65535, 7, 2**31, nfq.NFQNL_COPY_PACKET, 65531, 2**31, 2**31, 2**32 - 1)
     rates = Rates(999949.0, 5e8, 5e8)
-    line = Line(status, Program(7, "python filter.py --long"), rates, 999949.0)
+    line = Line(status, Program(7, "python filters/filter.py --long"), rates, 999949.0)
     assert shown_lines(60, line)[2:] == [
         "queue    waiting of 1024  pkts/s verd/s drops/s dropped pro…",
         "65535 2147483648 ████████ 999.9k 999.9k    1.0G    4.3G fil…",

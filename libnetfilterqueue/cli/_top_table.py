@@ -16,7 +16,7 @@ BAR = 8  # columns
 HEADINGS = ("queue", "waiting", "of {}", "packets/s", "verdicts/s", "drops/s", "dropped")
 SHORT = {"packets/s": "pkts/s", "verdicts/s": "verd/s"}  # unless the terminal is WIDE
 WIDE = 72
-PYTHON = re.compile(r"^python[\w.]* (?=[^-])")  # in front of a program's own name
+PLACE = re.compile(r"^(python[\w.]* (?=[^-]))?(\S*/)?")  # what is in front of a program's name
 
 
 def make_screen(sample: Sample, lines: list[Line], maxlen: int, width: int) -> Group:
@@ -33,8 +33,7 @@ def make_table(lines: list[Line], maxlen: int, *, wide: bool) -> Table:
         text = heading if wide else SHORT.get(heading, heading)
         table.add_column(text.format(maxlen), justify="right", no_wrap=True)
     table.columns[2].justify = "left"
-    # The one that is cut short where there is no room.
-    table.add_column("program", no_wrap=True, overflow="ellipsis")
+    table.add_column(cut_short("program"))
     for line in lines:
         table.add_row(*cells(line, maxlen))
     return table
@@ -52,8 +51,13 @@ def cells(line: Line, maxlen: int) -> list[RenderableType]:
         "-" if line.verdicts is None else short(line.verdicts),
         alarming(rates.queue_dropped + rates.user_dropped) if rates else "-",
         alarming(dropped),
-        Text(PYTHON.sub("", program_name(line))),
+        cut_short(PLACE.sub("", program_name(line))),
     ]
+
+
+def cut_short(text: str) -> Text:
+    """The text of the last column, as far as there is room for it."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def color(waiting: int, maxlen: int) -> str:
