@@ -171,7 +171,11 @@ def test_next_figures() -> None:
     assert filled(page, data) == page
     figures = {"cpu": {"median": 20, "ratio": {"median": 8}}, "rate": {"median": 50123.4}}
     data["tables"][0]["rows"] = [{"label": "trio, serve", **figures}]
-    heading, row, rest = "| --- |\n", "| trio, `trio.serve` | 20.00 | 8.00 | 50,000 |\n", "\nA check"
+    heading, row, rest = (
+        "| --- |\n",
+        "| trio, `trio.serve` | 20.00 | 8.00 | 50,000 |\n",
+        "\nA check",
+    )
     assert heading + row + rest in filled(page, data)
 
 
