@@ -217,8 +217,15 @@ def test_mode_without_a_name(
 
 
 def test_program_name() -> None:
-    """Paths in front of files are left out; a network is not a path."""
-    command = "/usr/bin/python3 /opt/filter/bin/filter --net 10.0.0.0/8"
-    line = Line(queue_status(1, 0, 0, 0), Program(7, command), None)
-    assert program_name(line) == "python3 filter --net 10.0.0.0/8"
-    assert program_name(line._replace(program=None)) == "?"
+    """Python and paths in front of files are left out; a network is not a path."""
+    names = {
+        "/usr/bin/python3 /opt/filter/bin/filter --net 10.0.0.0/8": "filter --net 10.0.0.0/8",
+        "venv/bin/python3.13t bin/filter.py": "filter.py",
+        "/usr/bin/python3 -m filters": "python3 -m filters",
+        "python3": "python3",
+        "": "",
+    }
+    line = Line(queue_status(1, 0, 0, 0), None, None)
+    for command, name in names.items():
+        assert program_name(line._replace(program=Program(7, command))) == name
+    assert program_name(line) == "?"

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What `top` shows; 60 columns are enough, and on more there is more of the programs."""
 
-import re
 from datetime import datetime
 
 from rich.bar import Bar
@@ -16,7 +15,6 @@ BAR = 8  # columns
 HEADINGS = ("queue", "waiting", "of {}", "packets/s", "verdicts/s", "drops/s", "dropped")
 SHORT = {"packets/s": "pkts/s", "verdicts/s": "verd/s"}  # unless the terminal is WIDE
 WIDE = 72
-PLACE = re.compile(r"^(python[\w.]* (?=[^-]))?(\S*/)?")  # what is in front of a program's name
 
 
 def make_screen(sample: Sample, lines: list[Line], maxlen: int, width: int) -> Group:
@@ -51,7 +49,7 @@ def cells(line: Line, maxlen: int) -> list[RenderableType]:
         "-" if line.verdicts is None else short(line.verdicts),
         alarming(rates.queue_dropped + rates.user_dropped) if rates else "-",
         alarming(dropped),
-        cut_short(PLACE.sub("", program_name(line))),
+        cut_short(program_name(line)),
     ]
 
 
