@@ -53,13 +53,13 @@ def test_prometheus(tmp_path: Path) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_opentelemetry(tmp_path: Path, signum: signal.Signals) -> None:
     """A program that ends has sent all of its metrics."""
-    with otlp.collector() as exports:
-        with (
-            recipe("metrics", tmp_path, "metered_otel.py", "metered.v4") as program,
-            UdpPair() as udp,
-        ):
-            traffic(udp)
-            program.end(signum)
+    with (
+        otlp.collector() as exports,
+        recipe("metrics", tmp_path, "metered_otel.py", "metered.v4") as program,
+        UdpPair() as udp,
+    ):
+        traffic(udp)
+        program.end(signum)
     request = ExportMetricsServiceRequest.FromString(exports[-1])
     (scope,) = request.resource_metrics[0].scope_metrics
     metrics = {metric.name: metric for metric in scope.metrics}

@@ -13,7 +13,6 @@ from libnetfilterqueue.cli._names import name_of
 from libnetfilterqueue.cli._output import Output
 from libnetfilterqueue.cli._samples import Line, Sample
 
-
 PYTHON = re.compile(r"^(\S*/)?python[\w.]* (?=[^-])")  # in front of a file
 
 
