@@ -221,7 +221,8 @@ def test_program_name() -> None:
     names = {
         "/usr/bin/python3 /opt/filter/bin/filter --net 10.0.0.0/8": "filter --net 10.0.0.0/8",
         "venv/bin/python3.13t bin/filter.py": "filter.py",
-        "/usr/bin/python3 -m filters": "python3 -m filters",
+        "/usr/bin/python3 -u -m filters --queue 1": "filters --queue 1",
+        "python3 -W error filter.py": "python3 -W error filter.py",
         "python3": "python3",
         "": "",
     }

@@ -13,7 +13,9 @@ from libnetfilterqueue.cli._names import name_of
 from libnetfilterqueue.cli._output import Output
 from libnetfilterqueue.cli._samples import Line, Sample
 
-PYTHON = re.compile(r"^(\S*/)?python[\w.]* (?=[^-])")  # in front of a file
+PYTHON = re.compile(
+    r"^(\S*/)?python[\w.]* (-[bBdEiIOPqsSuvxm]+ )*(?=[^-])"
+)  # in front of a file or module
 
 
 def show_table(sample: Sample, lines: list[Line]) -> None:
