@@ -13,9 +13,8 @@ from libnetfilterqueue.cli._names import name_of
 from libnetfilterqueue.cli._output import Output
 from libnetfilterqueue.cli._samples import Line, Sample
 
-PYTHON = re.compile(
-    r"^(\S*/)?python[\w.]* (-[bBdEiIOPqsSuvxm]+ )*(?=[^-])"
-)  # in front of a file or module
+# Python and its options, in front of a file or module.
+PYTHON = re.compile(r"^(\S*/)?python[\w.]* (-[bBdEiIOPqsSuvxm]+ )*(?=[^-])")
 
 
 def show_table(sample: Sample, lines: list[Line]) -> None:
