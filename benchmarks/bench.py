@@ -6,8 +6,9 @@ says medians and quartiles over the rounds, and ratios formed round by round to 
 is the C consumer that does least: batch_verdict.c, where no packet is held.
 
 The rows stand in `tables()`; lab.py has the measurements, consumers.py and *.c what is measured,
-report.py the output. A full run writes results.json and the plots beside this file; one that was
-cut short by an option writes them to build/bench.
+report.py the output. A full run writes results.json, and from it the plots beside this file and the
+table of docs/performance.md; one that was cut short by an option leaves the page as it is, and
+writes the others to build/bench.
 """
 
 import argparse
@@ -27,9 +28,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from dispatch import Instructions
 from lab import Burst, Download, Figures, MeasurementError, PingPong, Stream, Subject
+from page import fill
 from plots import draw
 from report import Metric, Results, as_json
 
@@ -503,7 +506,11 @@ def arguments() -> argparse.Namespace:
         "--only", type=re.compile, metavar="REGEX", help="rows whose 'table: row' matches"
     )
     parser.add_argument("--quick", action="store_true", help="3 rounds of 2000 packets")
-    parser.add_argument("--plot", action="store_true", help="draw the plots of results.json anew")
+    parser.add_argument(
+        "--plot",
+        action="store_true",
+        help="draw the plots of results.json and fill the page's table anew",
+    )
     options = parser.parse_args()
     if options.rounds < 1 or options.packets < 1:
         parser.error("at least one round of one packet")
@@ -514,7 +521,7 @@ def main() -> None:
     """Measures and reports."""
     options = arguments()
     if options.plot:
-        draw(HERE, json.loads((HERE / "results.json").read_text()))
+        show(json.loads((HERE / "results.json").read_text()))
         return
     if os.geteuid() != 0:
         sys.exit("bench: needs root, for receive buffers of any size and the kernel's table")
@@ -539,11 +546,20 @@ def main() -> None:
     write(HERE if complete else BUILT, known, results)
 
 
+def show(data: dict[str, Any]) -> None:
+    """Brings what shows the figures up to date."""
+    draw(HERE, data)
+    fill(data)
+
+
 def write(directory: Path, known: dict[str, str], results: list[Results]) -> None:
     """Leaves the results in files."""
     data = as_json(known, results)
     (directory / "results.json").write_text(json.dumps(data, indent=1) + "\n")
-    draw(directory, data)
+    if directory == HERE:
+        show(data)
+    else:
+        draw(directory, data)
     print(f"\nAll figures are in {directory.relative_to(HERE.parent)}/results.json")
 
 

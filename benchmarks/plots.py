@@ -14,6 +14,7 @@ ROWS = (
     *("C, one by one", "C, batch verdict", "process", "manual loop"),
     *("asyncio, attached", "asyncio, stream", "asyncio, serve"),
     *("gevent, attached", "gevent, stream", "gevent, serve"),
+    *("trio, attached", "trio, stream", "trio, serve"),
     *("NetfilterQueue", "fnfqueue"),
 )
 # The bars' classes, by the beginning of a row's label; the last one is ours.

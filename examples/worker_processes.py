@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from hashlib import sha256
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 
 import libnetfilterqueue as nfq
 
@@ -57,11 +57,12 @@ def main(first: int = 0, count: int = 4) -> None:
     workers = [
         context.Process(target=work, args=(number,)) for number in range(first, first + count)
     ]
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which they inherit
+    resource_tracker.ensure_running()  # the first start would do it, and let Ctrl-C through
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # for good in those that inherit it
     try:
         for worker in workers:
             worker.start()
-        signal.signal(signal.SIGINT, interrupt)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         connection.wait([worker.sentinel for worker in workers])
         sys.exit("A process has ended, so all do")
     except KeyboardInterrupt:

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 from asynchronous import contexts, nothing_left, stream  # noqa: F401 (fixtures)
-from available import FASTAPI, GEVENT, NEW_LOOPS
+from available import FASTAPI, GEVENT, NEW_LOOPS, PROMETHEUS
 from clients import listener  # noqa: F401 (a fixture)
 from clocks import clock  # noqa: F401 (a fixture)
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from netns import Namespace, NamespaceError, UdpPair, isolate, private_namespace, queue_rule
 from segments import family, route  # noqa: F401 (fixtures)
+from statuses import visible
 
 import libnetfilterqueue as nfq
 
@@ -68,8 +69,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return len(os.sched_getaffinity(0)) if _runs_whole_suite(config) else 0
 
 
+def _has_what_it_needs(item: pytest.Item) -> bool:
+    has = {"gevent": lambda: GEVENT, "prometheus": lambda: PROMETHEUS, "table": visible}
+    return all(there() for name, there in has.items() if item.get_closest_marker(name))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "gevent: needs gevent")
+    config.addinivalue_line("markers", "prometheus: needs Prometheus and its node exporter")
+    config.addinivalue_line("markers", "table: needs the kernel's table, which root may read")
     config.addinivalue_line("markers", "slow: runs with --slow, or when it is named")
     try:
         isolate()
@@ -78,7 +86,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items[:] = [item for item in items if GEVENT or not item.get_closest_marker("gevent")]
+    items[:] = filter(_has_what_it_needs, items)
     if _runs_whole_suite(config) and not config.getoption("slow"):
         config.hook.pytest_deselected(
             items=[item for item in items if item.get_closest_marker("slow")]

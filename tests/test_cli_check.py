@@ -119,7 +119,7 @@ def test_bound_anew(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         ("--count 2 --interval 1", "argument --count: not allowed with --check"),
         ("--warning lost=1", "argument -w/--warning: 'lost' is not one of waiting, drops"),
         ("--critical drops=-1", "argument -c/--critical: -1 is not a number from 0 on"),
-        ("--critical drops=x", "argument -c/--critical: could not convert string to float: 'x'"),
+        ("--critical drops=x", "argument -c/--critical: 'x' is not a number"),
         ("--queue 65536", "argument --queue: 65536 is not in the range 0-65535"),
     ],
 )

@@ -3,7 +3,6 @@
 
 import json
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -142,11 +141,10 @@ def listening(program: Program) -> str:
     return f"127.0.0.1:{match[1]}"
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_served(full: Handle, tmp_path: Path, signum: signal.Signals, status: int) -> None:
     """With --listen it answers in the format that is asked for, until a signal ends it."""
-    if not visible():
-        return
     with command_line(tmp_path, "metrics", "--listen", "127.0.0.1:0") as program:
         url = f"http://{listening(program)}/metrics"
         assert values(get(url, **OPEN_METRICS)) == OF_FULL
@@ -165,15 +163,14 @@ def test_taken_port(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> 
     assert (output, errors) == ("", f"libnetfilterqueue metrics: {message}\n")
 
 
-# Read by what it is meant for, where that is installed; Debian has it.
+# Read by what it is meant for.
 
 
+@pytest.mark.table
 @pytest.mark.slow
+@pytest.mark.prometheus
 def test_read_by_prometheus(full: Handle, tmp_path: Path) -> None:
     """Prometheus scrapes it, and knows the values by their names."""
-    prometheus = shutil.which("prometheus")
-    if prometheus is None or not visible():
-        return
     with command_line(tmp_path, "metrics", "--listen", "127.0.0.1:0") as program:
         config = tmp_path / "prometheus.yml"
         jobs = [{"job_name": "queues", "static_configs": [{"targets": [listening(program)]}]}]
@@ -182,7 +179,7 @@ def test_read_by_prometheus(full: Handle, tmp_path: Path) -> None:
         server = Program(
             tmp_path / "server",
             [
-                prometheus,
+                "prometheus",
                 f"--config.file={config}",
                 f"--storage.tsdb.path={tmp_path / 'data'}",
                 "--web.listen-address=127.0.0.1:9090",
@@ -203,20 +200,19 @@ def queried(expression: str) -> list[float]:
     return [float(result["value"][1]) for result in answer["data"]["result"]]
 
 
+@pytest.mark.table
 @pytest.mark.slow
+@pytest.mark.prometheus
 def test_read_by_node_exporter(
     full: Handle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The node exporter passes on a file of what is printed."""
-    exporter = shutil.which("prometheus-node-exporter")
-    if exporter is None or not visible():
-        return
     assert main(["metrics"]) == 0
     (tmp_path / "queues.prom").write_text(capsys.readouterr().out)
     server = Program(
         tmp_path,
         [
-            exporter,
+            "prometheus-node-exporter",
             "--collector.disable-defaults",
             "--collector.textfile",
             f"--collector.textfile.directory={tmp_path}",
@@ -233,17 +229,15 @@ def test_read_by_node_exporter(
 
 
 @pytest.mark.slow
+@pytest.mark.prometheus
 def test_checked_by_promtool(nfqueue: FakeKernel, capsys: pytest.CaptureFixture[str]) -> None:
     """Names and help texts are as Prometheus wants them."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        return
     with nfq.open() as handle:
         handle.create_queue(1, accept)
         registry = CollectorRegistry()
         registry.register(Collector({"only": handle}))
         text = prometheus_client.generate_latest(registry).decode()
     done = subprocess.run(
-        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

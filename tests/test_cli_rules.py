@@ -104,7 +104,7 @@ def test_found(capsys: pytest.CaptureFixture[str]) -> None:
     added = [
         "iptables -A OUTPUT -p udp -m udp --dport 53 -j NFQUEUE --queue-num 1 --queue-bypass",
         "iptables -t mangle -A PREROUTING -m comment --comment '\"$c' -j NFQUEUE --queue-num 0",
-        "ip6tables -t raw -A OUTPUT -o lo -j NFQUEUE --queue-balance 1:65535",
+        "ip6tables -t raw -A OUTPUT -o lo -j NFQUEUE --queue-balance 1:65534",
     ]
     for command in [*added, "iptables -A INPUT -m comment --comment NFQUEUE -j ACCEPT"]:
         run(command)
@@ -112,7 +112,7 @@ def test_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert heading == "  queue  rule"
     assert sorted(lines) == sorted(
         f"{queue:>7}  {command}"
-        for queue, command in zip(["1", "0", "1-65535"], added, strict=True)
+        for queue, command in zip(["1", "0", "1-65534"], added, strict=True)
     )
 
 

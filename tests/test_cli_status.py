@@ -146,21 +146,19 @@ def test_no_rates(before: Sample) -> None:
     assert rates_between(before, sample(2.0, queue_status(7, 110, 5, 5)), 1) is None
 
 
+@pytest.mark.table
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
 def test_ended(tmp_path: Path, signum: signal.Signals, status: int) -> None:
     """A signal ends status at once."""
-    if not visible():
-        return
     with command_line(tmp_path, "status", "--interval", 1000) as program:
         program.wait_for("no queue is bound")
         program.end(signum, status)
     assert program.errors == ""
 
 
+@pytest.mark.table
 def test_broken_pipe(tmp_path: Path) -> None:
     """status ends when nobody reads it any more."""
-    if not visible():
-        return
     reader, writer = os.pipe()
     with command_line(tmp_path, "status", "--interval", 0.01, output=writer) as program:
         os.close(writer)
@@ -219,8 +217,16 @@ def test_mode_without_a_name(
 
 
 def test_program_name() -> None:
-    """Paths in front of files are left out; a network is not a path."""
-    command = "/usr/bin/python3 /opt/filter/bin/filter --net 10.0.0.0/8"
-    line = Line(queue_status(1, 0, 0, 0), Program(7, command), None)
-    assert program_name(line) == "python3 filter --net 10.0.0.0/8"
-    assert program_name(line._replace(program=None)) == "?"
+    """Python and paths in front of files are left out; a network is not a path."""
+    names = {
+        "/usr/bin/python3 /opt/filter/bin/filter --net 10.0.0.0/8": "filter --net 10.0.0.0/8",
+        "venv/bin/python3.13t bin/filter.py": "filter.py",
+        "/usr/bin/python3 -u -m filters --queue 1": "filters --queue 1",
+        "python3 -W error filter.py": "python3 -W error filter.py",
+        "python3": "python3",
+        "": "",
+    }
+    line = Line(queue_status(1, 0, 0, 0), None, None)
+    for command, name in names.items():
+        assert program_name(line._replace(program=Program(7, command))) == name
+    assert program_name(line) == "?"

@@ -97,10 +97,10 @@ def test_summary(udp: UdpPair, tmp_path: Path) -> None:
     try:
         nfq.queue_status()
     except PermissionError:
-        assert lines[3] == "packets dropped by the kernel: unknown, only root can read this"
+        assert lines[3] == "packets dropped by the kernel: only root can read this"
     else:
-        assert lines[3] == "0 packets dropped by the kernel because the queue was full"
-        assert lines[4] == "0 packets dropped by the kernel because the receive buffer was full"
+        assert lines[3] == "0 packets dropped by the kernel: queue full"
+        assert lines[4] == "0 packets dropped by the kernel: receive buffer full"
     assert lines[-2:] == ["0 overruns", "0 packets cut short"]
 
 
@@ -617,8 +617,8 @@ def test_overload(tmp_path: Path, options: list[str], dropped: int) -> None:
         program.wait_for("\n", 1024)
         program.end(signal.SIGTERM)
     assert arrived.packets == 1100 - dropped
-    told = f"\n{dropped} packets dropped by the kernel because the queue was full\n"
-    assert told in program.errors or "unknown, only root can read this" in program.errors
+    told = f"\n{dropped} packets dropped by the kernel: queue full\n"
+    assert told in program.errors or "only root can read this" in program.errors
 
 
 def finished(*arguments: str, under: list[str]) -> "subprocess.CompletedProcess[str]":

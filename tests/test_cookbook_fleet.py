@@ -12,11 +12,13 @@ import pytest
 from clients import Listener
 from netns import TIMEOUT, Namespace, run, veth
 from programs import Program
-from recipes import recipe
+from recipes import load, recipe
 from redis_server import RedisServer
 
 SERVER = "192.0.2.1"
 HERE, THERE = "127.0.0.2", "127.0.0.3"  # senders
+
+both_signals = pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 
 
 @contextlib.contextmanager
@@ -46,6 +48,13 @@ def push(directory: Path, *blocked: str) -> None:
     )
 
 
+def ends(program: Program, signum: signal.Signals) -> None:
+    """A signal ends it in order. What it has logged names the errors of connections."""
+    program.process.send_signal(signum)
+    assert program.process.wait(TIMEOUT) == 0
+    assert "Traceback" not in program.output
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RedisServer]:
     run(f"ip address add {SERVER}/24 dev lo")
@@ -53,7 +62,8 @@ def server(tmp_path: Path) -> Iterator[RedisServer]:
         yield server
 
 
-def test_follows(tmp_path: Path, server: RedisServer) -> None:
+@both_signals
+def test_follows(tmp_path: Path, server: RedisServer, signum: signal.Signals) -> None:
     """A host takes a new policy while it runs, and keeps it when redis is away."""
     server.client.set("policy", f'{{"version": 0, "blocked": ["{HERE}"]}}')
     with host(tmp_path / "host", "host") as filtered:
@@ -65,9 +75,20 @@ def test_follows(tmp_path: Path, server: RedisServer) -> None:
         server.kill()
         program.wait_for("redis is away")
         refuses(filtered, 1, THERE, HERE)
-        program.process.send_signal(signal.SIGTERM)
-        assert program.process.wait(TIMEOUT) == 0
-    assert "Traceback" not in program.output
+        ends(program, signum)
+
+
+@both_signals
+def test_no_policy(tmp_path: Path, signum: signal.Signals) -> None:
+    """A host that has had no policy yet ends as well."""
+    load("fleet", tmp_path, "fleet.v4")
+    url, kept = "redis://127.0.0.1", tmp_path / "policy.json"
+    program = Program(tmp_path, [sys.executable, tmp_path / "fleet.py", url, kept])
+    try:
+        program.wait_for("redis is away")
+        ends(program, signum)
+    finally:
+        program.kill()
 
 
 @pytest.mark.slow

@@ -2,12 +2,12 @@
 """docs/cookbook/metrics.md: Prometheus reads what happens, OpenTelemetry gets it."""
 
 import http.client
-import http.server
 import signal
 from pathlib import Path
 
+import otlp
 import pytest
-from netns import TIMEOUT, UdpPair, background
+from netns import TIMEOUT, UdpPair
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
 )
@@ -15,8 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from recipes import recipe
 from statuses import visible
 
-HOST = "127.0.0.1"
-PROMETHEUS, COLLECTOR = 9469, 4318  # ports
+HOST, PORT = "127.0.0.1", 9469  # where Prometheus asks
 
 
 def traffic(udp: UdpPair) -> None:
@@ -26,7 +25,7 @@ def traffic(udp: UdpPair) -> None:
 
 def scrape() -> dict[tuple[str, ...], float]:
     """What Prometheus reads: names and labels, and their values."""
-    connection = http.client.HTTPConnection(HOST, PROMETHEUS, timeout=TIMEOUT)
+    connection = http.client.HTTPConnection(HOST, PORT, timeout=TIMEOUT)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
@@ -51,33 +50,17 @@ def test_prometheus(tmp_path: Path) -> None:
         program.end(signal.SIGTERM)
 
 
-class Collector(http.server.BaseHTTPRequestHandler):
-    """Takes what programs send."""
-
-    exports: list[bytes]
-
-    def do_POST(self) -> None:
-        self.exports.append(self.rfile.read(int(self.headers["Content-Length"])))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-
-def test_opentelemetry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_opentelemetry(tmp_path: Path, signum: signal.Signals) -> None:
     """A program that ends has sent all of its metrics."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{HOST}:{COLLECTOR}")
-    monkeypatch.setattr(Collector, "exports", [], raising=False)
-    with http.server.ThreadingHTTPServer((HOST, COLLECTOR), Collector) as server:
-        served = background(server.serve_forever, 0.01)
-        with (
-            recipe("metrics", tmp_path, "metered_otel.py", "metered.v4") as program,
-            UdpPair() as udp,
-        ):
-            traffic(udp)
-            program.end(signal.SIGTERM)
-        server.shutdown()
-        served.result(TIMEOUT)
-    request = ExportMetricsServiceRequest.FromString(Collector.exports[-1])
+    with (
+        otlp.collector() as exports,
+        recipe("metrics", tmp_path, "metered_otel.py", "metered.v4") as program,
+        UdpPair() as udp,
+    ):
+        traffic(udp)
+        program.end(signum)
+    request = ExportMetricsServiceRequest.FromString(exports[-1])
     (scope,) = request.resource_metrics[0].scope_metrics
     metrics = {metric.name: metric for metric in scope.metrics}
     decisions = metrics["filter.decisions"].sum.data_points

@@ -8,23 +8,43 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import otlp
 import pytest
 from available import is_available
 from capabilities import only
 from netns import TIMEOUT, UdpPair, queue_rule
 from pages import PAGES, ROOT, blocks, datagram
 from programs import EXAMPLES, QUEUE, Program
+from redis_server import RedisServer
 
 DEFINITIONS = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 READY = re.compile("[Qq]ueue .* bound|Uvicorn running|Running on")  # from those that say so
 PASSING = datagram("passing")
-# They need a module of the kernel, a server or a collector. tests/vm and their recipes end them.
-ELSEWHERE = {"conntrack_helper.py", "fleet.py", "lookup.py", "metered_otel.py"}
-ARGUMENTS: dict[str, list[object]] = {"log_packets.py": [Path("log.pcapng")]}  # beside it
+ELSEWHERE = {"conntrack_helper.py"}  # needs a module of the kernel: tests/vm ends it
+REDIS = "redis://127.0.0.1"
+ARGUMENTS: dict[str, list[object]] = {  # paths are beside it
+    "log_packets.py": [Path("log.pcapng")],
+    "fleet.py": [REDIS, Path("policy.json")],
+    "lookup.py": [REDIS],
+}
+
+
+@contextlib.contextmanager
+def redis_with_policy(directory: Path) -> Iterator[None]:
+    with RedisServer(directory / "redis") as server:
+        server.client.set("policy", '{"version": 0, "blocked": []}')
+        yield
+
+
+SERVERS: dict[str, Callable[[Path], contextlib.AbstractContextManager[object]]] = {
+    "fleet.py": redis_with_policy,
+    "lookup.py": redis_with_policy,
+    "metered_otel.py": lambda _: otlp.collector(),
+}
 
 
 class Source(NamedTuple):
@@ -42,6 +62,10 @@ class Source(NamedTuple):
     def status(self, signum: signal.Signals) -> int:
         """What it ends with. uvicorn ends its application, and then itself by the signal."""
         return -signum if "uvicorn" in self.text and signum == signal.SIGTERM else 0
+
+    def servers(self, directory: Path) -> contextlib.AbstractContextManager[object]:
+        """What it talks to runs for the length of the block."""
+        return SERVERS.get(self.name, contextlib.nullcontext)(directory)
 
     @contextlib.contextmanager
     def running(self, directory: Path) -> Iterator[Program]:
@@ -105,7 +129,7 @@ def is_over(program: Program) -> bool:
 def test_end(source: Source, signum: signal.Signals, tmp_path: Path) -> None:
     """It closes what it has opened, so that all packets get verdicts, and shows no traceback."""
     queue_rule(source.queue)
-    with UdpPair() as udp, source.running(tmp_path) as program:
+    with UdpPair() as udp, source.servers(tmp_path), source.running(tmp_path) as program:
         end = time.monotonic() + TIMEOUT
         while not is_ready(program, udp):
             if is_over(program):  # by itself: it is about something else than traffic

@@ -174,13 +174,41 @@ environment() {
 tests_environment() {
     environment
     # systemd-analyze judges the units that pages show, nft their rules; a source distribution is made by
-    # git; redis-tools has the server of redis, without a service that would be started.
-    install_system_packages systemd nftables git redis-tools
+    # git; redis-tools has the server of redis, without a service that would be started. fish and zsh
+    # complete the command line, beside bash, and man reads its page.
+    install_system_packages systemd nftables git redis-tools fish zsh man-db
     if python -c 'import sys, sysconfig; sys.exit(not sysconfig.get_config_var("Py_GIL_DISABLED"))'; then
         locked install_groups test-free-threaded
     else
         locked install_groups test compared
     fi
+}
+
+# Finds Prometheus and its node exporter, or unpacks them, which read what `metrics` prints. They are not
+# installed: they are 100 MB, and their packages start services. What was unpacked once is kept.
+find_prometheus() {
+    local directory=$cache/prometheus
+    ! command -v prometheus >/dev/null || ! command -v prometheus-node-exporter >/dev/null || return 0
+    command -v dpkg-deb >/dev/null || return 0 # the tests that need them are left out
+    [ -d "$directory" ] || {
+        step 'reading the lists of system packages' apt update
+        step "unpacking Prometheus in $directory" unpack "$directory" prometheus prometheus-node-exporter
+    }
+    PATH=$PATH:$directory/usr/bin
+}
+
+# unpack DIRECTORY PACKAGE...: unpacks system packages into the directory, which then has all of them or
+# is not there.
+unpack() {
+    local work
+    mkdir -p "$(dirname "$1")"
+    work=$(mktemp -d "$1.XXXXXX")
+    (cd "$work" && apt-get -q download "${@:2}") || return
+    for package in "$work"/*.deb; do
+        dpkg-deb --extract "$package" "$work/root" || return
+    done
+    mv -T "$work/root" "$1" || [ -d "$1" ] # somebody else was faster
+    rm -rf "$work"
 }
 
 # Builds and installs the extension. Unlike a user's build this one has debug information and checks its

@@ -98,6 +98,8 @@ def parse_filter(text: str) -> Filter:
     key, _, value = text.removeprefix(NOT).partition("=")
     if key not in TESTS:
         raise ValueError(f"{key!r} is not one of {', '.join(TESTS)}")
+    if not value:
+        raise ValueError(f"{text!r} is not KEY=VALUE")
     return Filter(key, TESTS[key](value), text.startswith(NOT))
 
 

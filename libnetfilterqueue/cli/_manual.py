@@ -25,12 +25,18 @@ def make_manual() -> str:
     parser.epilog = None  # argparse-manpage would fill its lines
     page = Manpage(parser)
     page.manual = "User Commands"
+    page.description = in_a_line(parser.description or "")
     for heading, text in [
         *((f"more about {command.name}", without_statuses(command)) for command in COMMANDS),
         ("examples and exit statuses", MAIN),
     ]:
         page.add_section(heading, ">", f".nf\n{page.mf.format_text(text)}\n.fi")
     return str(page)
+
+
+def in_a_line(sentence: str) -> str:
+    """As whatis shows it behind a program's name."""
+    return f"{sentence[0].lower()}{sentence[1:].removesuffix('.')}"
 
 
 def without_statuses(command: Command) -> str:

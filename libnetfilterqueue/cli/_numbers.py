@@ -48,9 +48,20 @@ def span_in(least: int, most: int) -> Callable[[str], Span]:
 USER = number_in(0, 2**32 - 2)
 
 
+def real_number(text: str) -> float:
+    """Reads a number, such as 5 or 0.5. Raises ValueError."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
 def mark_number(text: str) -> int:
     """Reads a packet's mark, such as 5 or 0x5. Raises ValueError."""
-    mark = int(text, 0)
+    try:
+        mark = int(text, 0)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number, such as 5 or 0x5") from None
     if not 0 <= mark <= MARK_MAX:
         raise ValueError(f"{text} is not in the range 0-{MARK_MAX:#x}")
     return mark

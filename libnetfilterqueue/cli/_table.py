@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The table that `status` prints."""
 
+import re
 from datetime import datetime
 from pathlib import PurePath
 
@@ -11,6 +12,9 @@ import libnetfilterqueue as nfq
 from libnetfilterqueue.cli._names import name_of
 from libnetfilterqueue.cli._output import Output
 from libnetfilterqueue.cli._samples import Line, Sample
+
+# Python and its options, in front of a file or module.
+PYTHON = re.compile(r"^(\S*/)?python[\w.]* (-[bBdEiIOPqsSuvxm]+ )*(?=[^-])")
 
 
 def show_table(sample: Sample, lines: list[Line]) -> None:
@@ -58,11 +62,14 @@ def cells(line: Line) -> list[str | Text]:
 
 
 def program_name(line: Line) -> str:
-    """The command line without the paths in front of its files, for which there is no room."""
+    """The command line without what there is no room for: paths, and Python in front of a file."""
     if line.program is None:
         return "?"
-    words = line.program.command.split()
-    return " ".join(PurePath(word).name if word.startswith("/") else word for word in words)
+    command = PYTHON.sub("", line.program.command)
+    return " ".join(
+        PurePath(word).name if word.startswith("/") or number == 0 else word
+        for number, word in enumerate(command.split())
+    )
 
 
 def counter(total: int, rate: float | None, style: str = "") -> Text:

@@ -4,6 +4,8 @@
 import math
 from typing import NamedTuple
 
+from libnetfilterqueue.cli._numbers import real_number
+
 
 class Thresholds(NamedTuple):
     """How much may be: more is too much."""
@@ -23,7 +25,7 @@ def parse_threshold(text: str) -> tuple[str, float]:
     key, _, value = text.partition("=")
     if key not in Thresholds._fields:
         raise ValueError(f"{key!r} is not one of {', '.join(Thresholds._fields)}")
-    number = float(value)
+    number = real_number(value)
     if not 0 <= number < math.inf:
         raise ValueError(f"{value} is not a number from 0 on")
     return key, number

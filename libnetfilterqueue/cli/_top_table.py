@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What `top` shows; 60 columns are enough, and on more there is more."""
+"""What `top` shows; 60 columns are enough, and on more there is more of the programs."""
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeVar
 
 from rich.bar import Bar
 from rich.console import Group, RenderableType
@@ -13,11 +11,9 @@ from rich.text import Text
 from libnetfilterqueue.cli._samples import Line, Sample
 from libnetfilterqueue.cli._table import program_name
 
-T = TypeVar("T")
-
 BAR = 8  # columns
-COLUMNS = ("queue", "waiting", "of {}", "packets/s", "verdicts/s", "drops/s", "dropped")
-VERDICTS = 4  # the one that there is room for on WIDE terminals
+HEADINGS = ("queue", "waiting", "of {}", "packets/s", "verdicts/s", "drops/s", "dropped")
+SHORT = {"packets/s": "pkts/s", "verdicts/s": "verd/s"}  # unless the terminal is WIDE
 WIDE = 72
 
 
@@ -31,18 +27,14 @@ def make_screen(sample: Sample, lines: list[Line], maxlen: int, width: int) -> G
 def make_table(lines: list[Line], maxlen: int, *, wide: bool) -> Table:
     """A row a queue."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in chosen(COLUMNS, wide):
-        table.add_column(heading.format(maxlen), justify="right", no_wrap=True)
+    for heading in HEADINGS:
+        text = heading if wide else SHORT.get(heading, heading)
+        table.add_column(text.format(maxlen), justify="right", no_wrap=True)
     table.columns[2].justify = "left"
-    table.add_column("program")  # the one that is cut short where there is no room
+    table.add_column(cut_short("program"))
     for line in lines:
-        table.add_row(*chosen(cells(line, maxlen), wide))
+        table.add_row(*cells(line, maxlen))
     return table
-
-
-def chosen(columns: Sequence[T], wide: bool) -> list[T]:
-    """Those that there is room for."""
-    return [column for number, column in enumerate(columns) if wide or number != VERDICTS]
 
 
 def cells(line: Line, maxlen: int) -> list[RenderableType]:
@@ -57,8 +49,13 @@ def cells(line: Line, maxlen: int) -> list[RenderableType]:
         "-" if line.verdicts is None else short(line.verdicts),
         alarming(rates.queue_dropped + rates.user_dropped) if rates else "-",
         alarming(dropped),
-        Text(program_name(line), no_wrap=True, overflow="ellipsis"),
+        cut_short(program_name(line)),
     ]
+
+
+def cut_short(text: str) -> Text:
+    """The text of the last column, as far as there is room for it."""
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def color(waiting: int, maxlen: int) -> str:

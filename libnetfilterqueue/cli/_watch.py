@@ -107,11 +107,11 @@ def kernel_drops(number: int) -> list[str]:
     try:
         (status,) = (status for status in nfq.queue_status() if status.queue == number)
     except OSError:
-        return ["packets dropped by the kernel: unknown, only root can read this"]
-    by_kernel = "dropped by the kernel because"
+        return ["packets dropped by the kernel: only root can read this"]
+    by_kernel = "dropped by the kernel:"
     return [
-        f"{counted(status.queue_dropped, 'packet')} {by_kernel} the queue was full",
-        f"{counted(status.user_dropped, 'packet')} {by_kernel} the receive buffer was full",
+        f"{counted(status.queue_dropped, 'packet')} {by_kernel} queue full",
+        f"{counted(status.user_dropped, 'packet')} {by_kernel} receive buffer full",
     ]
 
 

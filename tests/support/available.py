@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which event loops, web frameworks and other bindings this Python has.
+"""Which event loops, web frameworks, other bindings and programs there are.
 
 gevent, uvloop and FastAPI can't be had for every Python without the GIL; elsewhere it is an error
 that they are missing. The other bindings have to be compiled, which a place for testing wheels
-can't do.
+can't do. Prometheus is large: only `./dev test --slow` fetches it.
 """
 
 import asyncio
 import importlib.util
 import re
+import shutil
 import sysconfig
 from collections.abc import Callable
 
@@ -24,6 +25,7 @@ def _available(name: str) -> bool:
 GEVENT = _available("gevent")
 UVLOOP = _available("uvloop")
 FASTAPI = _available("fastapi")
+PROMETHEUS = all(map(shutil.which, ("prometheus", "promtool", "prometheus-node-exporter")))
 # Modules that programs of pages import, and can't have here.
 MISSING = [
     *(name for name in ("gevent", "uvloop", "fastapi") if not _available(name)),

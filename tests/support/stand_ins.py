@@ -73,9 +73,10 @@ def python3(*arguments: str) -> None:
 
 
 def install(*arguments: str) -> None:
-    """The files are there."""
+    """The files are there. None is to be executable: systemd warns of such units."""
     parser = argparse.ArgumentParser()
     parser.add_argument("-D", action="store_true")
+    parser.add_argument("-m", choices=["644"], required=True)
     parser.add_argument("-t", required=True)
     parser.add_argument("files", type=Path, nargs="+")
     for file in parser.parse_args(arguments).files:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from libnetfilterqueue.cli._numbers import number_in
+from libnetfilterqueue.cli._numbers import number_in, real_number
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def seconds_from(least: float) -> Callable[[str], float]:
     """What reads seconds, up to a day."""
 
     def parse(text: str) -> float:
-        seconds = float(text)
+        seconds = real_number(text)
         if not least <= seconds <= 86400:
             raise ValueError(f"{text} is not in the range {least:g}-86400 (seconds)")
         return seconds

@@ -9,12 +9,12 @@ from libnetfilterqueue.cli.grammar._types import INTERVAL, checked
 
 EPILOG = f"""\
 It fills the terminal with a table of the queues: how many packets wait for
-their verdict, also as a bar; how many there were per second; on 72 columns, how
-many got their verdict per second; how many the kernel has dropped per second,
-and since the queue was bound; and the program that has it open. The kernel does
-not report how many packets may wait: --maxlen says how many fill the bar. q and
-Ctrl-C end it. Other keys show at once what is new. The kernel reports this to
-root only, and only the queues of one network namespace.
+their verdict, also as a bar; how many there were per second; how many got their
+verdict per second; how many the kernel has dropped per second, and since the
+queue was bound; and the program that has it open. The kernel does not report
+how many packets may wait: --maxlen says how many fill the bar. q and Ctrl-C end
+it. Other keys show at once what is new. The kernel reports this to root only,
+and only the queues of one network namespace.
 
 examples:
   libnetfilterqueue top
