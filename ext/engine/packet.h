@@ -40,8 +40,8 @@ struct lnfq_packet {
     bool recorded;    /* `verdict` is set */
     struct lnfq_verdict verdict;
 
-    /* Does not change. Its id stands first: what a verdict looks at stands together, because of many
-     * packets that are kept none is in the processor's caches. */
+    /* Does not change. Its id stands first: what a verdict looks at stands together, because of
+     * many packets that are kept none is in the processor's caches. */
     struct lnfq_index index;
 
     /* Protected by the handle's lock, while it is on the list. */
