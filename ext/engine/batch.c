@@ -91,6 +91,24 @@ lnfq_batch_take(lnfq_handle *handle)
     return batch;
 }
 
+/* A slot that nobody looks into. Returns 0 or -1. */
+static int
+renew(lnfq_handle *handle, lnfq_batch *batch, unsigned int at)
+{
+    lnfq_slot *slot = batch->slots[at];
+
+    if (slot != NULL && lnfq_reference_sole((PyObject *)slot)) {
+        return 0;
+    }
+    slot = lnfq_slot_new(handle->state, batch->slot_size);
+    if (slot == NULL) {
+        return -1;
+    }
+    Py_XSETREF(batch->slots[at], slot);
+    lnfq_inlets_set(batch->inlets, at, slot->bytes, batch->slot_size);
+    return 0;
+}
+
 int
 lnfq_batch_prepare(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
 {
@@ -99,17 +117,17 @@ lnfq_batch_prepare(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
     if (batch->slot_size < size) {
         batch_clear(batch);
         batch->slot_size = size;
+        batch->touched = LNFQ_BATCH_MAX;
     }
-    for (unsigned int i = 0; i < count; i++) {
-        if (batch->slots[i] == NULL || !lnfq_reference_sole((PyObject *)batch->slots[i])) {
-            lnfq_slot *slot = lnfq_slot_new(handle->state, size);
-
-            if (slot == NULL) {
-                return -1;
-            }
-            Py_XSETREF(batch->slots[i], slot);
-            lnfq_inlets_set(batch->inlets, i, slot->bytes, size);
+    /* Each slot is in a page of its own, and looking at all of them would cost a lone packet more
+     * than its callback. */
+    for (unsigned int i = 0; i < count && i < batch->touched; i++) {
+        if (renew(handle, batch, i) < 0) {
+            return -1;
         }
+    }
+    if (count >= batch->touched) {
+        batch->touched = 0;
     }
     return 0;
 }

@@ -18,6 +18,7 @@ struct lnfq_batch {
     unsigned int hand; /* of hands.h, while it is dispatched */
     uint64_t epoch;
     size_t slot_size;
+    unsigned int touched; /* of the first so many slots others may know; the rest is there */
     struct lnfq_inlets *inlets;
     lnfq_slot *slots[LNFQ_BATCH_MAX]; /* strong; NULL where none was needed yet */
 };
@@ -27,6 +28,16 @@ lnfq_batch *lnfq_batch_take(lnfq_handle *handle);
 
 /* The reader is done with it. */
 void lnfq_batch_give_back(lnfq_handle *handle, lnfq_batch *batch);
+
+/* Notes that the first `count` slots have messages, which others are to see. */
+static inline void
+lnfq_batch_fill(lnfq_batch *batch, unsigned int count)
+{
+    batch->count = count;
+    if (batch->touched < count) {
+        batch->touched = count;
+    }
+}
 
 /* Makes sure that the first `count` slots exist and are large enough, and that nobody looks into
  * them. Returns 0 or -1. */

@@ -28,7 +28,6 @@ enum lnfq_packet_state {
 struct lnfq_packet {
     PyObject_HEAD
     lnfq_queue *queue; /* strong; NULL while it is blank */
-    struct lnfq_index index;
 
     /* Protected by the packet's critical section once others may see it. */
     lnfq_slot *slot; /* strong: holds the message; NULL while it is blank */
@@ -40,6 +39,12 @@ struct lnfq_packet {
     bool in_callback; /* and so on its queue's list */
     bool recorded;    /* `verdict` is set */
     struct lnfq_verdict verdict;
+
+    /* Does not change. Its id stands first: what a verdict looks at stands together, because of
+     * many packets that are kept none is in the processor's caches. */
+    struct lnfq_index index;
+
+    /* Protected by the handle's lock, while it is on the list. */
     lnfq_packet *active_next;
     lnfq_packet **active_link; /* what points at it */
 };

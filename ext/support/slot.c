@@ -20,8 +20,21 @@ lnfq_slot_new(lnfq_state *state, size_t size)
 
     if (slot != NULL) {
         slot->bytes = slot->own;
-        slot->borrowed.obj = NULL;
+        slot->borrowed = NULL;
         lnfq_reference_share((PyObject *)slot);
+    }
+    return slot;
+}
+
+/* One that will look into a caller's buffer. */
+static lnfq_slot *
+new_borrower(lnfq_state *state)
+{
+    lnfq_slot *slot = lnfq_slot_new(state, sizeof(Py_buffer));
+
+    if (slot != NULL) {
+        slot->borrowed = (Py_buffer *)(void *)slot->own;
+        slot->borrowed->obj = NULL;
     }
     return slot;
 }
@@ -32,17 +45,17 @@ lnfq_slot_borrow(lnfq_state *state, _Atomic(lnfq_slot *) *spare, PyObject *buffe
     lnfq_slot *slot = atomic_exchange(spare, NULL);
 
     if (slot == NULL) {
-        slot = lnfq_slot_new(state, 0);
+        slot = new_borrower(state);
     }
     if (slot == NULL) {
         return NULL;
     }
-    if (PyObject_GetBuffer(buffer, &slot->borrowed, PyBUF_SIMPLE) < 0) {
-        slot->borrowed.obj = NULL;
+    if (PyObject_GetBuffer(buffer, slot->borrowed, PyBUF_SIMPLE) < 0) {
+        slot->borrowed->obj = NULL;
         Py_DECREF(slot);
         return NULL;
     }
-    slot->bytes = slot->borrowed.buf;
+    slot->bytes = slot->borrowed->buf;
     return slot;
 }
 
@@ -51,7 +64,7 @@ lnfq_slot_give_back(_Atomic(lnfq_slot *) *spare, lnfq_slot *slot)
 {
     if (lnfq_reference_sole((PyObject *)slot)) {
         PyObject_GC_UnTrack(slot);
-        PyBuffer_Release(&slot->borrowed);
+        PyBuffer_Release(slot->borrowed);
         slot = atomic_exchange(spare, slot);
     }
     Py_XDECREF(slot);
@@ -67,6 +80,16 @@ lnfq_slot_track(lnfq_slot *slot)
     Py_END_CRITICAL_SECTION();
 }
 
+static int
+slot_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    const Py_buffer *borrowed = ((lnfq_slot *)self)->borrowed;
+
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(borrowed != NULL ? borrowed->obj : NULL);
+    return 0;
+}
+
 int
 lnfq_slot_visit(lnfq_slot *slot, visitproc visit, void *arg)
 {
@@ -74,17 +97,7 @@ lnfq_slot_visit(lnfq_slot *slot, visitproc visit, void *arg)
         Py_VISIT(slot);
         return 0;
     }
-    Py_VISIT(Py_TYPE(slot));
-    Py_VISIT(slot->borrowed.obj);
-    return 0;
-}
-
-static int
-slot_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(((lnfq_slot *)self)->borrowed.obj);
-    return 0;
+    return slot_traverse((PyObject *)slot, visit, arg);
 }
 
 static void
@@ -94,8 +107,8 @@ slot_dealloc(PyObject *self)
     lnfq_slot *slot = (lnfq_slot *)self;
 
     PyObject_GC_UnTrack(self);
-    if (slot->borrowed.obj != NULL) {
-        PyBuffer_Release(&slot->borrowed);
+    if (slot->borrowed != NULL) {
+        PyBuffer_Release(slot->borrowed);
     }
     type->tp_free(self);
     Py_DECREF(type);

@@ -13,8 +13,8 @@
 typedef struct {
     PyObject_VAR_HEAD
     unsigned char *bytes;
-    Py_buffer borrowed; /* a caller's buffer; obj is NULL where the bytes are the slot's own */
-    unsigned char own[];
+    Py_buffer *borrowed; /* a caller's buffer, in `own`; NULL where the bytes are the slot's own */
+    _Alignas(Py_buffer) unsigned char own[];
 } lnfq_slot;
 
 extern PyType_Spec lnfq_slot_spec;

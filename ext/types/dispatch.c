@@ -626,7 +626,7 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     dispatch = dispatch_begin(handle, "handle_packet()");
     dispatch_asides(&dispatch, aside, PY_SSIZE_T_MAX, &rest);
     dispatch.last = true;
-    dispatch_bytes(&dispatch, slot->bytes, (size_t)slot->borrowed.len, &source, &rest);
+    dispatch_bytes(&dispatch, slot->bytes, (size_t)slot->borrowed->len, &source, &rest);
     lnfq_slot_give_back(&handle->spare_slot, slot);
     dispatch_leave(&dispatch, &rest);
     lnfq_hands_end(&handle->hands, hand); /* the rest is where others see it */

@@ -242,7 +242,7 @@ batch_receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int64_
         received = batch_try(handle, batch, count, deadline);
     } while (received == -ERANGE);
     if (received > 0) {
-        batch->count = (unsigned int)received;
+        lnfq_batch_fill(batch, (unsigned int)received);
         return received;
     }
     if (received == -EBADF && lnfq_handle_check(handle, "process()") < 0) {

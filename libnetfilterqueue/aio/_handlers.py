@@ -7,6 +7,7 @@ import contextvars
 import functools
 import sys
 import types
+from asyncio import Task
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
@@ -31,7 +32,7 @@ class Handlers:
         self._stream = stream
         self._handler = handler
         self._most = most
-        self._tasks: dict[Packet, asyncio.Task[Any]] = {}
+        self._tasks: dict[Packet, Task[Any]] = {}
         self._room = asyncio.Event()
         self._cancelled = False
 
@@ -84,28 +85,42 @@ class Handlers:
         stream = self._stream
         if stream._packets or len(stream._waiting) > 1 or len(self._tasks) >= self._most:
             stream._packets.append(packet)
-        else:
-            self._start(packet)
+            return
+        task = self._make_eager_task(packet)
+        if task is not None and not task.done():
+            self._add(packet, task)
 
     def _start(self, packet: Packet) -> None:
-        """Starts the handler of a packet."""
-        task = self._make_task(packet)
+        """Starts the handler of a packet that has waited in the stream."""
+        task = self._make_eager_task(packet) if self._eager else self._make_task(packet)
         if task is not None and not task.done():
-            self._tasks[packet] = task
-            if self._cancelled:  # by this very handler
-                task.cancel()
+            self._add(packet, task)
 
-    def _make_task(self, packet: Packet) -> asyncio.Task[Any] | None:
-        """A task for the handler of a packet; None or one that is done if it has ended already."""
-        if self._eager:
-            if sys.version_info >= (3, 12):
-                coroutine, context = self._run(packet), self._context.copy()
-                return asyncio.Task(coroutine, loop=self._loop, context=context, eager_start=True)
-            if asyncio.current_task(self._loop) is None:
-                return self._spares.begin(self._run(packet))
+    def _add(self, packet: Packet, task: Task[Any]) -> None:
+        self._tasks[packet] = task
+        if self._cancelled:  # by this very handler
+            task.cancel()
+
+    def _make_task(self, packet: Packet) -> Task[Any]:
+        """A task for the handler of a packet."""
         coroutine = self._run(packet, later=True)
         coroutine.send(None)  # into its `try`, so that it hears of it if it is cancelled soon
         return self._loop.create_task(coroutine)
+
+    if sys.version_info >= (3, 12):
+
+        def _make_eager_task(self, packet: Packet) -> Task[Any] | None:
+            """A task that has begun; done if it has ended with that."""
+            context = self._context.copy()
+            return Task(self._run(packet), loop=self._loop, context=context, eager_start=True)
+
+    else:
+
+        def _make_eager_task(self, packet: Packet) -> Task[Any] | None:
+            """A task that has begun; None if it has ended with that."""
+            if asyncio.current_task(self._loop) is None:
+                return self._spares.begin(self._run(packet))
+            return self._make_task(packet)
 
     async def _run(self, packet: Packet, *, later: bool = False) -> None:
         try:
@@ -122,7 +137,7 @@ class Handlers:
         finally:
             if packet.verdict is None:
                 settle(packet)
-            if packet in self._tasks:  # not if it ends before it is there
+            if self._tasks and packet in self._tasks:  # not if it ends before it is there
                 del self._tasks[packet]
                 self._stream._look()
                 self._room.set()
@@ -134,7 +149,7 @@ class Handlers:
         report = functools.partial(self._report, error, packet)
         task.add_done_callback(report, context=contextvars.copy_context())
 
-    def _report(self, error: BaseException, packet: Packet, task: asyncio.Task[Any]) -> None:
+    def _report(self, error: BaseException, packet: Packet, task: Task[Any]) -> None:
         if not task.cancelled():
             task.exception()  # nobody else has to be told of it
         if isinstance(error, nfq.ClosedError) and self._stream.closed:
