@@ -7,6 +7,7 @@ import doctest
 import io
 import itertools
 import os
+import pty
 import re
 import shlex
 import signal
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import tomllib
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +42,7 @@ VARYING = re.compile(
     r"( ?\.\.\. ?|(?<= 65531 )\d+|[\d:]{5,}(?:\.\d+)?|\d+\.\d+(?= s\b)|(?<=uid )\d+"
     r"|\d+(?= ACCEPT\b))"
 )
+CTRL_C = b"\x03"
 ENDS = {0, -signal.SIGINT, 128 + signal.SIGINT}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -138,22 +141,24 @@ def datagram(name: str) -> bytes:
 
 
 class Command:
-    """A command that runs until it ends, or is interrupted as by Ctrl-C."""
+    """A command that runs until it ends, or is interrupted by Ctrl-C at its terminal."""
 
     def __init__(
         self, command: Sequence[str], directory: Path, environment: dict[str, str]
     ) -> None:
+        self._keys, terminal = pty.openpty()
         with tempfile.NamedTemporaryFile(dir=directory, prefix=".output", delete=False) as file:
             self._file = Path(file.name)
             self._process = subprocess.Popen(
-                command,
+                ["setsid", "--ctty", *command],
                 cwd=directory,
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=terminal,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                process_group=0,  # a terminal's Ctrl-C reaches all of it, and not us
             )
+        os.close(terminal)
+        weakref.finalize(self, os.close, self._keys)
 
     @property
     def output(self) -> str:
@@ -172,7 +177,7 @@ class Command:
     def interrupt(self) -> None:
         """Presses Ctrl-C, unless it has ended."""
         if not self.ended:
-            os.killpg(self._process.pid, signal.SIGINT)
+            os.write(self._keys, CTRL_C)
             self._process.wait(TIMEOUT)
             assert self.ended
             assert "Traceback" not in self.output, self.output
