@@ -31,7 +31,6 @@ SO_RCVTIMEO = 20
 SOCKET_BUFFER = 1 << 29
 TIMEOUT = 60.0  # seconds until a consumer counts as stuck
 POLL = 0.0005  # seconds between two looks at the kernel's table, at least
-LONGEST_POLL = 0.1
 QUIET = 0.002  # seconds after which a consumer waits again
 UDP_HEADERS = 28  # of IPv4 and UDP
 
@@ -130,7 +129,7 @@ class Consumer:
         """Returns once only so many packets wait for their verdict.
 
         Looking takes time from consumers that have all processors: so it sleeps half of the time
-        that they will probably take.
+        that they will probably take, but no longer than it has waited: at first that is a guess.
         """
         start, first = time.monotonic(), self.state.waiting
         while (waiting := self.state.waiting) != count:
@@ -139,7 +138,7 @@ class Consumer:
                 raise MeasurementError(f"{waiting} packets got no verdict")
             done = first - waiting
             left = elapsed * (waiting - count) / done if done > 0 else 0
-            time.sleep(min(max(left / 2, POLL), LONGEST_POLL))
+            time.sleep(max(min(left / 2, elapsed), POLL))
 
     def hold(self) -> None:
         """Stops all threads, and returns when they have stopped."""
