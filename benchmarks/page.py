@@ -9,9 +9,6 @@ from typing import Any
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 TITLE = "64-byte packets, accepted"
 TABLE = re.compile(r"(?<=\| packets per second \|\n\| --- \| --- \| --- \| --- \|\n)(\|.*\n)+")
-# What was measured apart, until the table has it.
-APART = re.compile(r"<!-- begin: measured apart -->\n.*<!-- end: measured apart -->\n\n", re.DOTALL)
-LATER = "trio, serve"
 
 # What readers see in the place of a row's label.
 NAMES = {
@@ -43,6 +40,8 @@ NAMES = {
     "trio, stream": "trio, `async for` over `trio.open_queue`",
     "trio, get_batch": "trio, `get_batch` of `trio.open_queue`",
     "trio, serve": "trio, `trio.serve`",
+    "nfq-rs": "nfq-rs, in Rust",
+    "go-nfqueue": "go-nfqueue, in Go",
 }
 
 
@@ -58,8 +57,7 @@ def filled(page: str, data: dict[str, Any]) -> str:
     """The page with the figures of results.json."""
     (table,) = (table for table in data["tables"] if table["title"] == TITLE)
     rows = {row["label"]: row for row in table["rows"] if "cpu" in row}
-    page = TABLE.sub("".join(lines(rows, data["facts"])), page, 1)
-    return APART.sub("", page) if LATER in rows else page
+    return TABLE.sub("".join(lines(rows, data["facts"])), page, 1)
 
 
 def fill(data: dict[str, Any]) -> None:
