@@ -101,9 +101,19 @@ def test_manual(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert f"libnetfilterqueue {command.name}" in page.read_text()
     lines = output("man", "--warnings", "-l", page).splitlines()
     words = [line.split() for line in lines]  # their distance is for man to choose
-    assert (
-        "libnetfilterqueue - try and watch Linux's NFQUEUE, and keep queues over".split() in words
-    )
+    assert [
+        "libnetfilterqueue",
+        "-",
+        "try",
+        "and",
+        "watch",
+        "Linux's",
+        "NFQUEUE,",
+        "and",
+        "keep",
+        "queues",
+        "over",
+    ] in words
     assert "       libnetfilterqueue [-h] [--version] COMMAND ..." in lines
     assert "MORE ABOUT RULES" in lines
     assert "         libnetfilterqueue rules --queue 1 --proto udp --dport 53 --bypass" in lines

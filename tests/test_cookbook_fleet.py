@@ -15,6 +15,8 @@ from programs import Program
 from recipes import load, recipe
 from redis_server import RedisServer
 
+pytestmark = pytest.mark.slow
+
 SERVER = "192.0.2.1"
 HERE, THERE = "127.0.0.2", "127.0.0.3"  # senders
 
@@ -91,7 +93,6 @@ def test_no_policy(tmp_path: Path, signum: signal.Signals) -> None:
         program.kill()
 
 
-@pytest.mark.slow
 def test_fleet(tmp_path: Path, server: RedisServer) -> None:
     """Two hosts have one policy, also after a start without redis, and learn the next."""
     server.client.set("policy", f'{{"version": 0, "blocked": ["{HERE}"]}}')

@@ -11,6 +11,8 @@ from netns import TIMEOUT, background
 from recipes import recipe
 from redis_server import RedisServer
 
+pytestmark = pytest.mark.slow
+
 GOOD, BAD, LATER = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 HTTP_PORT = 8000
 

@@ -6,6 +6,8 @@ import os
 import pytest
 from soak_kill import PLANS, Plan
 
+pytestmark = pytest.mark.slow
+
 # Under sanitizers a filter is too slow for what comes under the other rules.
 OTHERS = [] if "libasan" in os.environ.get("LD_PRELOAD", "") else PLANS[1:]
 ENDS = 20  # of filters; `./dev soak --kill` has 1,000
