@@ -100,20 +100,8 @@ def test_manual(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in COMMANDS:
         assert f"libnetfilterqueue {command.name}" in page.read_text()
     lines = output("man", "--warnings", "-l", page).splitlines()
-    words = [line.split() for line in lines]  # their distance is for man to choose
-    assert [
-        "libnetfilterqueue",
-        "-",
-        "try",
-        "and",
-        "watch",
-        "Linux's",
-        "NFQUEUE,",
-        "and",
-        "keep",
-        "queues",
-        "over",
-    ] in words
+    close = [" ".join(line.split()) for line in lines]  # distances are for man to choose
+    assert "libnetfilterqueue - try and watch Linux's NFQUEUE, and keep queues over" in close
     assert "       libnetfilterqueue [-h] [--version] COMMAND ..." in lines
     assert "MORE ABOUT RULES" in lines
     assert "         libnetfilterqueue rules --queue 1 --proto udp --dport 53 --bypass" in lines
