@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -309,17 +309,18 @@ async def no_handler(packet: Packet) -> None:
     pytest.fail("the packet is the parent's")
 
 
+def refused(serving: Coroutine[object, object, None]) -> None:
+    """In the child: an error, before any handler begins."""
+    with pytest.raises(RuntimeError, match=r"serve\(\): .* after fork"):
+        serving.send(None)
+
+
 async def test_served_in_the_child(udp: UdpPair) -> None:
     """What the stream has read is the parent's: no handler begins in the child."""
     async with aio.open_queue(1) as stream:
         udp.send(b"1", b"2")
         (await stream.get()).accept()
-
-        def child() -> None:
-            with pytest.raises(RuntimeError, match=r"serve\(\): .* after fork"):
-                aio.serve(stream, no_handler).send(None)
-
-        assert in_child(child) == 0
+        assert in_child(lambda: refused(aio.serve(stream, no_handler))) == 0
         (await stream.get()).accept()
     assert udp.arrivals() == [b"1", b"2"]
 
@@ -330,12 +331,7 @@ async def test_served_by_trio_in_the_child(udp: UdpPair) -> None:
     async with trio.open_queue(1) as stream:
         udp.send(b"1", b"2")
         (await stream.get()).accept()
-
-        def child() -> None:
-            with pytest.raises(RuntimeError, match=r"serve\(\): .* after fork"):
-                trio.serve(stream, no_handler).send(None)
-
-        assert in_child(child) == 0
+        assert in_child(lambda: refused(trio.serve(stream, no_handler))) == 0
         (await stream.get()).accept()
     assert udp.arrivals() == [b"1", b"2"]
 
