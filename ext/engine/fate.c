@@ -35,8 +35,10 @@ lnfq_fate_end(lnfq_packet *packet)
 }
 
 void
-lnfq_fate_keep(lnfq_packet *packet, struct lnfq_kept *kept)
+lnfq_fate_keep(lnfq_packet *packet)
 {
+    struct lnfq_kept *kept = lnfq_kept_in(packet->slot);
+
     *kept = (struct lnfq_kept){
         .id = packet->index.id,
         .number = packet->queue->number,

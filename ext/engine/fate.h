@@ -9,11 +9,10 @@
 #include <stdint.h>
 
 #include "forward.h"
-#include "kept.h"
 #include "verdict.h"
 
-/* Its queue lists it as kept; takes `kept`. */
-void lnfq_fate_keep(lnfq_packet *packet, struct lnfq_kept *kept);
+/* Its queue lists it as kept. It has bytes of its own. */
+void lnfq_fate_keep(lnfq_packet *packet);
 
 /* A batch verdict has covered a packet whose callback runs, or is about to. */
 void lnfq_fate_cover(lnfq_packet *packet, uint32_t verdict);

@@ -121,7 +121,8 @@ struct lnfq_handle {
     _Atomic unsigned int readers;    /* calls of `process` and `handle_packet` that run */
     _Atomic(lnfq_slot *) spare_slot; /* a borrowing slot to be used again; strong */
     _Atomic(lnfq_packet *) blank;    /* a packet object to be used again; strong */
-    _Atomic(struct lnfq_kept *) debts;
+    _Atomic(struct lnfq_kept *) debts; /* of destructors that found the lock taken */
+    _Atomic(struct lnfq_kept *) paid;  /* whose slots are to be let go of */
     _Atomic(struct lnfq_refusal *) refusals; /* that nobody has been told of; newest first */
 };
 

@@ -30,7 +30,9 @@ lnfq_lock_settle(lnfq_handle *handle)
             lnfq_kept_remove(queue, debt);
             (void)lnfq_post_default(handle, queue, debt->id, LNFQ_REASON_SILENT);
         }
-        free(debt);
+        debt->next_debt = atomic_load(&handle->paid);
+        while (!atomic_compare_exchange_weak(&handle->paid, &debt->next_debt, debt)) {
+        }
         debt = next;
     }
     if (!handle->held) { /* what is held stays held */
@@ -55,6 +57,25 @@ lnfq_lock_pay(lnfq_handle *handle)
     while (atomic_load(&handle->debts) != NULL && lnfq_mutex_try(&handle->lock)) {
         lnfq_lock_settle(handle);
         lnfq_mutex_release(&handle->lock);
+    }
+}
+
+LNFQ_SELDOM static void
+let_slots_go(struct lnfq_kept *paid)
+{
+    while (paid != NULL) {
+        struct lnfq_kept *next = paid->next_debt;
+
+        Py_DECREF(lnfq_kept_slot(paid));
+        paid = next;
+    }
+}
+
+void
+lnfq_lock_let_go(lnfq_handle *handle)
+{
+    if (atomic_load(&handle->paid) != NULL) {
+        let_slots_go(atomic_exchange(&handle->paid, NULL));
     }
 }
 
@@ -100,4 +121,5 @@ lnfq_lock_leave(lnfq_handle *handle, PyThreadState *thread)
     lnfq_lock_release(handle);
     PyEval_RestoreThread(thread);
     lnfq_post_free_enclosures(done);
+    lnfq_lock_let_go(handle);
 }

@@ -70,11 +70,12 @@ lnfq_packet_copy(lnfq_packet *packet)
     lnfq_slot *slot, *former;
 
     PyObject_GC_Track(packet);
-    slot = lnfq_slot_new(packet->queue->handle->state, size);
+    slot = lnfq_slot_new(packet->queue->handle->state, sizeof(struct lnfq_kept) + size);
     if (slot == NULL) {
         lnfq_slot_track(packet->slot); /* whose other owner lives on */
         return -1;
     }
+    slot->bytes += sizeof(struct lnfq_kept);
     memcpy(slot->bytes, packet->bytes, size);
     Py_BEGIN_CRITICAL_SECTION(packet);
     former = packet->slot;
@@ -132,6 +133,7 @@ packet_forget(lnfq_packet *packet)
     bool paid;
 
     packet->kept = NULL;
+    packet->slot = NULL; /* the debt's now */
     debt->next_debt = atomic_load(&handle->debts);
     while (!atomic_compare_exchange_weak(&handle->debts, &debt->next_debt, debt)) {
     }
@@ -143,6 +145,7 @@ packet_forget(lnfq_packet *packet)
     if (thread != NULL) {
         PyEval_RestoreThread(thread);
     }
+    lnfq_lock_let_go(handle);
     if (!paid || atomic_load(&handle->unsent)) {
         packet_tell_unsent(handle);
     }
@@ -155,7 +158,6 @@ lnfq_packet_end(lnfq_packet *packet)
         && !lnfq_handle_forked(packet->queue->handle)) {
         packet_forget(packet);
     }
-    free(packet->kept);
     let_verdict_go(packet);
 }
 

@@ -29,7 +29,6 @@
 #include "index.h"
 #include "inlets.h"
 #include "keeper.h"
-#include "kept.h"
 #include "lock.h"
 #include "message.h"
 #include "packet.h"
@@ -240,11 +239,11 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
     return callback;
 }
 
-/* Why a packet whose callback is over gets the default; `error` is that of its own verdict. */
+/* Why a packet whose callback is over gets the default. */
 static enum lnfq_reason
-default_reason(bool raised, int error)
+default_reason(bool raised, bool without_memory)
 {
-    if (error != 0) {
+    if (without_memory) {
         return LNFQ_REASON_NO_MEMORY;
     }
     return raised ? LNFQ_REASON_RAISED : LNFQ_REASON_SILENT;
@@ -252,18 +251,21 @@ default_reason(bool raised, int error)
 
 /*
  * Settles a packet whose callback is over; `raised` says whether it raised. Returns true if
- * somebody references the packet. If it is kept and there is no memory for that, it gets the
- * default. It also gets the default if there is no memory for its verdict and nobody can repeat
- * that. In a child that the callback has forked there is nothing to settle: the packet belongs to
- * the parent, and so do all lists.
+ * somebody references the packet. Then it has bytes of its own from now on, and is kept unless it
+ * has had its verdict. Without memory for that it gets the default. It also gets the default if
+ * there is no memory for its verdict and nobody can repeat that. In a child that the callback has
+ * forked there is nothing to settle: the packet belongs to the parent, and so do all lists.
  */
 static bool
 settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
 {
     bool referenced = !lnfq_reference_sole((PyObject *)packet);
-    struct lnfq_kept *kept = referenced ? malloc(sizeof(*kept)) : NULL;
+    bool without_memory = referenced && lnfq_packet_copy(packet) < 0;
     int error = 0;
 
+    if (without_memory) {
+        dispatch_fail(dispatch, (PyObject *)packet->queue);
+    }
     lnfq_lock_acquire(dispatch->handle);
     lnfq_fate_end(packet);
     if (packet->queue->bound && packet->state == LNFQ_PACKET_ACTIVE
@@ -271,44 +273,24 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
         if (packet->recorded) {
             error = lnfq_fate_execute(packet);
         }
-        if (error != 0 || !packet->recorded) {
-            if (kept == NULL || (raised && !packet->recorded)) {
-                lnfq_fate_default(packet, default_reason(raised, error));
+        if (packet->state == LNFQ_PACKET_ACTIVE) {
+            if (!referenced || without_memory || (raised && !packet->recorded)) {
+                lnfq_fate_default(packet, default_reason(raised, without_memory || error != 0));
             }
-        }
-        if (packet->state == LNFQ_PACKET_ACTIVE && kept != NULL) {
-            lnfq_fate_keep(packet, kept);
-            kept = NULL;
+            else {
+                lnfq_fate_keep(packet);
+            }
         }
     }
     if (packet->state == LNFQ_PACKET_ACTIVE) {
         packet->state = LNFQ_PACKET_KEPT; /* without a record: its verdict is nobody's any more */
     }
     lnfq_lock_release(dispatch->handle);
-    if (kept != NULL) {
-        free(kept);
-    }
     if (error != 0) {
         PyErr_NoMemory();
         dispatch_fail(dispatch, (PyObject *)packet->queue);
     }
     return referenced;
-}
-
-/* Gives a packet that is kept bytes of its own; without memory for them, the default. */
-static void
-keep(struct dispatch *dispatch, lnfq_packet *packet)
-{
-    if (lnfq_packet_copy(packet) == 0) {
-        return;
-    }
-    dispatch_fail(dispatch, (PyObject *)packet->queue);
-    lnfq_lock_acquire(dispatch->handle);
-    if (packet->queue->bound && packet->state == LNFQ_PACKET_KEPT && packet->kept != NULL
-        && !packet->kept->covered) {
-        lnfq_fate_default(packet, LNFQ_REASON_NO_MEMORY);
-    }
-    lnfq_lock_release(dispatch->handle);
 }
 
 /* Calls back; the packet is settled afterwards. */
@@ -330,7 +312,6 @@ call_back(struct dispatch *dispatch, lnfq_packet *packet, PyObject *callback)
         dispatch_fail(dispatch, callback);
     }
     if (settle(dispatch, packet, result == NULL)) {
-        keep(dispatch, packet);
         Py_DECREF(packet);
     }
     else {

@@ -110,6 +110,7 @@ handle_dealloc(PyObject *self)
     lnfq_batch_free(handle->spare);
     Py_XDECREF(atomic_load(&handle->spare_slot));
     Py_XDECREF(atomic_load(&handle->blank));
+    lnfq_lock_let_go(handle);
     Py_XDECREF(handle->on_held);
     Py_XDECREF(handle->on_unsent);
     Py_XDECREF(handle->on_close);

@@ -18,7 +18,7 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
     def __init__(self, run: Callable[[], None]) -> None:
         super().__init__(run)
         self.waits = True  # for a packet
-        self.has_switched = False  # since its handler began
+        self.has_switched = False  # since its last handler began
         self._settled = self._traces()[0]
         self._before = self._traces()
 
@@ -32,9 +32,10 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
         self._settled = self._traces()[0]
 
     def begin(self) -> None:
-        """To be called before each handler."""
-        self.has_switched = False
-        self._before = self._traces()
+        """To be called before each handler. What was counted after the last one still counts."""
+        if self.has_switched:
+            self.has_switched = False
+            self._before = self._traces()
 
     def is_clean(self) -> bool:
         """Whether the handler has left nothing. To be called after it, may let others have a turn.

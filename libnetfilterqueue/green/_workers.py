@@ -80,12 +80,9 @@ class Workers:
 
     def _leave(self, worker: Worker) -> None:
         """It has ended, or somebody has killed it."""
-        self._note(worker, waits=False)
+        self._waiting -= worker.waits
+        worker.waits = False
         self._see_that_one_waits()
-
-    def _note(self, worker: Worker, *, waits: bool) -> None:
-        self._waiting += waits - worker.waits
-        worker.waits = waits
 
     def _see_that_one_waits(self) -> None:
         if not self._waiting and len(self._group) < self._most and not self._ended.is_set():
@@ -96,8 +93,10 @@ class Workers:
         assert isinstance(worker, Worker)
         worker.settle()
         for packet in self._stream:
-            self._note(worker, waits=False)
-            self._see_that_one_waits()
+            worker.waits = False
+            self._waiting -= 1
+            if not self._waiting:
+                self._see_that_one_waits()
             worker.begin()
             self._handle(packet)
             del packet  # a packet that is waited for must not keep this one
@@ -106,7 +105,8 @@ class Workers:
             if not worker.is_clean() or (self._waiting >= IDLE and not self._stream._ready()):
                 self._stream._look()
                 return
-            self._note(worker, waits=True)
+            worker.waits = True
+            self._waiting += 1
         self._ended.set()
 
     def _handle(self, packet: Packet) -> None:
@@ -118,4 +118,5 @@ class Workers:
             if not (self._stream.closed and isinstance(error, nfq.ClosedError)):
                 gevent.get_hub().handle_error(gevent.getcurrent(), *sys.exc_info())
         finally:
-            settle(packet)
+            if packet.verdict is None:
+                settle(packet)
