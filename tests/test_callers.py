@@ -307,6 +307,25 @@ def test_wrong_arity(stage: Stage, member: Member) -> None:
     stage.check_unharmed(objects, before)
 
 
+class Name(str):
+    """A keyword's name that is a str all the same."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("name", ["t", "timeou", "timeouts", "timeout\0", "tímeout", "Timeout", ""])
+def test_unknown_keyword(handle: Handle, name: str) -> None:
+    """Only the whole name of a parameter names it."""
+    with pytest.raises(TypeError, match=rf"unexpected keyword argument '{name}'"):
+        handle.process(**{name: 0})
+
+
+@pytest.mark.parametrize("name", ["timeout", Name("timeout"), "".join(["time", "out"])])
+def test_known_keyword(handle: Handle, name: str) -> None:
+    """Any str of the name's letters does."""
+    assert handle.process(**{name: 0}) == 0
+
+
 def test_attributes(stage: Stage) -> None:
     """No attribute can be deleted or added; only those can be set that say so."""
     objects = stage.objects()

@@ -52,11 +52,28 @@ lnfq_arguments_refuse(PyObject *error, PyObject *object, const char *format, ...
     Py_XDECREF(shown);
 }
 
+/* Whether a keyword is this one, which is ASCII. Most others differ in the first letter. */
+static bool
+is_named(PyObject *name, const char *expected)
+{
+    const Py_UCS1 *text;
+    Py_ssize_t i = 0;
+
+    if (!PyUnicode_IS_COMPACT_ASCII(name)) { /* of a subclass, perhaps */
+        return PyUnicode_CompareWithASCIIString(name, expected) == 0;
+    }
+    text = PyUnicode_1BYTE_DATA(name); /* it ends with a zero */
+    while (expected[i] != '\0' && text[i] == (Py_UCS1)expected[i]) {
+        i += 1;
+    }
+    return expected[i] == '\0' && i == PyUnicode_GET_LENGTH(name);
+}
+
 static Py_ssize_t
 name_position(const char *const *names, PyObject *name)
 {
     for (Py_ssize_t i = 0; names[i] != NULL; i++) {
-        if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0) {
+        if (is_named(name, names[i])) {
             return i;
         }
     }
