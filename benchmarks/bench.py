@@ -3,12 +3,13 @@
 
 All consumers of a table take turns, round by round, each in a network namespace of its own; a table
 says medians and quartiles over the rounds, and ratios formed round by round to the C limit, which
-is the C consumer that does least: batch_verdict.c, where no packet is held.
+is the C consumer that does least: batch_verdict.c, where no packet is held. All are started anew
+after a third of the rounds.
 
 The rows stand in `tables()`; lab.py has the measurements, consumers.py and *.c what is measured,
-report.py the output. A full run writes results.json, and from it the plots beside this file and the
-table of docs/performance.md; one that was cut short by an option leaves the page as it is, and
-writes the others to build/bench.
+report.py the output. A full run writes results.json, and from it the plots beside this file and,
+with what other-machine.json has, the table of docs/performance.md. One that was cut short by an
+option leaves the page as it is, and writes the others to build/bench.
 """
 
 import argparse
@@ -54,6 +55,7 @@ LATENCY = (Metric("p50", "p50, us"), Metric("p99", "p99, us"))
 THROUGHPUT = (Metric("rate", "Mbit/s", 0), Metric("cpu", "us of CPU a packet"))
 TRANSFER = (Metric("queued", "packets queued", 0), Metric("rate", "MB/s", 0))
 DOWNLOAD = 10_000_000  # bytes
+STARTS = 3  # of each consumer: where its memory lies this time is worth some per cent
 INSTRUCTIONS = (Metric("instructions", "instructions a packet", 0, spread=False),)
 
 
@@ -392,40 +394,63 @@ def missing(row: Row) -> str | None:
     return None
 
 
-def run(table: Table, scale: Scale, progress: Progress) -> Results:
-    """Starts all rows of a table and measures them in turns. One that fails is out."""
-    reasons: dict[str, str] = {}
-    subjects: dict[str, Subject] = {}
-    figures: dict[str, list[Figures]] = {}
-    with contextlib.ExitStack() as stack:
-        for row in table.rows:
-            if reason := missing(row):
-                if "libnetfilterqueue." not in reason:  # else it is still to come
-                    reasons[row.label] = reason
+class Measuring:
+    """The rows of a table, measured in turns. One that fails is out."""
+
+    def __init__(self, table: Table, progress: Progress) -> None:
+        self._table, self._progress = table, progress
+        reasons = {row.label: missing(row) for row in table.rows}
+        self.figures: dict[str, list[Figures]] = {
+            label: [] for label, reason in reasons.items() if not reason
+        }
+        self.reasons = {  # what is still to come says nothing
+            label: reason
+            for label, reason in reasons.items()
+            if reason and "libnetfilterqueue." not in reason
+        }
+
+    def _leave_out(self, label: str, error: MeasurementError) -> None:
+        self.reasons[label] = str(error)
+        del self.figures[label]
+
+    def _start(self, stack: contextlib.ExitStack) -> Iterator[tuple[str, Subject]]:
+        for row in self._table.rows:
+            if row.label not in self.figures:
                 continue
-            progress.show(table.title, f"starting {row.label}")
+            self._progress.show(self._table.title, f"starting {row.label}")
             try:
-                subject = row.start()
+                yield row.label, stack.enter_context(contextlib.closing(row.start()))
             except MeasurementError as error:
-                reasons[row.label] = str(error)
-                continue
-            subjects[row.label] = stack.enter_context(contextlib.closing(subject))
-            figures[row.label] = []
-        for number in range(table.rounds or scale.rounds + 1):
-            # Each begins a round once: what happens between rounds hits all alike.
-            labels = list(subjects)
-            first = number % max(len(labels), 1)
-            for label in labels[first:] + labels[:first]:
-                progress.show(table.title, f"round {number}, {label}")
-                try:
-                    measured = subjects[label].measure()
-                except MeasurementError as error:
-                    reasons[label] = str(error)
-                    del subjects[label], figures[label]
-                    continue
-                if number or table.rounds:
-                    figures[label].append(measured)
-    return Results.of(table.title, table.metrics, table.limit, figures, reasons)
+                self._leave_out(row.label, error)
+
+    def measure(self, rounds: int, *, warm_up: bool) -> None:
+        """So many rounds, with processes of their own."""
+        with contextlib.ExitStack() as stack:
+            subjects = dict(self._start(stack))
+            for number in range(rounds + warm_up):
+                # Each begins a round once: what happens between rounds hits all alike.
+                labels = [label for label in subjects if label in self.figures]
+                first = number % max(len(labels), 1)
+                for label in labels[first:] + labels[:first]:
+                    self._progress.show(self._table.title, f"round {number}, {label}")
+                    try:
+                        measured = subjects[label].measure()
+                    except MeasurementError as error:
+                        self._leave_out(label, error)
+                        continue
+                    if number or not warm_up:
+                        self.figures[label].append(measured)
+
+
+def run(table: Table, scale: Scale, progress: Progress) -> Results:
+    """Measures all rows of a table."""
+    measuring = Measuring(table, progress)
+    if table.rounds is not None:
+        measuring.measure(table.rounds, warm_up=False)
+    else:
+        for number in range(min(STARTS, scale.rounds)):
+            measuring.measure(len(range(number, scale.rounds, STARTS)), warm_up=True)
+    return Results.of(table.title, table.metrics, table.limit, measuring.figures, measuring.reasons)
 
 
 # Around it
@@ -552,9 +577,18 @@ def show(data: dict[str, Any]) -> None:
     fill(data)
 
 
+def keep_other_machine(processor: str) -> None:
+    """What was measured on another kind of processor stays, beside what is measured now."""
+    former = json.loads((HERE / "results.json").read_text())
+    if former["facts"]["processor"] != processor:
+        (HERE / "results.json").rename(HERE / "other-machine.json")
+
+
 def write(directory: Path, known: dict[str, str], results: list[Results]) -> None:
     """Leaves the results in files."""
     data = as_json(known, results)
+    if directory == HERE:
+        keep_other_machine(known["processor"])
     (directory / "results.json").write_text(json.dumps(data, indent=1) + "\n")
     if directory == HERE:
         show(data)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The first table of docs/performance.md, from results.json."""
+"""The first table of docs/performance.md, from results.json and other-machine.json."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,12 @@ from typing import Any
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 TITLE = "64-byte packets, accepted"
-TABLE = re.compile(r"(?<=\| packets per second \|\n\| --- \| --- \| --- \| --- \|\n)(\|.*\n)+")
+OTHER = Path(__file__).parent / "other-machine.json"
+HEAD = """\
+| consumer | µs per packet | packets per second | × C batch verdict | on the other machine |
+| --- | --- | --- | --- | --- |
+"""  # noqa: RUF001 (a multiplication sign)
+TABLE = re.compile(rf"(?<={re.escape(HEAD)})(\|.*\n)+")
 
 # What readers see in the place of a row's label.
 NAMES = {
@@ -45,21 +51,32 @@ NAMES = {
 }
 
 
-def lines(rows: dict[str, Any], facts: dict[str, str]) -> Iterator[str]:
-    """The rows that were measured; a package with its version."""
-    for label, row in rows.items():
-        name = NAMES.get(label) or f"{label} {facts.get(label, '')}".rstrip()
-        cost, rate = row["cpu"], round(row["rate"]["median"], -3)
-        yield f"| {name} | {cost['median']:.2f} | {cost['ratio']['median']:.2f} | {rate:,.0f} |\n"
-
-
-def filled(page: str, data: dict[str, Any]) -> str:
-    """The page with the figures of results.json."""
+def measured(data: dict[str, Any]) -> dict[str, Any]:
+    """The rows of the table that have figures, by label."""
     (table,) = (table for table in data["tables"] if table["title"] == TITLE)
-    rows = {row["label"]: row for row in table["rows"] if "cpu" in row}
-    return TABLE.sub("".join(lines(rows, data["facts"])), page, 1)
+    return {row["label"]: row for row in table["rows"] if "cpu" in row}
+
+
+def ratio(row: dict[str, Any] | None) -> str:
+    """To the limit; nothing where the row was not measured."""
+    return f"{row['cpu']['ratio']['median']:.2f}" if row else ""
+
+
+def lines(data: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
+    """The rows that were measured; a package with its version."""
+    elsewhere = measured(other)
+    for label, row in measured(data).items():
+        name = NAMES.get(label) or f"{label} {data['facts'].get(label, '')}".rstrip()
+        rate = f"{round(row['rate']['median'], -3):,.0f}"
+        cells = (name, f"{row['cpu']['median']:.2f}", rate, ratio(row), ratio(elsewhere.get(label)))
+        yield f"| {' | '.join(cells)} |\n"
+
+
+def filled(page: str, data: dict[str, Any], other: dict[str, Any]) -> str:
+    """The page with the figures of both machines."""
+    return TABLE.sub("".join(lines(data, other)), page, 1)
 
 
 def fill(data: dict[str, Any]) -> None:
     """Brings the page's table up to date."""
-    PAGE.write_text(filled(PAGE.read_text(), data))
+    PAGE.write_text(filled(PAGE.read_text(), data, json.loads(OTHER.read_text())))

@@ -3,7 +3,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import errno
 import os
 import signal
@@ -18,7 +17,7 @@ from netns import LOOPBACK, PORT, QUEUED_PORT, UdpPair, queue_rule
 from queues import Handle, Packet, accept, data_of, netlink_socket
 
 import libnetfilterqueue as nfq
-from libnetfilterqueue import aio
+from libnetfilterqueue import _ext, aio
 
 
 def in_child(function: Callable[[], None]) -> int:
@@ -129,23 +128,23 @@ def test_callback_that_forks(handle: Handle, udp: UdpPair) -> None:
     assert handle.stats().verdict_errors == 0
 
 
+def freed_memory() -> list[bytearray]:
+    """Takes again what was freed last, whatever its size up to that of a small packet."""
+    return [bytearray(size) for size in range(8, 512, 8) for _ in range(16)]
+
+
 def test_callback_that_forks_and_keeps(handle: Handle, udp: UdpPair) -> None:
     """What the child releases in the callback is not written to once the callback is over."""
     kept: list[Packet] = []
     children: list[int] = []
-    blocks: list[ctypes.Array[ctypes.c_char]] = []
-    malloc = ctypes.CDLL(None).malloc
-    malloc.restype = ctypes.c_void_p
+    blocks: list[bytearray] = []
 
     def callback(packet: Packet) -> None:
         if kept:
             children.append(os.fork())
         if children == [0]:
             kept.clear()
-            for size in range(16, 128, 8):  # whatever the extension has freed is taken again
-                blocks.extend((ctypes.c_char * size).from_address(malloc(size)) for _ in range(16))
-            for block in blocks:
-                block.raw = bytes(len(block))
+            blocks.extend(freed_memory())
         kept.append(packet)
 
     handle.create_queue(1, callback, mode=nfq.NFQNL_COPY_PACKET)
@@ -153,13 +152,43 @@ def test_callback_that_forks_and_keeps(handle: Handle, udp: UdpPair) -> None:
     try:
         assert handle.process() == 2
     except RuntimeError:
-        os._exit(any(any(block.raw) for block in blocks))
+        os._exit(any(map(any, blocks)))
     if children == [0]:
         os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
     for packet in kept:
         packet.accept()
     assert udp.arrivals() == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("queues", [1, 2])
+def test_listener_that_forks_at_the_close(handle: Handle, udp: UdpPair, queues: int) -> None:
+    """A child that on_close forks may release its packets. It closes, and touches no more."""
+    kept: list[Packet] = []
+    children: list[int] = []
+    blocks: list[bytearray] = []
+    unbound: list[int] = []
+
+    def listener() -> None:
+        children.append(os.fork())
+        if children == [0]:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(10)  # what was freed has been an endless list
+            kept.clear()
+            blocks.extend(freed_memory())
+
+    for number in range(1, 1 + queues):
+        handle.create_queue(number, kept.append, default_verdict=nfq.NF_ACCEPT)
+    udp.send(b"1", b"2", b"3")
+    assert handle.process() == 3
+    handle.on_close = listener
+    _ext._keep(handle, False, False, bytearray(2), lambda: unbound.append(os.getpid()))
+    handle.close(unbind=True)
+    if children == [0]:
+        os._exit(any(map(any, blocks)) or not handle.closed or bool(unbound))
+    assert unbound == [os.getpid()]
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+    assert udp.arrivals() == [b"1", b"2", b"3"]
 
 
 def test_listener_that_forks_between_callbacks(handle: Handle, udp: UdpPair) -> None:

@@ -1110,18 +1110,20 @@ def test_left_timeout(
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_greenlet_locals(stream: green.PacketStream, udp: UdpPair, waits: bool) -> None:
+def test_greenlet_locals(
+    stream: green.PacketStream, udp: UdpPair, errors: list[BaseException], waits: bool
+) -> None:
     """What a handler keeps in its greenlet, no handler after it finds."""
     local = gevent.local.local()
     seen: list[object] = []
 
     def handler(packet: Packet) -> None:
         current: Any = gevent.getcurrent()
-        seen.append((getattr(local, "value", None), getattr(current, "value", None)))
+        seen.append((getattr(local, "colour", None), getattr(current, "colour", None)))
         if packet.id % 2:
-            local.value = packet.id
+            local.colour = packet.id
         else:
-            current.value = packet.id
+            current.colour = packet.id
         if waits:
             gevent.sleep(0)
         packet.accept()
@@ -1130,6 +1132,32 @@ def test_greenlet_locals(stream: green.PacketStream, udp: UdpPair, waits: bool) 
     udp.send(*[b"data"] * 6)
     eventually(lambda: stream.handle.stats().verdicts == 6)
     assert seen == [(None, None)] * 6
+    assert errors == []
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_left_link(
+    stream: green.PacketStream, udp: UdpPair, errors: list[BaseException], waits: bool
+) -> None:
+    """What a handler has linked to its greenlet's end hears of that with the handler's."""
+    ended: list[int] = []
+    handled: list[int] = []
+
+    def handler(packet: Packet) -> None:
+        if packet.id == 3:  # its greenlet has had others before
+            current: Any = gevent.getcurrent()
+            current.link(lambda _: ended.extend(handled))
+            del current
+        if waits:
+            gevent.sleep(0)
+        packet.accept()
+        handled.append(packet.id)
+
+    serving(stream, handler, concurrency=1)
+    udp.send(*[b"data"] * 6)
+    eventually(lambda: stream.handle.stats().verdicts == 6)
+    assert ended == [1, 2, 3]
+    assert errors == []
 
 
 @pytest.mark.parametrize("waits", [False, True])

@@ -98,13 +98,14 @@ call_listener(lnfq_handle *handle, PyObject **listener, PyObject **error)
     }
 }
 
-/* Destroys the queues, or lets them go as they are, and marks the handle closed. */
+/* Destroys the queues, or lets them go as they are, and marks the handle closed. A destructor may
+ * fork meanwhile. */
 static void
 end_queues(lnfq_handle *handle, bool leave)
 {
     lnfq_queue *queue;
 
-    while ((queue = next_queue_or_closed(handle)) != NULL) {
+    while (!lnfq_handle_forked(handle) && (queue = next_queue_or_closed(handle)) != NULL) {
         if (leave) {
             lnfq_unbinding_leave(queue);
         }
@@ -115,24 +116,33 @@ end_queues(lnfq_handle *handle, bool leave)
     }
 }
 
+/* In the process that has opened it. */
+static void
+close_own(lnfq_handle *handle, bool unbind, PyObject **error)
+{
+    leave_stranger(handle);
+    end_queues(handle, !unbind && handle->keeper.state != LNFQ_KEPT_NO);
+    if (lnfq_report_refusals(handle) < 0) {
+        (void)lnfq_error_collect(error, (PyObject *)handle);
+    }
+    if (unbind && !lnfq_handle_forked(handle)) {
+        call_listener(handle, &handle->keeper.on_unbind, error);
+    }
+}
+
 int
 lnfq_close_handle(lnfq_handle *handle, bool unbind)
 {
     PyObject *error = NULL;
 
+    if (!lnfq_handle_forked(handle)) {
+        call_listener(handle, &handle->on_close, &error);
+    }
+    if (!lnfq_handle_forked(handle)) { /* the listener has not forked, or this is the parent */
+        close_own(handle, unbind, &error);
+    }
     if (lnfq_handle_forked(handle)) {
         close_forked(handle);
-    }
-    else {
-        call_listener(handle, &handle->on_close, &error);
-        leave_stranger(handle);
-        end_queues(handle, !unbind && handle->keeper.state != LNFQ_KEPT_NO);
-        if (lnfq_report_refusals(handle) < 0) {
-            (void)lnfq_error_collect(&error, (PyObject *)handle);
-        }
-        if (unbind) {
-            call_listener(handle, &handle->keeper.on_unbind, &error);
-        }
     }
     let_listeners_go(handle);
     if (error != NULL) {

@@ -115,14 +115,14 @@ struct lnfq_handle {
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     struct lnfq_stats stats;
 
-    _Atomic bool unsent;             /* what should have been sent could not be */
-    _Atomic bool unsettled;          /* a queue may be: see takeover.h */
-    _Atomic size_t datagram_size;    /* how long a message may become; grows under the lock */
-    _Atomic unsigned int readers;    /* calls of `process` and `handle_packet` that run */
-    _Atomic(lnfq_slot *) spare_slot; /* a borrowing slot to be used again; strong */
-    _Atomic(lnfq_packet *) blank;    /* a packet object to be used again; strong */
-    _Atomic(struct lnfq_kept *) debts; /* of destructors that found the lock taken */
-    _Atomic(struct lnfq_kept *) paid;  /* whose slots are to be let go of */
+    _Atomic bool unsent;               /* what should have been sent could not be */
+    _Atomic bool unsettled;            /* a queue may be: see takeover.h */
+    _Atomic size_t datagram_size;      /* how long a message may become; grows under the lock */
+    _Atomic unsigned int readers;      /* calls of `process` and `handle_packet` that run */
+    _Atomic(lnfq_slot *) spare_slot;   /* a borrowing slot to be used again; strong */
+    _Atomic(lnfq_packet *) blank;      /* a packet object to be used again; strong */
+    _Atomic(struct lnfq_kept *) debts; /* of destructors */
+    _Atomic(struct lnfq_kept *) paid;  /* whose slots, strong, are to be let go of */
     _Atomic(struct lnfq_refusal *) refusals; /* that nobody has been told of; newest first */
 };
 

@@ -15,8 +15,8 @@
 
 /*
  * A kept packet, as its queue knows it. It stands in the packet's slot, in front of the message.
- * With the slot it outlives a packet whose destructor finds the lock taken: then it is the debt of
- * a default verdict. Protected by the handle's lock, except for `next_debt`.
+ * With the slot it outlives the packet, whose destructor makes it the debt of a default verdict.
+ * Protected by the handle's lock, except for `next_debt`.
  */
 struct lnfq_kept {
     struct lnfq_kept *previous, *next; /* on its queue's list, in the order of their ids */

@@ -6,8 +6,6 @@
  */
 #include "lock.h"
 
-#include <stdlib.h>
-
 #include "bound.h"
 #include "fork.h"
 #include "kept.h"
@@ -40,26 +38,6 @@ lnfq_lock_settle(lnfq_handle *handle)
     }
 }
 
-LNFQ_SELDOM void
-lnfq_lock_await(lnfq_handle *handle)
-{
-    do {
-        Py_BEGIN_ALLOW_THREADS
-        lnfq_mutex_take(&handle->lock);
-        lnfq_lock_release(handle);
-        Py_END_ALLOW_THREADS
-    } while (!lnfq_mutex_try(&handle->lock));
-}
-
-LNFQ_SELDOM void
-lnfq_lock_pay(lnfq_handle *handle)
-{
-    while (atomic_load(&handle->debts) != NULL && lnfq_mutex_try(&handle->lock)) {
-        lnfq_lock_settle(handle);
-        lnfq_mutex_release(&handle->lock);
-    }
-}
-
 LNFQ_SELDOM static void
 let_slots_go(struct lnfq_kept *paid)
 {
@@ -76,6 +54,27 @@ lnfq_lock_let_go(lnfq_handle *handle)
 {
     if (atomic_load(&handle->paid) != NULL) {
         let_slots_go(atomic_exchange(&handle->paid, NULL));
+    }
+}
+
+LNFQ_SELDOM void
+lnfq_lock_await(lnfq_handle *handle)
+{
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        lnfq_mutex_take(&handle->lock);
+        lnfq_lock_release(handle);
+        Py_END_ALLOW_THREADS
+        lnfq_lock_let_go(handle);
+    } while (!lnfq_mutex_try(&handle->lock));
+}
+
+LNFQ_SELDOM void
+lnfq_lock_pay(lnfq_handle *handle)
+{
+    while (atomic_load(&handle->debts) != NULL && lnfq_mutex_try(&handle->lock)) {
+        lnfq_lock_settle(handle);
+        lnfq_mutex_release(&handle->lock);
     }
 }
 

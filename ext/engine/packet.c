@@ -10,7 +10,6 @@
  */
 #include "packet.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "error.h"

@@ -239,14 +239,18 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
     return callback;
 }
 
-/* Why a packet whose callback is over gets the default. */
+/* Why a packet whose callback is over gets the default: there may be no memory to keep it, or, as
+ * `error` says, for its own verdict. */
 static enum lnfq_reason
-default_reason(bool raised, bool without_memory)
+default_reason(bool raised, bool without_memory, int error)
 {
-    if (without_memory) {
+    if (error != 0) {
         return LNFQ_REASON_NO_MEMORY;
     }
-    return raised ? LNFQ_REASON_RAISED : LNFQ_REASON_SILENT;
+    if (raised) {
+        return LNFQ_REASON_RAISED;
+    }
+    return without_memory ? LNFQ_REASON_NO_MEMORY : LNFQ_REASON_SILENT;
 }
 
 /*
@@ -275,7 +279,7 @@ settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
         }
         if (packet->state == LNFQ_PACKET_ACTIVE) {
             if (!referenced || without_memory || (raised && !packet->recorded)) {
-                lnfq_fate_default(packet, default_reason(raised, without_memory || error != 0));
+                lnfq_fate_default(packet, default_reason(raised, without_memory, error));
             }
             else {
                 lnfq_fate_keep(packet);

@@ -90,6 +90,13 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
     if (blank != NULL) { /* nothing is in it, and nobody else holds it */
         Py_VISIT(Py_TYPE(blank));
     }
+    /* What is paid meanwhile comes in front; only a thread that has the GIL takes it away. */
+    for (struct lnfq_kept *paid = atomic_load(&handle->paid); paid != NULL;
+         paid = paid->next_debt) {
+        if ((stop = lnfq_slot_visit(lnfq_kept_slot(paid), visit, arg)) != 0) {
+            return stop;
+        }
+    }
     stop = lnfq_slot_visit(atomic_load(&handle->spare_slot), visit, arg);
     stop = stop != 0 ? stop : lnfq_keeper_visit(handle, visit, arg);
     return stop != 0 ? stop : lnfq_batch_visit(handle->spare, visit, arg);

@@ -12,12 +12,12 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
     """A greenlet that handles packets, and can tell whether a handler has left something in it.
 
     That is whatever refers to the greenlet: a gevent.Timeout that will raise in it, the values that
-    a gevent.local keeps for it, a kill that is under way.
+    a gevent.local keeps for it, a kill that is under way; and whoever waits for its end.
     """
 
     def __init__(self, run: Callable[[], None]) -> None:
         super().__init__(run)
-        self.waits = True  # for a packet
+        self._links = 0  # functions to be called at its end
         self.has_switched = False  # since its last handler began
         self._settled = self._traces()[0]
         self._before = self._traces()
@@ -25,6 +25,11 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
     def switch_out(self) -> None:
         """Called by gevent when the greenlet is left for others."""
         self.has_switched = True
+
+    def rawlink(self, callback: Callable[..., object]) -> None:
+        """Called by gevent for whoever is to be told of the greenlet's end."""
+        self._links += 1
+        super().rawlink(callback)
 
     def settle(self) -> None:
         """To be called by itself, once, before the first handler."""
@@ -53,6 +58,7 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
             return False
         return self._traces() == (self._settled, *self._before[1:])
 
-    def _traces(self) -> tuple[int, int, int]:
+    def _traces(self) -> tuple[int, int, int, int]:
         """These change when something new refers to the greenlet."""
-        return sys.getrefcount(self), weakref.getweakrefcount(self), len(vars(self))
+        weak = weakref.getweakrefcount(self)
+        return sys.getrefcount(self), weak, len(vars(self)), self._links

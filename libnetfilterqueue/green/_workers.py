@@ -33,7 +33,7 @@ class Workers:
         self._handler = handler
         self._most = most
         self._context = contextvars.copy_context()
-        self._waiting = 0
+        self._waiting: set[int] = set()  # for a packet: ids, as references to workers are counted
         self._group: Any = gevent.pool.Group()  # whose types know no subclasses of Greenlet
         self._ended = gevent.event.Event()
         self._killed = False
@@ -74,14 +74,13 @@ class Workers:
 
     def _start(self) -> None:
         worker = Worker(self._work)
-        self._waiting += 1
+        self._waiting.add(id(worker))
         self._group.start(worker)
         worker.link(self._leave)  # once the group has left it
 
     def _leave(self, worker: Worker) -> None:
         """It has ended, or somebody has killed it."""
-        self._waiting -= worker.waits
-        worker.waits = False
+        self._waiting.discard(id(worker))
         self._see_that_one_waits()
 
     def _see_that_one_waits(self) -> None:
@@ -93,8 +92,7 @@ class Workers:
         assert isinstance(worker, Worker)
         worker.settle()
         for packet in self._stream:
-            worker.waits = False
-            self._waiting -= 1
+            self._waiting.discard(id(worker))
             if not self._waiting:
                 self._see_that_one_waits()
             worker.begin()
@@ -102,11 +100,10 @@ class Workers:
             del packet  # a packet that is waited for must not keep this one
             if worker.has_switched:
                 self._stream._look()
-            if not worker.is_clean() or (self._waiting >= IDLE and not self._stream._ready()):
+            if not worker.is_clean() or (len(self._waiting) >= IDLE and not self._stream._ready()):
                 self._stream._look()
                 return
-            worker.waits = True
-            self._waiting += 1
+            self._waiting.add(id(worker))
         self._ended.set()
 
     def _handle(self, packet: Packet) -> None:
