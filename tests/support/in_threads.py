@@ -18,7 +18,7 @@ from netns import UdpPair, background, private_namespace, queue_rule
 
 import libnetfilterqueue as nfq
 
-SECONDS = 60.0  # for all threads; they wait for each other, and for sanitizers
+SECONDS = 240.0  # for all threads; they wait for each other, and for sanitizers
 
 ALONE = frozenset(
     {
