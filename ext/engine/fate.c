@@ -4,7 +4,11 @@
  */
 #include "fate.h"
 
+#include <errno.h>
+
+#include "handle.h"
 #include "kept.h"
+#include "kept_pool.h"
 #include "packet.h"
 #include "post.h"
 #include "queue.h"
@@ -34,11 +38,14 @@ lnfq_fate_end(lnfq_packet *packet)
     }
 }
 
-void
+int
 lnfq_fate_keep(lnfq_packet *packet)
 {
-    struct lnfq_kept *kept = lnfq_kept_in(packet->slot);
+    struct lnfq_kept *kept = lnfq_kept_pool_take(&packet->queue->handle->kept_pool);
 
+    if (kept == NULL) {
+        return ENOMEM;
+    }
     *kept = (struct lnfq_kept){
         .id = packet->index.id,
         .number = packet->queue->number,
@@ -46,6 +53,15 @@ lnfq_fate_keep(lnfq_packet *packet)
     lnfq_kept_add(packet->queue, kept);
     packet->kept = kept;
     packet->state = LNFQ_PACKET_KEPT;
+    return 0;
+}
+
+/* Its record is needed no more. */
+static void
+give_record_back(lnfq_packet *packet)
+{
+    lnfq_kept_pool_give(&packet->queue->handle->kept_pool, packet->kept);
+    packet->kept = NULL;
 }
 
 void
@@ -61,6 +77,7 @@ lnfq_fate_learn(lnfq_packet *packet)
 {
     if (packet->state == LNFQ_PACKET_KEPT && packet->kept != NULL && packet->kept->covered) {
         lnfq_fate_cover(packet, packet->kept->verdict);
+        give_record_back(packet);
     }
 }
 
@@ -71,6 +88,7 @@ packet_leave(lnfq_packet *packet)
     packet->state = LNFQ_PACKET_EXECUTED;
     if (packet->kept != NULL) {
         lnfq_kept_remove(packet->queue, packet->kept);
+        give_record_back(packet);
     }
 }
 

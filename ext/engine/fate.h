@@ -11,8 +11,8 @@
 #include "forward.h"
 #include "verdict.h"
 
-/* Its queue lists it as kept. It has bytes of its own. */
-void lnfq_fate_keep(lnfq_packet *packet);
+/* Its queue lists it as kept. Returns 0 or ENOMEM. */
+int lnfq_fate_keep(lnfq_packet *packet);
 
 /* A batch verdict has covered a packet whose callback runs, or is about to. */
 void lnfq_fate_cover(lnfq_packet *packet, uint32_t verdict);

@@ -33,8 +33,6 @@ lnfq_handle_new(lnfq_state *state)
     atomic_init(&handle->unsettled, false);
     atomic_init(&handle->spare_slot, NULL);
     atomic_init(&handle->blank, NULL);
-    atomic_init(&handle->debts, NULL);
-    atomic_init(&handle->paid, NULL);
     atomic_init(&handle->datagram_size, LNFQ_DATAGRAM_HEAD);
     handle->closed = true; /* until it is open */
     handle->autoflush = true;

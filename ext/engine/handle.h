@@ -26,6 +26,7 @@
 #include "forward.h"
 #include "hands.h"
 #include "keeper.h"
+#include "kept_pool.h"
 #include "mutex.h"
 #include "name.h"
 #include "outbox.h"
@@ -92,6 +93,7 @@ struct lnfq_handle {
     struct lnfq_name names[LNFQ_NAMES]; /* a device's place is its index modulo their number */
     struct lnfq_backlog backlog;        /* messages that were set aside */
     struct lnfq_backlog unclaimed;      /* those of numbers that nobody has created yet */
+    struct lnfq_kept_pool kept_pool;
     struct lnfq_awaited *awaited;
     unsigned char *scratch;     /* one datagram, while an answer is awaited */
     struct lnfq_inlets *inlets; /* for that one */
@@ -115,14 +117,13 @@ struct lnfq_handle {
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     struct lnfq_stats stats;
 
-    _Atomic bool unsent;               /* what should have been sent could not be */
-    _Atomic bool unsettled;            /* a queue may be: see takeover.h */
-    _Atomic size_t datagram_size;      /* how long a message may become; grows under the lock */
-    _Atomic unsigned int readers;      /* calls of `process` and `handle_packet` that run */
-    _Atomic(lnfq_slot *) spare_slot;   /* a borrowing slot to be used again; strong */
-    _Atomic(lnfq_packet *) blank;      /* a packet object to be used again; strong */
-    _Atomic(struct lnfq_kept *) debts; /* of destructors */
-    _Atomic(struct lnfq_kept *) paid;  /* whose slots, strong, are to be let go of */
+    _Atomic bool unsent;             /* what should have been sent could not be */
+    _Atomic bool unsettled;          /* a queue may be: see takeover.h */
+    _Atomic size_t datagram_size;    /* how long a message may become; grows under the lock */
+    _Atomic unsigned int readers;    /* calls of `process` and `handle_packet` that run */
+    _Atomic(lnfq_slot *) spare_slot; /* a borrowing slot to be used again; strong */
+    _Atomic(lnfq_packet *) blank;    /* a packet object to be used again; strong */
+    _Atomic(struct lnfq_kept *) debts;
     _Atomic(struct lnfq_refusal *) refusals; /* that nobody has been told of; newest first */
 };
 

@@ -7,16 +7,13 @@
 #define LNFQ_KEPT_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "forward.h"
-#include "slot.h"
 
 /*
- * A kept packet, as its queue knows it. It stands in the packet's slot, in front of the message.
- * With the slot it outlives the packet, whose destructor makes it the debt of a default verdict.
- * Protected by the handle's lock, except for `next_debt`.
+ * A kept packet, as its queue knows it. It outlives the packet, whose destructor makes it the debt
+ * of a default verdict. Protected by the handle's lock, except for `next_debt`.
  */
 struct lnfq_kept {
     struct lnfq_kept *previous, *next; /* on its queue's list, in the order of their ids */
@@ -27,19 +24,6 @@ struct lnfq_kept {
     bool listed;      /* it waits for its verdict */
     bool covered;
 };
-
-/* The slot that it stands in; and the reverse, of a slot that has room for it. */
-static inline lnfq_slot *
-lnfq_kept_slot(struct lnfq_kept *kept)
-{
-    return (lnfq_slot *)(void *)((unsigned char *)kept - offsetof(lnfq_slot, own));
-}
-
-static inline struct lnfq_kept *
-lnfq_kept_in(lnfq_slot *slot)
-{
-    return (struct lnfq_kept *)(void *)slot->own;
-}
 
 /* Puts a packet on its queue's list. */
 void lnfq_kept_add(lnfq_queue *queue, struct lnfq_kept *kept);

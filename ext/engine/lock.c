@@ -9,6 +9,7 @@
 #include "bound.h"
 #include "fork.h"
 #include "kept.h"
+#include "kept_pool.h"
 #include "mutex.h"
 #include "outbox.h"
 #include "post.h"
@@ -28,32 +29,11 @@ lnfq_lock_settle(lnfq_handle *handle)
             lnfq_kept_remove(queue, debt);
             (void)lnfq_post_default(handle, queue, debt->id, LNFQ_REASON_SILENT);
         }
-        debt->next_debt = atomic_load(&handle->paid);
-        while (!atomic_compare_exchange_weak(&handle->paid, &debt->next_debt, debt)) {
-        }
+        lnfq_kept_pool_give(&handle->kept_pool, debt);
         debt = next;
     }
     if (!handle->held) { /* what is held stays held */
         (void)lnfq_post_send(handle);
-    }
-}
-
-LNFQ_SELDOM static void
-let_slots_go(struct lnfq_kept *paid)
-{
-    while (paid != NULL) {
-        struct lnfq_kept *next = paid->next_debt;
-
-        Py_DECREF(lnfq_kept_slot(paid));
-        paid = next;
-    }
-}
-
-void
-lnfq_lock_let_go(lnfq_handle *handle)
-{
-    if (atomic_load(&handle->paid) != NULL) {
-        let_slots_go(atomic_exchange(&handle->paid, NULL));
     }
 }
 
@@ -65,7 +45,6 @@ lnfq_lock_await(lnfq_handle *handle)
         lnfq_mutex_take(&handle->lock);
         lnfq_lock_release(handle);
         Py_END_ALLOW_THREADS
-        lnfq_lock_let_go(handle);
     } while (!lnfq_mutex_try(&handle->lock));
 }
 
@@ -120,5 +99,4 @@ lnfq_lock_leave(lnfq_handle *handle, PyThreadState *thread)
     lnfq_lock_release(handle);
     PyEval_RestoreThread(thread);
     lnfq_post_free_enclosures(done);
-    lnfq_lock_let_go(handle);
 }

@@ -23,10 +23,6 @@ void lnfq_lock_settle(lnfq_handle *handle);
 void lnfq_lock_await(lnfq_handle *handle);
 void lnfq_lock_pay(lnfq_handle *handle);
 
-/* With the GIL, and not the lock: lets go of what debts that are paid have held. Who pays may have
- * no GIL, and then this is left to the next one who has it. */
-void lnfq_lock_let_go(lnfq_handle *handle);
-
 /* Takes the lock; gives up the GIL while it has to wait, and never waits for the GIL with it. A
  * child of fork may find it taken for ever, and can do no more than close: fork.c. */
 static inline void

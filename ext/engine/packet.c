@@ -69,12 +69,11 @@ lnfq_packet_copy(lnfq_packet *packet)
     lnfq_slot *slot, *former;
 
     PyObject_GC_Track(packet);
-    slot = lnfq_slot_new(packet->queue->handle->state, sizeof(struct lnfq_kept) + size);
+    slot = lnfq_slot_new(packet->queue->handle->state, size);
     if (slot == NULL) {
         lnfq_slot_track(packet->slot); /* whose other owner lives on */
         return -1;
     }
-    slot->bytes += sizeof(struct lnfq_kept);
     memcpy(slot->bytes, packet->bytes, size);
     Py_BEGIN_CRITICAL_SECTION(packet);
     former = packet->slot;
@@ -132,7 +131,6 @@ packet_forget(lnfq_packet *packet)
     bool paid;
 
     packet->kept = NULL;
-    packet->slot = NULL; /* the debt's now */
     debt->next_debt = atomic_load(&handle->debts);
     while (!atomic_compare_exchange_weak(&handle->debts, &debt->next_debt, debt)) {
     }
@@ -144,7 +142,6 @@ packet_forget(lnfq_packet *packet)
     if (thread != NULL) {
         PyEval_RestoreThread(thread);
     }
-    lnfq_lock_let_go(handle);
     if (!paid || atomic_load(&handle->unsent)) {
         packet_tell_unsent(handle);
     }

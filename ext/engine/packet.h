@@ -34,7 +34,7 @@ struct lnfq_packet {
     const unsigned char *bytes;
 
     /* Protected by the handle's lock. */
-    struct lnfq_kept *kept; /* in the slot, from when it is kept on */
+    struct lnfq_kept *kept; /* there while it is kept */
     enum lnfq_packet_state state;
     bool in_callback; /* and so on its queue's list */
     bool recorded;    /* `verdict` is set */
@@ -55,8 +55,7 @@ lnfq_packet *lnfq_packet_new(lnfq_state *state);
 /* Makes a packet that nobody else references, and that has its verdict, blank again. */
 void lnfq_packet_blank(lnfq_packet *packet);
 
-/* Makes a packet that outlives its callback independent of the buffer that it came in, and gives it
- * room for its record on its queue's list. 0 or -1. */
+/* Makes a packet that outlives its callback independent of the buffer that it came in. 0 or -1. */
 int lnfq_packet_copy(lnfq_packet *packet);
 
 /* Exports the payload, read-only, in the name of the slot: whoever holds the export holds the

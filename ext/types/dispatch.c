@@ -239,14 +239,40 @@ claim(struct dispatch *dispatch, lnfq_packet *packet, const struct lnfq_index *i
     return callback;
 }
 
-/* Why a packet whose callback is over gets the default: there may be no memory to keep it, or, as
- * `error` says, for its own verdict. */
-static enum lnfq_reason
-default_reason(bool raised, bool without_memory, int error)
+/*
+ * With the lock: a packet whose callback is over gets the verdict that is recorded. Otherwise it is
+ * kept, if it has bytes of its `own` and may be silent; or it gets the default, for that reason.
+ * Returns 0, or ENOMEM.
+ */
+static int
+execute_or_keep(lnfq_packet *packet, bool own, enum lnfq_reason reason)
 {
-    if (error != 0) {
-        return LNFQ_REASON_NO_MEMORY;
+    bool keepable = own && reason == LNFQ_REASON_SILENT;
+    int error = 0;
+
+    if (packet->recorded) {
+        error = lnfq_fate_execute(packet);
+        if (error == 0) {
+            return 0;
+        }
+        keepable = own; /* somebody may repeat it */
+        reason = LNFQ_REASON_NO_MEMORY;
     }
+    if (keepable) {
+        if (lnfq_fate_keep(packet) == 0) {
+            return error;
+        }
+        error = ENOMEM;
+        reason = LNFQ_REASON_NO_MEMORY;
+    }
+    lnfq_fate_default(packet, reason);
+    return error;
+}
+
+/* Why a packet whose callback is over gets the default, if it has no verdict. */
+static enum lnfq_reason
+default_reason(bool raised, bool without_memory)
+{
     if (raised) {
         return LNFQ_REASON_RAISED;
     }
@@ -264,27 +290,17 @@ static bool
 settle(struct dispatch *dispatch, lnfq_packet *packet, bool raised)
 {
     bool referenced = !lnfq_reference_sole((PyObject *)packet);
-    bool without_memory = referenced && lnfq_packet_copy(packet) < 0;
+    bool own = referenced && lnfq_packet_copy(packet) == 0;
     int error = 0;
 
-    if (without_memory) {
+    if (referenced && !own) {
         dispatch_fail(dispatch, (PyObject *)packet->queue);
     }
     lnfq_lock_acquire(dispatch->handle);
     lnfq_fate_end(packet);
     if (packet->queue->bound && packet->state == LNFQ_PACKET_ACTIVE
         && !lnfq_handle_forked(dispatch->handle)) {
-        if (packet->recorded) {
-            error = lnfq_fate_execute(packet);
-        }
-        if (packet->state == LNFQ_PACKET_ACTIVE) {
-            if (!referenced || without_memory || (raised && !packet->recorded)) {
-                lnfq_fate_default(packet, default_reason(raised, without_memory, error));
-            }
-            else {
-                lnfq_fate_keep(packet);
-            }
-        }
+        error = execute_or_keep(packet, own, default_reason(raised, referenced && !own));
     }
     if (packet->state == LNFQ_PACKET_ACTIVE) {
         packet->state = LNFQ_PACKET_KEPT; /* without a record: its verdict is nobody's any more */

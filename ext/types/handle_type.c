@@ -30,6 +30,7 @@
 #include "handle_settings.h"
 #include "inlets.h"
 #include "keeper.h"
+#include "kept_pool.h"
 #include "listener.h"
 #include "lock.h"
 #include "name.h"
@@ -90,13 +91,6 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
     if (blank != NULL) { /* nothing is in it, and nobody else holds it */
         Py_VISIT(Py_TYPE(blank));
     }
-    /* What is paid meanwhile comes in front; only a thread that has the GIL takes it away. */
-    for (struct lnfq_kept *paid = atomic_load(&handle->paid); paid != NULL;
-         paid = paid->next_debt) {
-        if ((stop = lnfq_slot_visit(lnfq_kept_slot(paid), visit, arg)) != 0) {
-            return stop;
-        }
-    }
     stop = lnfq_slot_visit(atomic_load(&handle->spare_slot), visit, arg);
     stop = stop != 0 ? stop : lnfq_keeper_visit(handle, visit, arg);
     return stop != 0 ? stop : lnfq_batch_visit(handle->spare, visit, arg);
@@ -117,7 +111,6 @@ handle_dealloc(PyObject *self)
     lnfq_batch_free(handle->spare);
     Py_XDECREF(atomic_load(&handle->spare_slot));
     Py_XDECREF(atomic_load(&handle->blank));
-    lnfq_lock_let_go(handle);
     Py_XDECREF(handle->on_held);
     Py_XDECREF(handle->on_unsent);
     Py_XDECREF(handle->on_close);
@@ -127,6 +120,7 @@ handle_dealloc(PyObject *self)
     lnfq_keeper_release(handle);
     lnfq_outbox_clear(&handle->outbox);
     lnfq_post_free_enclosures(lnfq_outbox_take_done(&handle->outbox));
+    lnfq_kept_pool_clear(&handle->kept_pool);
     lnfq_backlog_clear(&handle->backlog);
     lnfq_backlog_clear(&handle->unclaimed);
     lnfq_inlets_free(handle->inlets);
