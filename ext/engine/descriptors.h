@@ -7,7 +7,15 @@
 #ifndef LNFQ_DESCRIPTORS_H
 #define LNFQ_DESCRIPTORS_H
 
+#include <sys/types.h>
+
 #include "forward.h"
+
+/* Which file a descriptor is on. */
+struct lnfq_file {
+    dev_t device;
+    ino_t inode;
+};
 
 /* While forks are held off: takes a descriptor that has been opened, or -1. */
 void lnfq_descriptors_take(lnfq_handle *handle, int fd);

@@ -19,10 +19,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "backlog.h"
 #include "counters.h"
+#include "descriptors.h"
 #include "forward.h"
 #include "hands.h"
 #include "keeper.h"
@@ -45,12 +45,6 @@ struct lnfq_history {
     uint32_t received; /* all ids from 1 up to this one were received; 0: that is not known */
     bool left;         /* messages may be in a reader's hands */
     bool bound;        /* it was bound here */
-};
-
-/* Which file a descriptor is on: other code may close it, and its number become another file's. */
-struct lnfq_file {
-    dev_t device;
-    ino_t inode;
 };
 
 struct lnfq_handle {

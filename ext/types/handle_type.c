@@ -30,7 +30,6 @@
 #include "handle_settings.h"
 #include "inlets.h"
 #include "keeper.h"
-#include "kept_pool.h"
 #include "listener.h"
 #include "lock.h"
 #include "name.h"
