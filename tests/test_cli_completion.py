@@ -102,8 +102,8 @@ def test_manual(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = output("man", "--warnings", "-l", page).splitlines()
     close = [" ".join(line.split()) for line in lines]  # distances are for man to choose
     assert "libnetfilterqueue - try and watch Linux's NFQUEUE, and keep queues over" in close
-    assert "       libnetfilterqueue [-h] [--version] COMMAND ..." in lines
+    assert "libnetfilterqueue [-h] [--version] COMMAND ..." in close
     assert "MORE ABOUT RULES" in lines
-    assert "         libnetfilterqueue rules --queue 1 --proto udp --dport 53 --bypass" in lines
-    assert lines.count("         130  interrupted by Ctrl-C") == 1
+    assert "libnetfilterqueue rules --queue 1 --proto udp --dport 53 --bypass" in close
+    assert close.count("130 interrupted by Ctrl-C") == 1
     assert max(map(len, lines)) <= 87  # examples have their own width, behind a margin of 7
