@@ -399,6 +399,7 @@ class Measuring:
 
     def __init__(self, table: Table, progress: Progress) -> None:
         self._table, self._progress = table, progress
+        self._round = 0  # of all starts; warm-ups don't count
         reasons = {row.label: missing(row) for row in table.rows}
         self.figures: dict[str, list[Figures]] = {
             label: [] for label, reason in reasons.items() if not reason
@@ -430,7 +431,8 @@ class Measuring:
             for number in range(rounds + warm_up):
                 # Each begins a round once: what happens between rounds hits all alike.
                 labels = [label for label in subjects if label in self.figures]
-                first = number % max(len(labels), 1)
+                first = self._round % max(len(labels), 1)
+                self._round += number > 0 or not warm_up
                 for label in labels[first:] + labels[:first]:
                     self._progress.show(self._table.title, f"round {number}, {label}")
                     try:
@@ -579,9 +581,9 @@ def show(data: dict[str, Any]) -> None:
 
 def keep_other_machine(processor: str) -> None:
     """What was measured on another kind of processor stays, beside what is measured now."""
-    former = json.loads((HERE / "results.json").read_text())
-    if former["facts"]["processor"] != processor:
-        (HERE / "results.json").rename(HERE / "other-machine.json")
+    former = (HERE / "results.json").read_text()
+    if json.loads(former)["facts"]["processor"] != processor:
+        (HERE / "other-machine.json").write_text(former)
 
 
 def write(directory: Path, known: dict[str, str], results: list[Results]) -> None:

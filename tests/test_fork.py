@@ -191,6 +191,32 @@ def test_listener_that_forks_at_the_close(handle: Handle, udp: UdpPair, queues: 
     assert udp.arrivals() == [b"1", b"2", b"3"]
 
 
+def test_listener_that_forks_at_the_detachment(handle: Handle, udp: UdpPair) -> None:
+    """A child that on_close forks does not keep the socket that its parent detaches."""
+    kept: list[Packet] = []
+    children: list[int] = []
+    descriptor = handle.fileno()
+
+    handle.create_queue(1, kept.append)
+    udp.send(b"1")
+    assert handle.process() == 1
+    handle.on_close = lambda: children.append(os.fork())
+    try:
+        detached = handle.detach()
+    except RuntimeError:
+        with contextlib.suppress(OSError):
+            os.fstat(descriptor)
+            os._exit(1)
+        os._exit(0 if children == [0] else 2)
+    if children == [0]:
+        os._exit(3)
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+    with nfq.open(fd=detached) as heir:
+        os.close(detached)
+        queue = heir.create_queue(1, kept.append)
+        assert queue.number == 1
+
+
 def test_listener_that_forks_between_callbacks(handle: Handle, udp: UdpPair) -> None:
     """A child that on_verdict_error forks calls no callback of the parent's."""
     parent = os.getpid()

@@ -8,6 +8,7 @@
 #include "close.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "descriptors.h"
 #include "error.h"
@@ -199,6 +200,9 @@ lnfq_close_detach(lnfq_handle *handle)
     }
     while ((error = take_descriptor(handle, &fd)) == EAGAIN) {
         leave_queue(handle);
+        if (lnfq_handle_check_forked(handle, "detach()") < 0) { /* a destructor has forked */
+            return -1;
+        }
     }
     if (error != 0) {
         return lnfq_handle_raise_closed(handle, "detach()");
@@ -208,6 +212,11 @@ lnfq_close_detach(lnfq_handle *handle)
         PyErr_WriteUnraisable((PyObject *)handle); /* nobody else closes the descriptor */
     }
     let_listeners_go(handle);
+    if (lnfq_handle_check_forked(handle, "detach()")
+        < 0) { /* the listener has: it is the parent's */
+        (void)close(fd);
+        return -1;
+    }
     if (fd < 0) {
         lnfq_error_raise(EBADF, lnfq_remedy_descriptor(EBADF), "detach()");
     }

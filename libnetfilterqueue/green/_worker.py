@@ -17,7 +17,7 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
 
     def __init__(self, run: Callable[[], None]) -> None:
         super().__init__(run)
-        self._links = 0  # functions to be called at its end
+        self._linked = 0  # functions to be called at its end
         self.has_switched = False  # since its last handler began
         self._settled = self._traces()[0]
         self._before = self._traces()
@@ -28,7 +28,7 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
 
     def rawlink(self, callback: Callable[..., object]) -> None:
         """Called by gevent for whoever is to be told of the greenlet's end."""
-        self._links += 1
+        self._linked += 1
         super().rawlink(callback)
 
     def settle(self) -> None:
@@ -61,4 +61,4 @@ class Worker(gevent.Greenlet):  # type: ignore[type-arg]  # which is none at run
     def _traces(self) -> tuple[int, int, int, int]:
         """These change when something new refers to the greenlet."""
         weak = weakref.getweakrefcount(self)
-        return sys.getrefcount(self), weak, len(vars(self)), self._links
+        return sys.getrefcount(self), weak, len(vars(self)), self._linked
