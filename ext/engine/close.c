@@ -212,9 +212,8 @@ lnfq_close_detach(lnfq_handle *handle)
         PyErr_WriteUnraisable((PyObject *)handle); /* nobody else closes the descriptor */
     }
     let_listeners_go(handle);
-    if (lnfq_handle_check_forked(handle, "detach()")
-        < 0) { /* the listener has: it is the parent's */
-        (void)close(fd);
+    if (lnfq_handle_check_forked(handle, "detach()") < 0) {
+        (void)close(fd); /* the listener has forked: it is the parent's */
         return -1;
     }
     if (fd < 0) {
