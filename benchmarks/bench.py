@@ -33,7 +33,7 @@ from typing import Any
 
 from dispatch import Instructions
 from lab import Burst, Download, Figures, MeasurementError, PingPong, Stream, Subject
-from page import fill
+from page import OTHER, fill
 from plots import draw
 from report import Metric, Results, as_json
 
@@ -429,10 +429,11 @@ class Measuring:
         with contextlib.ExitStack() as stack:
             subjects = dict(self._start(stack))
             for number in range(rounds + warm_up):
+                counts = number >= warm_up
                 # Each begins a round once: what happens between rounds hits all alike.
                 labels = [label for label in subjects if label in self.figures]
                 first = self._round % max(len(labels), 1)
-                self._round += number > 0 or not warm_up
+                self._round += counts
                 for label in labels[first:] + labels[:first]:
                     self._progress.show(self._table.title, f"round {number}, {label}")
                     try:
@@ -440,7 +441,7 @@ class Measuring:
                     except MeasurementError as error:
                         self._leave_out(label, error)
                         continue
-                    if number or not warm_up:
+                    if counts:
                         self.figures[label].append(measured)
 
 
@@ -583,7 +584,7 @@ def keep_other_machine(processor: str) -> None:
     """What was measured on another kind of processor stays, beside what is measured now."""
     former = (HERE / "results.json").read_text()
     if json.loads(former)["facts"]["processor"] != processor:
-        (HERE / "other-machine.json").write_text(former)
+        OTHER.write_text(former)
 
 
 def write(directory: Path, known: dict[str, str], results: list[Results]) -> None:

@@ -119,7 +119,7 @@ end_queues(lnfq_handle *handle, bool leave)
 
 /* In the process that has opened it. */
 static void
-close_own(lnfq_handle *handle, bool unbind, PyObject **error)
+close_here(lnfq_handle *handle, bool unbind, PyObject **error)
 {
     leave_stranger(handle);
     end_queues(handle, !unbind && handle->keeper.state != LNFQ_KEPT_NO);
@@ -140,7 +140,7 @@ lnfq_close_handle(lnfq_handle *handle, bool unbind)
         call_listener(handle, &handle->on_close, &error);
     }
     if (!lnfq_handle_forked(handle)) { /* the listener has not forked, or this is the parent */
-        close_own(handle, unbind, &error);
+        close_here(handle, unbind, &error);
     }
     if (lnfq_handle_forked(handle)) {
         close_forked(handle);

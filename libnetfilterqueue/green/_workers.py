@@ -81,10 +81,12 @@ class Workers:
     def _leave(self, worker: Worker) -> None:
         """It has ended, or somebody has killed it."""
         self._waiting.discard(id(worker))
-        self._see_that_one_waits()
+        if not self._waiting:
+            self._start_another()
 
-    def _see_that_one_waits(self) -> None:
-        if not self._waiting and len(self._group) < self._most and not self._ended.is_set():
+    def _start_another(self) -> None:
+        """Unless as many run as may, or the stream has ended."""
+        if len(self._group) < self._most and not self._ended.is_set():
             self._start()
 
     def _work(self) -> None:
@@ -94,7 +96,7 @@ class Workers:
         for packet in self._stream:
             self._waiting.discard(id(worker))
             if not self._waiting:
-                self._see_that_one_waits()
+                self._start_another()
             worker.begin()
             self._handle(packet)
             del packet  # a packet that is waited for must not keep this one
