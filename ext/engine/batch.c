@@ -8,7 +8,7 @@
 
 #include "handle.h"
 #include "inlets.h"
-#include "lock.h"
+#include "reader.h"
 #include "reference.h"
 #include "slot.h"
 
@@ -61,26 +61,16 @@ batch_new(void)
 void
 lnfq_batch_give_back(lnfq_handle *handle, lnfq_batch *batch)
 {
-    lnfq_batch *surplus;
-
-    lnfq_lock_acquire(handle);
-    surplus = handle->spare;
-    handle->spare = batch;
-    atomic_fetch_sub(&handle->readers, 1);
-    lnfq_lock_release(handle);
-    lnfq_batch_free(surplus);
+    lnfq_batch_free(atomic_exchange(&handle->spare, batch));
+    lnfq_reader_end(handle);
 }
 
 lnfq_batch *
 lnfq_batch_take(lnfq_handle *handle)
 {
-    lnfq_batch *batch;
+    lnfq_batch *batch = atomic_exchange(&handle->spare, NULL);
 
-    lnfq_lock_acquire(handle);
-    batch = handle->spare;
-    handle->spare = NULL;
-    atomic_fetch_add(&handle->readers, 1);
-    lnfq_lock_release(handle);
+    lnfq_reader_begin(handle);
     if (batch == NULL) {
         batch = batch_new();
     }

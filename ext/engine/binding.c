@@ -23,6 +23,7 @@
 #include "lock.h"
 #include "queue.h"
 #include "rcvbuf.h"
+#include "reader.h"
 #include "remedy.h"
 #include "table.h"
 #include "takeover.h"
@@ -259,7 +260,9 @@ lnfq_binding_create(lnfq_handle *handle, uint16_t number, PyObject *callback,
         return NULL;
     }
     PyObject_GC_Track(queue);
+    lnfq_reader_expel(handle);
     error = enlist_and_bind(queue, options, remedy);
+    lnfq_reader_admit(handle);
     if (error == 0) {
         return (PyObject *)queue;
     }

@@ -106,7 +106,7 @@ doubts_consider(lnfq_queue *queue, uint32_t received)
     struct lnfq_doubts *doubts = &queue->doubts;
     lnfq_handle *handle = queue->handle;
 
-    if (handle->backlog.count > 0) {
+    if (lnfq_backlog_count(&handle->backlog) > 0) {
         return;
     }
     if (lnfq_hands_count(&handle->hands) <= 1) { /* this call's */
@@ -129,7 +129,8 @@ doubts_consider(lnfq_queue *queue, uint32_t received)
 static bool
 is_alone(lnfq_handle *handle)
 {
-    return !handle->exposed && atomic_load(&handle->readers) <= 1 && handle->backlog.count == 0;
+    return !handle->exposed && atomic_load(&handle->readers) <= 1
+           && lnfq_backlog_count(&handle->backlog) == 0;
 }
 
 inline bool

@@ -19,6 +19,7 @@
 #include "lock.h"
 #include "post.h"
 #include "queue.h"
+#include "reader.h"
 #include "reference.h"
 #include "remedy.h"
 #include "report.h"
@@ -122,7 +123,9 @@ static void
 close_here(lnfq_handle *handle, bool unbind, PyObject **error)
 {
     leave_stranger(handle);
+    lnfq_reader_expel(handle);
     end_queues(handle, !unbind && handle->keeper.state != LNFQ_KEPT_NO);
+    lnfq_reader_admit(handle);
     if (lnfq_report_refusals(handle) < 0) {
         (void)lnfq_error_collect(error, (PyObject *)handle);
     }
@@ -168,9 +171,9 @@ leave_queue(lnfq_handle *handle)
     }
 }
 
-/* Once no queue is bound: marks the handle closed, when what they have recorded is sent, and takes
- * the descriptor, which is -1 if it is a stranger's. Returns 0, EAGAIN if a queue is bound, or
- * EBADF if another thread has closed the handle. */
+/* With readers expelled, once no queue is bound: marks the handle closed, when what they have
+ * recorded is sent, and takes the descriptor, which is -1 if it is a stranger's. Returns 0, EAGAIN
+ * if a queue is bound, or EBADF if another thread has closed the handle. */
 static int
 take_descriptor(lnfq_handle *handle, int *fd)
 {
@@ -192,17 +195,19 @@ int
 lnfq_close_detach(lnfq_handle *handle)
 {
     int fd = -1;
-    int error;
+    int error = 0;
 
     if (lnfq_handle_check(handle, "detach()") < 0 || lnfq_flush_now(handle, "detach()") < 0
         || lnfq_report_refusals(handle) < 0) {
         return -1;
     }
-    while ((error = take_descriptor(handle, &fd)) == EAGAIN) {
+    lnfq_reader_expel(handle);
+    while (!lnfq_handle_forked(handle) && (error = take_descriptor(handle, &fd)) == EAGAIN) {
         leave_queue(handle);
-        if (lnfq_handle_check_forked(handle, "detach()") < 0) { /* a destructor has forked */
-            return -1;
-        }
+    }
+    lnfq_reader_admit(handle);
+    if (lnfq_handle_check_forked(handle, "detach()") < 0) { /* a destructor has forked */
+        return -1;
     }
     if (error != 0) {
         return lnfq_handle_raise_closed(handle, "detach()");

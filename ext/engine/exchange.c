@@ -215,7 +215,7 @@ confirm(const lnfq_handle *handle, uint16_t queue, int error, bool repeated,
 static void
 mark_if_wanted(lnfq_handle *handle)
 {
-    if (handle->backlog.count > 0 || handle->marker_wanted
+    if (lnfq_backlog_count(&handle->backlog) > 0 || handle->marker_wanted
         || atomic_load(&handle->refusals) != NULL) {
         (void)lnfq_exchange_mark(handle);
     }
@@ -346,7 +346,7 @@ lnfq_exchange_catch_up(lnfq_handle *handle)
 {
     const struct lnfq_awaited nothing = {0};
 
-    if (handle->backlog.count > 0) { /* a report may be in there */
+    if (lnfq_backlog_count(&handle->backlog) > 0) { /* a report may be in there */
         return;
     }
     if (drain(handle, &nothing) == EAGAIN && !handle->overran && !handle->quiet) {

@@ -29,8 +29,10 @@ lnfq_handle_new(lnfq_state *state)
     handle->waker_fd = -1;
     lnfq_fork_add(handle);
     atomic_init(&handle->readers, 0);
+    atomic_init(&handle->expelling, 0);
     lnfq_hands_init(&handle->hands);
     atomic_init(&handle->unsettled, false);
+    atomic_init(&handle->spare, NULL);
     atomic_init(&handle->spare_slot, NULL);
     atomic_init(&handle->blank, NULL);
     atomic_init(&handle->datagram_size, LNFQ_DATAGRAM_HEAD);
@@ -40,6 +42,7 @@ lnfq_handle_new(lnfq_state *state)
     lnfq_backlog_init(&handle->backlog);
     lnfq_backlog_init(&handle->unclaimed);
     lnfq_mutex_init(&handle->lock);
+    lnfq_mutex_init(&handle->receiving);
     PyObject_GC_Track(handle);
     handle->scratch = malloc(LNFQ_DATAGRAM_MAX);
     handle->inlets = lnfq_inlets_new(1);

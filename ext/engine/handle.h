@@ -64,6 +64,7 @@ struct lnfq_handle {
     lnfq_handle *next; /* on the list of fork.c, which protects these two */
     lnfq_handle **link;
     struct lnfq_mutex lock;
+    struct lnfq_mutex receiving; /* see reader.c */
 
     /* The rest is protected by the lock, except for what is atomic. */
     unsigned int waiters; /* threads that wait on the descriptors; the last one closes them */
@@ -91,7 +92,6 @@ struct lnfq_handle {
     struct lnfq_awaited *awaited;
     unsigned char *scratch;     /* one datagram, while an answer is awaited */
     struct lnfq_inlets *inlets; /* for that one */
-    lnfq_batch *spare;          /* `process` keeps its buffers here */
     bool adopted;               /* other processes may read the descriptor */
     bool shared;                /* another one goes on doing so */
     bool exposed;               /* others know the descriptor, and may read it */
@@ -111,12 +111,15 @@ struct lnfq_handle {
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     struct lnfq_stats stats;
 
-    _Atomic bool unsent;             /* what should have been sent could not be */
-    _Atomic bool unsettled;          /* a queue may be: see takeover.h */
-    _Atomic size_t datagram_size;    /* how long a message may become; grows under the lock */
-    _Atomic unsigned int readers;    /* calls of `process` and `handle_packet` that run */
-    _Atomic(lnfq_slot *) spare_slot; /* a borrowing slot to be used again; strong */
-    _Atomic(lnfq_packet *) blank;    /* a packet object to be used again; strong */
+    _Atomic bool unsent;            /* what should have been sent could not be */
+    _Atomic bool unsettled;         /* a queue may be: see takeover.h */
+    _Atomic size_t datagram_size;   /* how long a message may become; grows under the lock */
+    _Atomic unsigned int expelling; /* calls that keep readers out of a system call */
+    _Atomic unsigned int readers;   /* calls of `process` and `handle_packet` that run */
+    /* To be used again: */
+    _Atomic(lnfq_batch *) spare;     /* the buffers of `process` */
+    _Atomic(lnfq_slot *) spare_slot; /* one that borrows; strong */
+    _Atomic(lnfq_packet *) blank;    /* strong */
     _Atomic(struct lnfq_kept *) debts;
     _Atomic(struct lnfq_refusal *) refusals; /* that nobody has been told of; newest first */
 };

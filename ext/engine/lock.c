@@ -97,6 +97,8 @@ lnfq_lock_leave(lnfq_handle *handle, PyThreadState *thread)
 
     lnfq_lock_close_unused(handle);
     lnfq_lock_release(handle);
-    PyEval_RestoreThread(thread);
+    if (thread != NULL) {
+        PyEval_RestoreThread(thread);
+    }
     lnfq_post_free_enclosures(done);
 }

@@ -21,6 +21,7 @@
 #include "pending.h"
 #include "queue.h"
 #include "rcvbuf.h"
+#include "reader.h"
 #include "status.h"
 #include "table.h"
 #include "unclaimed.h"
@@ -146,6 +147,7 @@ lnfq_takeover_settle(lnfq_handle *handle)
     int32_t tried = -1;
     lnfq_queue *queue;
 
+    lnfq_reader_expel(handle);
     lnfq_lock_acquire(handle);
     while (!handle->closed && (queue = find_unsettled(handle, tried)) != NULL) {
         PyThreadState *thread;
@@ -160,6 +162,7 @@ lnfq_takeover_settle(lnfq_handle *handle)
     }
     atomic_store(&handle->unsettled, find_unsettled(handle, -1) != NULL);
     lnfq_lock_release(handle);
+    lnfq_reader_admit(handle);
 }
 
 /* ---- taking over ---- */

@@ -26,6 +26,7 @@
 #include "pending.h"
 #include "post.h"
 #include "queue.h"
+#include "reader.h"
 #include "refusal.h"
 #include "status.h"
 #include "table.h"
@@ -172,6 +173,55 @@ delist(lnfq_queue *queue)
     return callback;
 }
 
+/* Delists a queue and unbinds it. Returns 0 or an errno. */
+static int
+destroy(lnfq_queue *queue)
+{
+    lnfq_handle *handle = queue->handle;
+    PyThreadState *thread;
+    PyObject *callback;
+    int error;
+
+    lnfq_lock_acquire(handle);
+    if (!queue->bound) {
+        lnfq_lock_release(handle);
+        return 0;
+    }
+    settle_packets(queue);
+    lnfq_bound_leave(handle, queue);
+    callback = delist(queue);
+    thread = PyEval_SaveThread();
+    error = unbind_queue(queue);
+    lnfq_lock_leave(handle, thread);
+    Py_XDECREF(callback);
+    Py_DECREF(queue); /* the list's; the caller has its own */
+    return error;
+}
+
+/* Delists a queue, which stays bound. */
+static void
+leave(lnfq_queue *queue)
+{
+    lnfq_handle *handle = queue->handle;
+    PyObject *callback;
+
+    lnfq_lock_acquire(handle);
+    if (!queue->bound) {
+        lnfq_lock_release(handle);
+        return;
+    }
+    execute_recorded(queue);
+    if (lnfq_post_send(handle) != 0) { /* while its default is known: a verdict may be too large */
+        lnfq_post_forget(handle, queue); /* those packets are the next one's too */
+    }
+    let_kept_go(queue);
+    queue->detached = true;
+    callback = delist(queue);
+    lnfq_lock_release(handle);
+    Py_XDECREF(callback);
+    Py_DECREF(queue); /* the list's; the caller has its own */
+}
+
 /* ---- what others call ---- */
 
 void
@@ -198,48 +248,20 @@ lnfq_unbinding_discard(lnfq_queue *queue)
 int
 lnfq_unbinding_destroy(lnfq_queue *queue)
 {
-    lnfq_handle *handle = queue->handle;
-    PyThreadState *thread;
-    PyObject *callback;
     int error;
 
-    lnfq_lock_acquire(handle);
-    if (!queue->bound) {
-        lnfq_lock_release(handle);
-        return 0;
-    }
-    settle_packets(queue);
-    lnfq_bound_leave(handle, queue);
-    callback = delist(queue);
-    thread = PyEval_SaveThread();
-    error = unbind_queue(queue);
-    lnfq_lock_leave(handle, thread);
-    Py_XDECREF(callback);
-    Py_DECREF(queue); /* the list's; the caller has its own */
+    lnfq_reader_expel(queue->handle);
+    error = destroy(queue);
+    lnfq_reader_admit(queue->handle);
     return error;
 }
 
 void
 lnfq_unbinding_leave(lnfq_queue *queue)
 {
-    lnfq_handle *handle = queue->handle;
-    PyObject *callback;
-
-    lnfq_lock_acquire(handle);
-    if (!queue->bound) {
-        lnfq_lock_release(handle);
-        return;
-    }
-    execute_recorded(queue);
-    if (lnfq_post_send(handle) != 0) { /* while its default is known: a verdict may be too large */
-        lnfq_post_forget(handle, queue); /* those packets are the next one's too */
-    }
-    let_kept_go(queue);
-    queue->detached = true;
-    callback = delist(queue);
-    lnfq_lock_release(handle);
-    Py_XDECREF(callback);
-    Py_DECREF(queue); /* the list's; the caller has its own */
+    lnfq_reader_expel(queue->handle);
+    leave(queue);
+    lnfq_reader_admit(queue->handle);
 }
 
 void

@@ -33,6 +33,13 @@ lnfq_mutex_try(struct lnfq_mutex *mutex)
     return atomic_compare_exchange_strong(&mutex->state, &expected, 1);
 }
 
+/* Whether anybody has it. */
+static inline bool
+lnfq_mutex_taken(struct lnfq_mutex *mutex)
+{
+    return atomic_load(&mutex->state) != 0;
+}
+
 static inline void
 lnfq_mutex_take(struct lnfq_mutex *mutex)
 {

@@ -34,6 +34,7 @@
 #include "packet.h"
 #include "post.h"
 #include "queue.h"
+#include "reader.h"
 #include "reference.h"
 #include "report.h"
 #include "seldom.h"
@@ -486,7 +487,7 @@ dispatch_leave(struct dispatch *dispatch, struct lnfq_backlog *rest)
     }
     lnfq_lock_acquire(handle);
     lnfq_backlog_prepend(&handle->backlog, rest);
-    handle->marker_wanted |= handle->backlog.count > 0;
+    handle->marker_wanted |= lnfq_backlog_count(&handle->backlog) > 0;
     lnfq_lock_release(handle);
 }
 
@@ -527,17 +528,6 @@ dispatch_aside(struct dispatch *dispatch, struct lnfq_backlog *rest)
     return true;
 }
 
-Py_ssize_t
-lnfq_dispatch_waiting(lnfq_handle *handle)
-{
-    Py_ssize_t count;
-
-    lnfq_lock_acquire(handle);
-    count = (Py_ssize_t)handle->backlog.count;
-    lnfq_lock_release(handle);
-    return count;
-}
-
 /* Dispatches up to `most` packets, in at most `count` messages. That is how many there were at the
  * start: callbacks that configure set more aside. */
 static void
@@ -555,18 +545,16 @@ lnfq_dispatch_backlog(lnfq_handle *handle, Py_ssize_t most)
 {
     struct lnfq_backlog rest;
     struct dispatch dispatch;
-    unsigned int hand = 0;
+    unsigned int hand;
     Py_ssize_t count;
 
-    lnfq_lock_acquire(handle);
-    count = (Py_ssize_t)handle->backlog.count;
-    if (count > 0) {
-        hand = lnfq_hands_begin(&handle->hands);
-    }
-    lnfq_lock_release(handle);
-    if (count == 0) {
+    if (lnfq_backlog_count(&handle->backlog) == 0) {
         return 0;
     }
+    lnfq_lock_acquire(handle);
+    count = (Py_ssize_t)lnfq_backlog_count(&handle->backlog);
+    hand = lnfq_hands_begin(&handle->hands);
+    lnfq_lock_release(handle);
     lnfq_backlog_init(&rest);
     dispatch = dispatch_begin(handle, "process()");
     dispatch_asides(&dispatch, count, most, &rest);
@@ -609,17 +597,18 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     if (slot == NULL) {
         return -1;
     }
+    lnfq_reader_begin(handle);
     lnfq_lock_acquire(handle);
     closed = handle->closed;
     handle->foreign = true;
     source.epoch = handle->epoch;
-    aside = (Py_ssize_t)handle->backlog.count;
+    aside = (Py_ssize_t)lnfq_backlog_count(&handle->backlog);
     if (!closed) {
-        atomic_fetch_add(&handle->readers, 1);
         hand = lnfq_hands_begin(&handle->hands);
     }
     lnfq_lock_release(handle);
     if (closed) {
+        lnfq_reader_end(handle);
         Py_DECREF(slot);
         return lnfq_handle_raise_closed(handle, "handle_packet()");
     }
@@ -631,7 +620,7 @@ lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer)
     lnfq_slot_give_back(&handle->spare_slot, slot);
     dispatch_leave(&dispatch, &rest);
     lnfq_hands_end(&handle->hands, hand); /* the rest is where others see it */
-    atomic_fetch_sub(&handle->readers, 1);
+    lnfq_reader_end(handle);
     aside = dispatch_end(&dispatch);
     lnfq_takeover_go_on(handle);
     return aside;

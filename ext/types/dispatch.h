@@ -17,9 +17,6 @@ Py_ssize_t lnfq_dispatch_buffer(lnfq_handle *handle, PyObject *buffer);
 /* Up to `most` packets that were set aside. */
 Py_ssize_t lnfq_dispatch_backlog(lnfq_handle *handle, Py_ssize_t most);
 
-/* How many messages are set aside. */
-Py_ssize_t lnfq_dispatch_waiting(lnfq_handle *handle);
-
 /* What `process` received. */
 Py_ssize_t lnfq_dispatch_batch(lnfq_handle *handle, const lnfq_batch *batch);
 

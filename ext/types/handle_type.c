@@ -37,6 +37,7 @@
 #include "post.h"
 #include "queue.h"
 #include "queue_options.h"
+#include "reader.h"
 #include "receive.h"
 #include "remedy.h"
 #include "report.h"
@@ -92,7 +93,7 @@ handle_traverse(PyObject *self, visitproc visit, void *arg)
     }
     stop = lnfq_slot_visit(atomic_load(&handle->spare_slot), visit, arg);
     stop = stop != 0 ? stop : lnfq_keeper_visit(handle, visit, arg);
-    return stop != 0 ? stop : lnfq_batch_visit(handle->spare, visit, arg);
+    return stop != 0 ? stop : lnfq_batch_visit(atomic_load(&handle->spare), visit, arg);
 }
 
 static void
@@ -107,7 +108,7 @@ handle_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     lnfq_fork_close(handle);
     lnfq_fork_remove(handle);
-    lnfq_batch_free(handle->spare);
+    lnfq_batch_free(atomic_load(&handle->spare));
     Py_XDECREF(atomic_load(&handle->spare_slot));
     Py_XDECREF(atomic_load(&handle->blank));
     Py_XDECREF(handle->on_held);
@@ -151,7 +152,7 @@ configure_family(lnfq_handle *handle, PyObject *family, uint8_t command, const c
         return NULL;
     }
     config.family = (uint8_t)number;
-    thread = lnfq_lock_enter(handle);
+    thread = lnfq_reader_lock_out(handle);
     closed = handle->closed;
     if (!closed) {
         error = lnfq_exchange_request(handle, 0, &config, NULL, 0);
@@ -159,7 +160,7 @@ configure_family(lnfq_handle *handle, PyObject *family, uint8_t command, const c
     if (error != 0) {
         lnfq_explain_config(handle, error, 0, &config, remedy);
     }
-    lnfq_lock_leave(handle, thread);
+    lnfq_reader_let_in(handle, thread);
     if (closed) {
         (void)lnfq_handle_raise_closed(handle, call);
         return NULL;
@@ -252,10 +253,7 @@ lnfq_handle_type_fd(lnfq_handle *handle, bool expose, const char *call)
     if (lnfq_handle_check_forked(handle, call) < 0) {
         return NULL;
     }
-    lnfq_lock_acquire(handle);
-    fd = handle->closed ? -1 : handle->fd;
-    handle->exposed |= expose;
-    lnfq_lock_release(handle);
+    fd = lnfq_reader_descriptor(handle, expose);
     if (fd < 0) {
         (void)lnfq_handle_raise_closed(handle, call);
         return NULL;

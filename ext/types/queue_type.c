@@ -26,6 +26,7 @@
 #include "handle.h"
 #include "lock.h"
 #include "queue.h"
+#include "reader.h"
 #include "remedy.h"
 #include "state.h"
 #include "unbinding.h"
@@ -50,7 +51,7 @@ queue_configure(lnfq_queue *queue, const struct lnfq_config *config, const char 
     if (lnfq_handle_check_forked(queue->handle, call) < 0) {
         return NULL;
     }
-    thread = lnfq_lock_enter(queue->handle);
+    thread = lnfq_reader_lock_out(queue->handle);
     bound = queue->bound;
     if (bound) {
         error = lnfq_binding_configure(queue, config);
@@ -58,7 +59,7 @@ queue_configure(lnfq_queue *queue, const struct lnfq_config *config, const char 
     if (error != 0) {
         lnfq_explain_config(queue->handle, error, queue->number, config, remedy);
     }
-    lnfq_lock_leave(queue->handle, thread);
+    lnfq_reader_let_in(queue->handle, thread);
     if (!bound) {
         return lnfq_queue_raise_destroyed(queue, call);
     }

@@ -4,7 +4,8 @@
  * again once nobody looks into them.
  *
  * A batch belongs to the thread that received it until it is dispatched. A thread receives with the
- * handle's lock and without the GIL. It waits with neither, and `waiters` counts it.
+ * handle's lock and without the GIL. It waits with neither, and `waiters` counts it: on the
+ * descriptors, or inside the system call that receives (reader.h).
  */
 #include "receive.h"
 
@@ -27,6 +28,7 @@
 #include "outbox.h"
 #include "peer.h"
 #include "post.h"
+#include "reader.h"
 #include "remedy.h"
 #include "report.h"
 #include "takeover.h"
@@ -97,27 +99,22 @@ note_empty(lnfq_handle *handle, const lnfq_batch *batch, int received)
     }
 }
 
-/* With the lock: receives up to `count` datagrams. Returns how many, or a negative errno; -ERANGE
- * if a queue was configured meanwhile, and its messages may be longer than the slots; -EALREADY if
- * that has set older messages aside. */
+/* With the lock: 0 if messages may be received into the batch, or a negative errno; -ERANGE if a
+ * queue was configured meanwhile, and its messages may be longer than the slots; -EALREADY if that
+ * has set older messages aside. */
 static int
-receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
+check_batch(const lnfq_handle *handle, const lnfq_batch *batch)
 {
-    int received;
-
     if (batch->slot_size < atomic_load(&handle->datagram_size)) {
         return -ERANGE;
     }
-    if (handle->backlog.count > 0) {
-        return -EALREADY;
-    }
-    for (;;) {
-        received = lnfq_inlets_receive(batch->inlets, handle->fd, count);
-        if (received != -ENOBUFS) {
-            break;
-        }
-        lnfq_missing_overrun(handle);
-    }
+    return lnfq_backlog_count(&handle->backlog) > 0 ? -EALREADY : 0;
+}
+
+/* With the lock: notes what a system call has received. Returns the same, or a negative errno. */
+static int
+note_received(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int received)
+{
     if (received > 0 && lnfq_peer_ended(handle, batch->inlets, received)) {
         return -ECONNRESET;
     }
@@ -140,6 +137,42 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
         received = -ECONNRESET;
     }
     return received;
+}
+
+/* With the lock: receives up to `count` datagrams. Returns how many, or a negative errno. */
+static int
+receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
+{
+    int received = check_batch(handle, batch);
+
+    if (received != 0) {
+        return received;
+    }
+    while ((received = lnfq_inlets_receive(batch->inlets, handle->fd, count)) == -ENOBUFS) {
+        lnfq_missing_overrun(handle);
+    }
+    return note_received(handle, batch, count, received);
+}
+
+/* With the lock, which it gives up meanwhile: the same, and waits for a datagram inside the system
+ * call. -EAGAIN where that can't be. */
+static int
+receive_waiting(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
+{
+    int received = check_batch(handle, batch);
+
+    if (received != 0) {
+        return received;
+    }
+    received = lnfq_reader_wait(handle, batch->inlets, count);
+    if (received == -EBUSY) {
+        return -EAGAIN;
+    }
+    if (received == -ENOBUFS) {
+        lnfq_missing_overrun(handle);
+        return receive(handle, batch, count);
+    }
+    return note_received(handle, batch, count, received);
 }
 
 /* With the lock, which it gives up meanwhile: waits until there is something, the handle is closed,
@@ -186,6 +219,9 @@ receive_or_await(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int
     if (received == -EAGAIN) {
         lnfq_post_resend(handle);
         deadline = lnfq_peer_deadline(handle, deadline);
+    }
+    if (received == -EAGAIN && deadline == FOR_EVER) {
+        received = receive_waiting(handle, batch, count);
     }
     if (received == -EAGAIN && deadline != 0) {
         received = await(handle, deadline);
@@ -264,14 +300,14 @@ process_once(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t most, int64_t de
     unsigned int count;
     int received;
 
-    *more = packets > 0 || lnfq_dispatch_waiting(handle) > 0;
+    *more = packets > 0 || lnfq_backlog_count(&handle->backlog) > 0;
     if (packets < 0 || *more) {
         return packets;
     }
     count = most < LNFQ_BATCH_MAX ? (unsigned int)most : LNFQ_BATCH_MAX;
     received = batch_receive(handle, batch, count, deadline);
     *more = received == (int)count || (received > 0 && handle->more)
-            || lnfq_dispatch_waiting(handle) > 0;
+            || lnfq_backlog_count(&handle->backlog) > 0;
     if (received <= 0) {
         return received;
     }

@@ -7,10 +7,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Its owner's lock excludes other writers. */
+static void
+set_count(struct lnfq_backlog *backlog, size_t number)
+{
+    atomic_store_explicit(&backlog->count, number, memory_order_release);
+}
+
 void
 lnfq_backlog_init(struct lnfq_backlog *backlog)
 {
-    *backlog = (struct lnfq_backlog){.end = &backlog->first};
+    backlog->first = NULL;
+    backlog->end = &backlog->first;
+    set_count(backlog, 0);
 }
 
 struct lnfq_aside *
@@ -34,7 +43,7 @@ lnfq_backlog_append(struct lnfq_backlog *backlog, struct lnfq_aside *aside)
     aside->next = NULL;
     *backlog->end = aside;
     backlog->end = &aside->next;
-    backlog->count += 1;
+    set_count(backlog, lnfq_backlog_count(backlog) + 1);
 }
 
 struct lnfq_aside *
@@ -44,7 +53,7 @@ lnfq_backlog_pop(struct lnfq_backlog *backlog)
 
     if (aside != NULL) {
         backlog->first = aside->next;
-        backlog->count -= 1;
+        set_count(backlog, lnfq_backlog_count(backlog) - 1);
         if (aside->next == NULL) {
             backlog->end = &backlog->first;
         }
@@ -63,7 +72,7 @@ lnfq_backlog_prepend(struct lnfq_backlog *backlog, struct lnfq_backlog *older)
         backlog->end = older->end;
     }
     backlog->first = older->first;
-    backlog->count += older->count;
+    set_count(backlog, lnfq_backlog_count(backlog) + lnfq_backlog_count(older));
     lnfq_backlog_init(older);
 }
 

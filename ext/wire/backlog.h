@@ -6,6 +6,7 @@
 #ifndef LNFQ_BACKLOG_H
 #define LNFQ_BACKLOG_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,10 +23,17 @@ struct lnfq_aside {
 struct lnfq_backlog {
     struct lnfq_aside *first;
     struct lnfq_aside **end;
-    size_t count;
+    _Atomic size_t count; /* readable without its owner's lock */
 };
 
 void lnfq_backlog_init(struct lnfq_backlog *backlog);
+
+/* How many messages there are. */
+static inline size_t
+lnfq_backlog_count(const struct lnfq_backlog *backlog)
+{
+    return atomic_load(&backlog->count);
+}
 
 /* A copy of a message, on no list yet; NULL without memory. */
 struct lnfq_aside *lnfq_backlog_aside(const unsigned char *bytes, size_t length, uint64_t epoch,

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Buffers that many datagrams are received into; see inlets.h. Nothing here waits, whatever the
- * descriptor's mode is.
+ * Buffers that many datagrams are received into; see inlets.h.
  */
 #define _GNU_SOURCE /* recvmmsg */
 #include "inlets.h"
@@ -71,14 +70,10 @@ from_kernel(const struct msghdr *header, const struct sockaddr_nl *sender)
            || sender->nl_pid == 0;
 }
 
-int
-lnfq_inlets_receive(struct lnfq_inlets *inlets, int fd, unsigned int count)
+/* The result of the system call; notes what it has left in so many headers. */
+static int
+note(struct lnfq_inlets *inlets, int received)
 {
-    int received;
-
-    do {
-        received = recvmmsg(fd, inlets->headers, count, MSG_DONTWAIT, NULL);
-    } while (received < 0 && errno == EINTR);
     if (received < 0) {
         return -errno;
     }
@@ -90,6 +85,23 @@ lnfq_inlets_receive(struct lnfq_inlets *inlets, int fd, unsigned int count)
         header->msg_hdr.msg_namelen = sizeof(place->sender); /* for the next time */
     }
     return received;
+}
+
+int
+lnfq_inlets_receive(struct lnfq_inlets *inlets, int fd, unsigned int count)
+{
+    int received;
+
+    do {
+        received = recvmmsg(fd, inlets->headers, count, MSG_DONTWAIT, NULL);
+    } while (received < 0 && errno == EINTR);
+    return note(inlets, received);
+}
+
+int
+lnfq_inlets_await(struct lnfq_inlets *inlets, int fd, unsigned int count)
+{
+    return note(inlets, recvmmsg(fd, inlets->headers, count, MSG_WAITFORONE, NULL));
 }
 
 size_t

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Buffers that many datagrams are received into by one system call, without Python. One thread at a
- * time may use them. Nothing here waits.
+ * time may use them.
  */
 #ifndef LNFQ_INLETS_H
 #define LNFQ_INLETS_H
@@ -37,6 +37,10 @@ void lnfq_inlets_set(struct lnfq_inlets *inlets, unsigned int index, unsigned ch
  * still be read).
  */
 int lnfq_inlets_receive(struct lnfq_inlets *inlets, int fd, unsigned int count);
+
+/* The same, and waits where nothing does. -EINTR after a signal; -EAGAIN if the descriptor does not
+ * block. */
+int lnfq_inlets_await(struct lnfq_inlets *inlets, int fd, unsigned int count);
 
 /* How long the datagram at `index` is; 0 if it did not come from the kernel. */
 size_t lnfq_inlets_length(const struct lnfq_inlets *inlets, unsigned int index);
