@@ -2,11 +2,14 @@
 """When verdicts leave: together at a dispatch's end, or sooner where callbacks take their time."""
 
 import socket
+import sys
+import sysconfig
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
-from netns import PORT, UdpPair, queue_rule
+from netns import PORT, TIMEOUT, UdpPair, background, queue_rule
 from played_kernel import PlayedKernel, aligned, packet_message
 from queues import Handle, Packet, data_of, netlink_socket, process_until
 
@@ -256,3 +259,41 @@ def test_queue_is_fast_again(handle: Handle, udp: UdpPair) -> None:
             break
     assert sends[0] >= 4
     assert sends[-1] == 1
+
+
+def test_lone_verdicts_beside_a_thread_that_computes(handle: Handle, udp: UdpPair) -> None:
+    """One verdict is sent with the GIL, where there is one: such a thread keeps it once it has it.
+
+    It would for a switch interval, 5 ms, for each packet.
+    """
+    handle.create_queue(1, Packet.accept, mode=COPY)
+    udp.send(*numbered(100))
+    with netlink_socket(handle) as sock:
+        messages = [sock.recv(1 << 16) for _ in range(100)]
+    turns = 0
+    computing = threading.Event()
+    stopped = False
+
+    def compute() -> None:
+        nonlocal turns
+        while not stopped:
+            turns += 1
+            computing.set()
+            time.sleep(0)  # lets go of the GIL, and wants it back at once
+
+    interval = sys.getswitchinterval()
+    computer = background(compute)
+    try:
+        assert computing.wait(TIMEOUT)
+        sys.setswitchinterval(TIMEOUT)  # nobody takes it away
+        before = turns
+        for message in messages:
+            handle.handle_packet(message)
+        taken = turns - before
+    finally:
+        sys.setswitchinterval(interval)
+        stopped = True
+        computer.result(TIMEOUT)
+    assert taken == 0 or sysconfig.get_config_var("Py_GIL_DISABLED")
+    assert udp.arrivals() == numbered(100)
+    assert handle.stats().sends == 100
