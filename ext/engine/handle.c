@@ -10,7 +10,6 @@
 #include "backlog.h"
 #include "fork.h"
 #include "inlets.h"
-#include "lock.h"
 #include "outbox.h"
 #include "state.h"
 
@@ -76,22 +75,11 @@ lnfq_handle_check_forked(const lnfq_handle *handle, const char *call)
     return 0;
 }
 
-bool
-lnfq_handle_closed(lnfq_handle *handle)
-{
-    bool closed;
-
-    lnfq_lock_acquire(handle);
-    closed = handle->closed;
-    lnfq_lock_release(handle);
-    return closed;
-}
-
 int
 lnfq_handle_check(lnfq_handle *handle, const char *call)
 {
     if (lnfq_handle_check_forked(handle, call) < 0) {
         return -1;
     }
-    return lnfq_handle_closed(handle) ? lnfq_handle_raise_closed(handle, call) : 0;
+    return atomic_load(&handle->closed) ? lnfq_handle_raise_closed(handle, call) : 0;
 }

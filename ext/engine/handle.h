@@ -68,8 +68,7 @@ struct lnfq_handle {
 
     /* The rest is protected by the lock, except for what is atomic. */
     unsigned int waiters; /* threads that wait on the descriptors; the last one closes them */
-    bool closed;
-    lnfq_queue **queues; /* bound, sorted by number; each a strong reference */
+    lnfq_queue **queues;  /* bound, sorted by number; each a strong reference */
     size_t queue_count;
     size_t queue_capacity;
     struct lnfq_history *history; /* of each queue number, since `open` */
@@ -111,6 +110,7 @@ struct lnfq_handle {
     uint64_t epoch; /* grows when a queue is destroyed: a message belongs to no younger one */
     struct lnfq_stats stats;
 
+    _Atomic bool closed;
     _Atomic bool unsent;            /* what should have been sent could not be */
     _Atomic bool unsettled;         /* a queue may be: see takeover.h */
     _Atomic size_t datagram_size;   /* how long a message may become; grows under the lock */
@@ -133,9 +133,6 @@ lnfq_handle_forked(const lnfq_handle *handle)
 {
     return handle->forked;
 }
-
-/* Whether it is closed, read under the lock. */
-bool lnfq_handle_closed(lnfq_handle *handle);
 
 /* 0, or -1 with RuntimeError naming the call, in a child of fork. */
 int lnfq_handle_check_forked(const lnfq_handle *handle, const char *call);

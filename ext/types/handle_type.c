@@ -397,7 +397,7 @@ handle_exit(PyObject *self, PyObject *Py_UNUSED(exception))
 static PyObject *
 handle_get_closed(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(lnfq_handle_closed(handle_cast(self)));
+    return PyBool_FromLong(atomic_load(&handle_cast(self)->closed));
 }
 
 static PyObject *

@@ -333,7 +333,7 @@ process_until(lnfq_handle *handle, lnfq_batch *batch, Py_ssize_t max_packets, in
             return -1;
         }
         total += packets;
-        if (total >= max_packets || (total > 0 && (!more || lnfq_handle_closed(handle)))) {
+        if (total >= max_packets || (total > 0 && (!more || atomic_load(&handle->closed)))) {
             return total;
         }
         if (check_signals(handle) < 0) {
