@@ -9,7 +9,7 @@ set -euo pipefail
 
 unset PYTHONDONTWRITEBYTECODE # the next run finds compiled what this one has imported
 PYTHON=${PYTHON:-python3}
-venv=${VENV:-.venv}
+venv=$(realpath --canonicalize-missing --no-symlinks "${VENV:-.venv}")
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/libnetfilterqueue
 log=build/dev-${task:?is set by ./dev}.log
 
@@ -166,7 +166,7 @@ make_environment() {
 # Prepares all but the extension, and puts it first in PATH. The arguments are dependency groups.
 environment() {
     locked make_environment "$@"
-    PATH=$PWD/$venv/bin:$PATH
+    PATH=$venv/bin:$PATH
 }
 
 # All that the tests need but the extension. What needs the GIL can't be had for Pythons without it:
