@@ -32,10 +32,9 @@ send_marker(lnfq_handle *handle)
     return lnfq_transport_send(handle->fd, bytes, size);
 }
 
-/* Without the lock and the GIL: gets out who is inside. One whose descriptor was closed behind our
- * back can't be reached, and is left there. */
-static void
-get_out(lnfq_handle *handle)
+/* The same without the lock. A want of memory passes. */
+static int
+send_marker_at_last(lnfq_handle *handle)
 {
     int error;
 
@@ -43,14 +42,20 @@ get_out(lnfq_handle *handle)
         lnfq_mutex_take(&handle->lock);
         error = send_marker(handle);
         lnfq_lock_release(handle);
-        if (error == 0) {
-            lnfq_mutex_take(&handle->receiving);
-            lnfq_mutex_release(&handle->receiving);
-        }
-        else if (error != EBADF) {
-            (void)poll(NULL, 0, RETRY_MS);
-        }
-    } while (error != 0 && error != EBADF && lnfq_mutex_taken(&handle->receiving));
+    } while ((error == ENOBUFS || error == ENOMEM || error == EAGAIN)
+             && poll(NULL, 0, RETRY_MS) <= 0);
+    return error;
+}
+
+/* Without the lock and the GIL: gets out who is inside. One whose descriptor was closed behind our
+ * back can't be reached, and is left there. */
+static void
+get_out(lnfq_handle *handle)
+{
+    if (send_marker_at_last(handle) == 0) {
+        lnfq_mutex_take(&handle->receiving);
+        lnfq_mutex_release(&handle->receiving);
+    }
 }
 
 /* With the GIL and without the lock. */
