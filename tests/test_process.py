@@ -2,6 +2,7 @@
 """process(): what it reads, how long it waits, what ends its waiting, and what it counts."""
 
 import _thread
+import contextlib
 import functools
 import itertools
 import os
@@ -123,8 +124,9 @@ def signal_until_called(calls: list[int], count: int = 1) -> None:
         time.sleep(0.01)
 
 
-def test_signal_handler_raises(handle: Handle) -> None:
-    """An exception of a signal handler ends the wait."""
+@pytest.mark.parametrize("restarts", [False, True])
+def test_signal_handler_raises(handle: Handle, restarts: bool) -> None:
+    """An exception of a signal handler ends the wait, whether or not it restarts system calls."""
     calls: list[int] = []
     begin = threading.Event()
 
@@ -142,6 +144,7 @@ def test_signal_handler_raises(handle: Handle) -> None:
         signal_until_called(calls)
 
     old = signal.signal(signal.SIGUSR1, handler)
+    signal.siginterrupt(signal.SIGUSR1, not restarts)
     try:
         signalling = background(signal_once)
         with pytest.raises(InterruptError):
@@ -520,6 +523,49 @@ def test_overruns_do_not_end_a_wait(handle: Handle) -> None:
             assert handle.stats().overruns == overruns
             assert len(udp.arrivals()) == count
             assert handle.process() == 0
+
+
+def flood(end: float) -> None:
+    """Sends until then, more than anybody can read."""
+    data = bytes(1400)
+    with UdpPair() as udp:
+        while time.monotonic() < end:
+            for _ in range(1000):
+                udp.sender.send(data)
+
+
+def drop_until_closed(handle: Handle, timeout: float | None) -> None:
+    with contextlib.suppress(nfq.ClosedError):
+        while True:
+            handle.process(timeout=timeout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("timeout", [None, 0.05])
+def test_goes_on_after_overruns(handle: Handle, timeout: float | None) -> None:
+    """A buffer that overruns again and again takes messages again.
+
+    It does not if an overrun that came within a system call that receives is the last that is heard
+    of: one of some hundred thousand.
+    """
+    queue_rule(1)
+    handle.create_queue(1, Packet.drop, mode=COPY, rcvbuf=2304)
+    reading = background(drop_until_closed, handle, timeout)
+    child = os.fork()
+    if child == 0:
+        flood(time.monotonic() + 5)
+        os._exit(0)
+    assert os.waitpid(child, 0) == (child, 0)
+    before = handle.stats()
+    assert before.overruns > 0
+    end = time.monotonic() + TIMEOUT
+    with UdpPair() as udp:
+        while handle.stats().packets <= before.packets + 10:
+            assert time.monotonic() < end, "nothing comes any more"
+            udp.send(b"after")
+            time.sleep(0.001)
+    handle.close()
+    reading.result(TIMEOUT)
 
 
 # Short waits

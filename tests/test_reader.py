@@ -6,6 +6,8 @@ Whoever reads too, configures, closes or learns the descriptor gets it out of th
 
 import contextlib
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -16,13 +18,14 @@ from queue import SimpleQueue
 
 import pytest
 from netns import TIMEOUT, UdpPair
-from queues import ROUNDS, Handle, Packet, accept
+from queues import ROUNDS, Handle, Packet, accept, data_of
 from test_fork import in_child
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import _ext
 
 COPY = nfq.NFQNL_COPY_PACKET
+NOOP = struct.pack("=IHHII", 16, 1, 0, 0, 0)  # a message without any effect
 
 
 class Reader:
@@ -39,24 +42,29 @@ class Reader:
             while True:
                 self._handle.process(timeout=self._timeout)
 
-    def _waits(self) -> bool | None:
-        """Whether it waits inside; None while it runs.
+    def _is_inside(self) -> bool:
+        """Whether it waits inside.
 
         A system call that receives has the descriptor as its first argument, ppoll an address.
         """
         call = Path(f"/proc/self/task/{self._thread.native_id}/syscall").read_text().split()
-        return None if call[0] == "running" else int(call[1], 16) == self._descriptor
+        return call[0] != "running" and int(call[1], 16) == self._descriptor
 
-    def is_inside(self) -> bool:
-        """Whether it waits inside the system call that receives, and has done so for a while."""
-        end = time.monotonic() + TIMEOUT
-        same, since = self._waits(), time.monotonic()
-        while time.monotonic() - since < 0.02 or same is None:
-            assert time.monotonic() < end
+    def is_seen_inside(self) -> bool:
+        """The same, at any time in half the limit after which it goes elsewhere."""
+        end = time.monotonic() + 0.05
+        while not (inside := self._is_inside()) and time.monotonic() < end:
             time.sleep(0.001)
-            if (now := self._waits()) != same:
-                same, since = now, time.monotonic()
-        return same
+        return inside
+
+    def goes_inside(self, udp: UdpPair, tries: int = 100) -> bool:
+        """The same, after one of so many packets, which are accepted."""
+        for number in range(tries):
+            udp.send(b"%d" % number)
+            assert udp.recv() == b"%d" % number
+            if self.is_seen_inside():
+                return True
+        return False
 
     def join(self) -> None:
         """Waits for its end, once the handle is closed."""
@@ -66,7 +74,8 @@ class Reader:
 
 @pytest.fixture
 def reader(handle: Handle) -> Iterator[Reader]:
-    """The only one that reads the handle."""
+    """The only one that reads the handle, which accepts what comes."""
+    handle.create_queue(1, accept, mode=COPY)
     reader = Reader(handle)
     yield reader
     handle.close()
@@ -75,58 +84,75 @@ def reader(handle: Handle) -> Iterator[Reader]:
 
 def test_alone(handle: Handle, udp: UdpPair, reader: Reader) -> None:
     """It waits inside, and its packets pass as they come."""
-    assert reader.is_inside()
-    handle.create_queue(1, accept, mode=COPY)
+    assert reader.goes_inside(udp)
+    before = handle.stats().packets
     for number in range(ROUNDS):
         udp.send(b"%d" % number)
         assert udp.recv() == b"%d" % number
-    assert reader.is_inside()
-    assert handle.stats().packets == ROUNDS
+    assert handle.stats().packets == before + ROUNDS
 
 
-def test_a_limit_of_time(handle: Handle) -> None:
+def test_not_for_long(udp: UdpPair, reader: Reader) -> None:
+    """After a while without packets it waits where it hears of everything."""
+    assert reader.goes_inside(udp)
+    end = time.monotonic() + TIMEOUT
+    while reader.is_seen_inside():
+        assert time.monotonic() < end
+    time.sleep(0.01)
+    assert not reader.is_seen_inside()
+    assert reader.goes_inside(udp)
+
+
+def test_a_limit_of_time(handle: Handle, udp: UdpPair) -> None:
     """One that waits for so long waits on the descriptor."""
+    handle.create_queue(1, accept, mode=COPY)
     reader = Reader(handle, timeout=TIMEOUT)
-    assert not reader.is_inside()
+    assert not reader.goes_inside(udp, 3)
     handle.close()
     reader.join()
 
 
 @pytest.mark.parametrize("expose", [Handle.fd, Handle.fileno])
-def test_exposed(handle: Handle, reader: Reader, expose: Callable[[Handle], object]) -> None:
-    """Who knows the descriptor may close it, which nobody hears inside."""
-    assert reader.is_inside()
-    expose(handle)
-    assert not reader.is_inside()
+def test_exposed(
+    handle: Handle, udp: UdpPair, reader: Reader, expose: Callable[[Handle], int]
+) -> None:
+    """Who knows the descriptor may close it, and may read it, without a limit of time."""
+    assert reader.goes_inside(udp)
+    with socket.socket(fileno=os.dup(expose(handle))) as sock:
+        assert not reader.goes_inside(udp, 3)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, 16) == bytes(16)
 
 
 def test_two(handle: Handle, udp: UdpPair, reader: Reader) -> None:
     """Two that read know of each other's messages, which nobody does inside."""
-    assert reader.is_inside()
-    handle.create_queue(1, accept, mode=COPY)
+    assert reader.goes_inside(udp)
     other = Reader(handle)
-    assert not (reader.is_inside() or other.is_inside())
     for number in range(ROUNDS):
         udp.send(b"%d" % number)
         assert udp.recv() == b"%d" % number
+    assert not reader.goes_inside(udp, 3)
+    assert not other.goes_inside(udp, 3)
     handle.close()
     other.join()
 
 
-def test_kept(handle: Handle, udp: UdpPair, reader: Reader) -> None:
+def test_kept(handle: Handle, udp: UdpPair) -> None:
     """While a packet is kept its verdict may have to be sent again, and by whom but the reader."""
     kept: SimpleQueue[Packet] = SimpleQueue()
-    handle.create_queue(1, lambda packet: kept.put(packet) if keeps else packet.accept(), mode=COPY)
-    for keeps in (True, False):
-        udp.send(b"first", b"second")
-        if keeps:
-            packets = [kept.get(timeout=TIMEOUT) for _ in range(2)]
-            assert not reader.is_inside()
-            for packet in packets:
-                packet.accept()
-            del packet, packets
-        assert [udp.recv(), udp.recv()] == [b"first", b"second"]
-    assert reader.is_inside()
+
+    def callback(packet: Packet) -> None:
+        kept.put(packet) if data_of(packet) == b"kept" else packet.accept()
+
+    handle.create_queue(1, callback, mode=COPY)
+    reader = Reader(handle)
+    udp.send(b"kept")
+    packet = kept.get(timeout=TIMEOUT)
+    assert not reader.goes_inside(udp, 3)
+    packet.accept()
+    assert udp.recv() == b"kept"
+    assert reader.goes_inside(udp)
+    handle.close()
+    reader.join()
 
 
 def change_queue(handle: Handle) -> None:
@@ -139,7 +165,7 @@ def change_queue(handle: Handle) -> None:
 CALLS: dict[str, Callable[[Handle], object]] = {
     "create_queue": change_queue,
     "bind_pf": lambda handle: handle.bind_pf(2),
-    "handle_packet": lambda handle: handle.handle_packet(b"\x10\0\0\0\1\0" + bytes(10)),
+    "handle_packet": lambda handle: handle.handle_packet(NOOP),
     "process": lambda handle: handle.process(timeout=0),
     "stats": Handle.stats,
     "flush": Handle.flush,
@@ -153,41 +179,60 @@ def test_calls(
     handle: Handle, udp: UdpPair, reader: Reader, call: Callable[[Handle], object]
 ) -> None:
     """Other threads' calls do not wait for its next packet. With that it is inside again."""
-    handle.create_queue(1, accept, mode=COPY)
-    for number in range(3):
-        udp.send(b"%d" % number)
-        assert udp.recv() == b"%d" % number
-        assert reader.is_inside()
+    for _ in range(3):
+        assert reader.goes_inside(udp)
         call(handle)
-    assert handle.stats().packets == 3
 
 
 @pytest.mark.parametrize("end", [Handle.close, lambda handle: os.close(handle.detach())])
-def test_ends(handle: Handle, end: Callable[[Handle], object]) -> None:
+def test_ends(
+    handle: Handle, udp: UdpPair, reader: Reader, end: Callable[[Handle], object]
+) -> None:
     """Closing and detaching get it out for good."""
-    handle.create_queue(1, accept)
-    reader = Reader(handle)
-    assert reader.is_inside()
+    assert reader.goes_inside(udp)
     end(handle)
     reader.join()
+
+
+def test_strangers_socket(handle: Handle, udp: UdpPair, reader: Reader) -> None:
+    """Nothing is sent to get it out once other code has put its own socket there."""
+    assert reader.goes_inside(udp)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    number = _ext._fileno(handle)
+    with ours, theirs:
+        os.dup2(theirs.fileno(), number)
+        assert handle.handle_packet(NOOP) == 0
+        handle.close()
+        reader.join()
+        with pytest.raises(BlockingIOError):
+            ours.recv(1, socket.MSG_DONTWAIT)
+    os.close(number)
 
 
 PROGRAM = """
 import os, sys, threading, time
 import libnetfilterqueue as nfq
-before = set(os.listdir("/proc/self/fd"))
 handle = nfq.open()
 handle.create_queue(1, print)
-numbers = [int(name) for name in set(os.listdir("/proc/self/fd")) - before]
-threading.Thread(target=handle.process, kwargs={"timeout": None}, daemon=True).start()
-time.sleep(0.2)
+handle_fd = nfq._ext._fileno(handle)
+
+def read():
+    try:
+        handle.process(timeout=None)
+    except (nfq.ClosedError, OSError):
+        pass
+
+reader = threading.Thread(target=read, daemon=True)
+reader.start()
+for _ in range(50):  # it stays there for twice as long
+    call = open(f"/proc/self/task/{reader.native_id}/syscall").read().split()
+    if call[0] != "running" and call[1] == hex(handle_fd):
+        break
+    time.sleep(0.001)
 if sys.argv[1] == "close":
-    for number in numbers:
-        try:
-            os.close(number)
-        except OSError:
-            pass  # the listing's own
+    os.closerange(3, 100)
     handle.close()
+    reader.join()
 print("the end")
 """
 

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """When verdicts leave: together at a dispatch's end, or sooner where callbacks take their time."""
 
+import contextlib
 import socket
 import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from netns import PORT, TIMEOUT, UdpPair, background, queue_rule
 from played_kernel import PlayedKernel, aligned, packet_message
-from queues import Handle, Packet, data_of, netlink_socket, process_until
+from queues import Handle, Packet, data_of, keeping, netlink_socket, process_until
 
 import libnetfilterqueue as nfq
 
@@ -261,39 +262,67 @@ def test_queue_is_fast_again(handle: Handle, udp: UdpPair) -> None:
     assert sends[-1] == 1
 
 
-def test_lone_verdicts_beside_a_thread_that_computes(handle: Handle, udp: UdpPair) -> None:
-    """One verdict is sent with the GIL, where there is one: such a thread keeps it once it has it.
+class Computer:
+    """A thread that computes, and takes its turn whenever it can. How many turns it had."""
 
-    It would for a switch interval, 5 ms, for each packet.
-    """
+    def __init__(self) -> None:
+        self.turns = 0
+        self._began = threading.Event()
+        self._stopped = False
+        self._ended = background(self._compute)
+        assert self._began.wait(TIMEOUT)
+
+    def _compute(self) -> None:
+        while not self._stopped:
+            self.turns += 1
+            self._began.set()
+            time.sleep(0)  # lets go of the GIL, and wants it back at once
+
+    def close(self) -> None:
+        self._stopped = True
+        self._ended.result(TIMEOUT)
+
+
+@pytest.fixture
+def computer() -> Iterator[Computer]:
+    """Such a thread, which gets the GIL, where there is one, only from who gives it up."""
+    interval = sys.getswitchinterval()
+    with contextlib.closing(Computer()) as computer:
+        sys.setswitchinterval(TIMEOUT)
+        yield computer
+        sys.setswitchinterval(interval)
+
+
+def test_lone_verdicts_beside_a_thread_that_computes(
+    handle: Handle, udp: UdpPair, computer: Computer
+) -> None:
+    """One verdict is sent with the GIL: such a thread would keep it for 5 ms, for each packet."""
     handle.create_queue(1, Packet.accept, mode=COPY)
     udp.send(*numbered(100))
     with netlink_socket(handle) as sock:
         messages = [sock.recv(1 << 16) for _ in range(100)]
-    turns = 0
-    computing = threading.Event()
-    stopped = False
-
-    def compute() -> None:
-        nonlocal turns
-        while not stopped:
-            turns += 1
-            computing.set()
-            time.sleep(0)  # lets go of the GIL, and wants it back at once
-
-    interval = sys.getswitchinterval()
-    computer = background(compute)
-    try:
-        assert computing.wait(TIMEOUT)
-        sys.setswitchinterval(TIMEOUT)  # nobody takes it away
-        before = turns
-        for message in messages:
-            handle.handle_packet(message)
-        taken = turns - before
-    finally:
-        sys.setswitchinterval(interval)
-        stopped = True
-        computer.result(TIMEOUT)
-    assert taken == 0 or sysconfig.get_config_var("Py_GIL_DISABLED")
+    before = computer.turns
+    for message in messages:
+        handle.handle_packet(message)
+    assert computer.turns == before or sysconfig.get_config_var("Py_GIL_DISABLED")
     assert udp.arrivals() == numbered(100)
     assert handle.stats().sends == 100
+
+
+def test_batch_verdicts_beside_a_thread_that_computes(
+    handle: Handle, udp: UdpPair, computer: Computer
+) -> None:
+    """One that stands for many is sent without it: the kernel may be at work for milliseconds."""
+    packets = keeping(handle)
+    turns = 0
+    for _ in range(100):  # a busy machine may not give it the turn within that time
+        udp.send(*numbered(100))
+        process_until(handle, lambda: len(packets) == 100)
+        turns = computer.turns
+        packets[0].queue.set_verdict_batch(nfq.NF_ACCEPT, packets[-1].id)
+        turns = computer.turns - turns
+        packets.clear()
+        assert udp.arrivals() == numbered(100)
+        if turns > 0:
+            break
+    assert turns > 0

@@ -182,6 +182,7 @@ take_descriptor(lnfq_handle *handle, int *fd)
 
     if (error == 0) {
         (void)lnfq_post_send(handle);
+        lnfq_reader_lift_limit(handle);
         lnfq_fork_hold_off();
         *fd = lnfq_descriptors_give(handle);
         lnfq_fork_allow();

@@ -63,6 +63,12 @@ lnfq_descriptors_close(lnfq_handle *handle)
     close_own(&handle->waker_fd, &handle->wake_file);
 }
 
+bool
+lnfq_descriptors_are_ours(const lnfq_handle *handle)
+{
+    return is_on(handle->fd, &handle->file);
+}
+
 int
 lnfq_descriptors_give(lnfq_handle *handle)
 {

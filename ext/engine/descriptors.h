@@ -7,6 +7,7 @@
 #ifndef LNFQ_DESCRIPTORS_H
 #define LNFQ_DESCRIPTORS_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "forward.h"
@@ -26,6 +27,9 @@ void lnfq_descriptors_take_wake(lnfq_handle *handle, const int ends[2]);
 
 /* While forks are held off: closes them. A signal handler may do that. */
 void lnfq_descriptors_close(lnfq_handle *handle);
+
+/* Whether the netlink socket's number is not a stranger's by now. */
+bool lnfq_descriptors_are_ours(const lnfq_handle *handle);
 
 /* While forks are held off: gives the netlink socket's descriptor away. Returns it; -1 if it is a
  * stranger's by now. */

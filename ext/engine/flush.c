@@ -13,13 +13,13 @@
 #include "remedy.h"
 #include "report.h"
 
-/* With the lock: whether all that is to be sent is one verdict, to the kernel. That takes about a
- * microsecond. Without the GIL meanwhile, a thread that computes would keep it for five thousand.
- */
+/* With the lock: whether all that is to be sent is one packet's verdict, to the kernel. That takes
+ * about a microsecond. If the GIL were given up for it, a thread that computes would keep that for
+ * five thousand. */
 static bool
 sends_lone(const lnfq_handle *handle)
 {
-    return handle->kernel && !handle->outbox.several && !handle->marker_wanted
+    return handle->kernel && lnfq_outbox_is_lone(&handle->outbox) && !handle->marker_wanted
            && atomic_load(&handle->debts) == NULL;
 }
 

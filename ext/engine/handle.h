@@ -94,6 +94,7 @@ struct lnfq_handle {
     bool adopted;               /* other processes may read the descriptor */
     bool shared;                /* another one goes on doing so */
     bool exposed;               /* others know the descriptor, and may read it */
+    bool limited;               /* receiving on it ends after a while: reader.c */
     bool foreign;               /* somebody has handed in messages that were read elsewhere */
     bool overran;               /* messages were lost since the buffer was last found empty */
     bool quiet;                 /* the kernel does not say when they are */

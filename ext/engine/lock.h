@@ -50,7 +50,7 @@ lnfq_lock_release(lnfq_handle *handle)
 /* Gives up the GIL and takes the lock, for sections that make system calls; and the reverse. One
  * who has the lock and the GIL may give up the latter alone, by PyEval_SaveThread, and leave. */
 PyThreadState *lnfq_lock_enter(lnfq_handle *handle);
-void lnfq_lock_leave(lnfq_handle *handle, PyThreadState *thread);
+void lnfq_lock_leave(lnfq_handle *handle, PyThreadState *thread); /* NULL: it kept the GIL */
 
 /* With the lock, and without the GIL: gives the lock up to wait on the descriptors, which stay open
  * meanwhile; and takes it again. */

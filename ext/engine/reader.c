@@ -11,51 +11,35 @@
 
 #include <errno.h>
 #include <linux/netlink.h>
-#include <poll.h>
 
 #include "config.h"
+#include "descriptors.h"
 #include "handle.h"
 #include "lock.h"
 #include "mutex.h"
 #include "transport.h"
 
-/* How long to wait before a marker that could not be sent is tried again. */
-#define RETRY_MS 1
+/*
+ * How long one waits there at most; then it waits on the descriptors, where it hears all. So nobody
+ * waits for it longer if the marker gets lost, or the descriptor was closed behind our back. With a
+ * limit signals also end the wait whose handlers were installed with SA_RESTART.
+ */
+#define LIMIT_MS 100
 
-/* With the lock and without the GIL. Returns 0 or an errno. */
-static int
-send_marker(lnfq_handle *handle)
-{
-    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_CONFIG_SIZE_MAX];
-    size_t size = lnfq_config_put_marker(bytes, ++handle->seq, handle->port);
-
-    return lnfq_transport_send(handle->fd, bytes, size);
-}
-
-/* The same without the lock. A want of memory passes. */
-static int
-send_marker_at_last(lnfq_handle *handle)
-{
-    int error;
-
-    do {
-        lnfq_mutex_take(&handle->lock);
-        error = send_marker(handle);
-        lnfq_lock_release(handle);
-    } while ((error == ENOBUFS || error == ENOMEM || error == EAGAIN)
-             && poll(NULL, 0, RETRY_MS) <= 0);
-    return error;
-}
-
-/* Without the lock and the GIL: gets out who is inside. One whose descriptor was closed behind our
- * back can't be reached, and is left there. */
+/* Without the lock and the GIL: gets out who is inside. */
 static void
 get_out(lnfq_handle *handle)
 {
-    if (send_marker_at_last(handle) == 0) {
-        lnfq_mutex_take(&handle->receiving);
-        lnfq_mutex_release(&handle->receiving);
+    _Alignas(struct nlmsghdr) unsigned char bytes[LNFQ_CONFIG_SIZE_MAX];
+
+    lnfq_mutex_take(&handle->lock);
+    if (lnfq_descriptors_are_ours(handle)) {
+        (void)lnfq_transport_send(handle->fd, bytes,
+                                  lnfq_config_put_marker(bytes, ++handle->seq, handle->port));
     }
+    lnfq_lock_release(handle);
+    lnfq_mutex_take(&handle->receiving);
+    lnfq_mutex_release(&handle->receiving);
 }
 
 /* With the GIL and without the lock. */
@@ -109,6 +93,25 @@ lnfq_reader_let_in(lnfq_handle *handle, PyThreadState *thread)
     lnfq_reader_admit(handle);
 }
 
+/* With the lock: receiving on the descriptor ends after the limit. Returns 0 or an errno. */
+static int
+set_limit(lnfq_handle *handle)
+{
+    int error = handle->limited ? 0 : lnfq_transport_set_limit(handle->fd, LIMIT_MS);
+
+    handle->limited = error == 0;
+    return error;
+}
+
+void
+lnfq_reader_lift_limit(lnfq_handle *handle)
+{
+    if (handle->limited) {
+        (void)lnfq_transport_set_limit(handle->fd, 0);
+        handle->limited = false;
+    }
+}
+
 int
 lnfq_reader_descriptor(lnfq_handle *handle, bool expose)
 {
@@ -116,7 +119,10 @@ lnfq_reader_descriptor(lnfq_handle *handle, bool expose)
 
     lnfq_lock_acquire(handle);
     fd = handle->closed ? -1 : handle->fd;
-    handle->exposed |= expose;
+    if (expose) {
+        handle->exposed = true;
+        lnfq_reader_lift_limit(handle);
+    }
     lnfq_lock_release(handle);
     if (expose) {
         get_out_if_inside(handle);
@@ -137,12 +143,12 @@ is_alone(const lnfq_handle *handle)
 int
 lnfq_reader_wait(lnfq_handle *handle, struct lnfq_inlets *inlets, unsigned int count)
 {
-    int received = -EBUSY;
+    int received = -EAGAIN;
 
     if (!lnfq_mutex_try(&handle->receiving)) {
         return received;
     }
-    if (is_alone(handle)) {
+    if (is_alone(handle) && set_limit(handle) == 0) {
         lnfq_lock_pause(handle);
         received = lnfq_inlets_await(inlets, handle->fd, count);
         lnfq_lock_resume(handle);

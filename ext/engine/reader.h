@@ -24,8 +24,8 @@ void lnfq_reader_begin(lnfq_handle *handle);
 void lnfq_reader_end(lnfq_handle *handle);
 
 /* With the lock, which it gives up meanwhile, and without the GIL: waits inside the system call
- * that receives. Returns what lnfq_inlets_receive does, -EINTR after a signal, or -EBUSY where
- * nobody may wait there. */
+ * that receives, but not for long. Returns what lnfq_inlets_receive does, -EINTR after a signal, or
+ * -EAGAIN: it is for the descriptor to be waited on. */
 int lnfq_reader_wait(lnfq_handle *handle, struct lnfq_inlets *inlets, unsigned int count);
 
 /* With the GIL and without the lock: nobody waits there from now on, until the second one is
@@ -37,8 +37,12 @@ void lnfq_reader_admit(lnfq_handle *handle);
 PyThreadState *lnfq_reader_lock_out(lnfq_handle *handle);
 void lnfq_reader_let_in(lnfq_handle *handle, PyThreadState *thread);
 
+/* With the lock, once readers are expelled: the descriptor is another's, and waits without a limit.
+ */
+void lnfq_reader_lift_limit(lnfq_handle *handle);
+
 /* With the GIL and without the lock: the handle's descriptor, -1 where it is closed. If it is
- * exposed by that, others may close it from now on, and nobody waits where that isn't heard. */
+ * exposed by that, others may read and close it from now on. */
 int lnfq_reader_descriptor(lnfq_handle *handle, bool expose);
 
 #endif

@@ -73,10 +73,13 @@ found_empty(lnfq_handle *handle, int received, unsigned int count)
         || lnfq_transport_get_option(handle->fd, SOL_SOCKET, SO_ERROR, &error) != 0) {
         return false;
     }
-    if (error == ENOBUFS) {
-        lnfq_missing_overrun(handle);
+    if (error != ENOBUFS) {
+        return error == 0;
     }
-    return error == 0;
+    do { /* the kernel takes messages again once somebody has tried to receive one since */
+        lnfq_missing_overrun(handle);
+    } while (lnfq_transport_peek(handle->fd) == ENOBUFS);
+    return false;
 }
 
 /*
@@ -154,8 +157,8 @@ receive(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
     return note_received(handle, batch, count, received);
 }
 
-/* With the lock, which it gives up meanwhile: the same, and waits for a datagram inside the system
- * call. -EAGAIN where that can't be. */
+/* With the lock, which it gives up meanwhile: the same, and may wait for a datagram inside the
+ * system call. */
 static int
 receive_waiting(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
 {
@@ -165,9 +168,6 @@ receive_waiting(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
         return received;
     }
     received = lnfq_reader_wait(handle, batch->inlets, count);
-    if (received == -EBUSY) {
-        return -EAGAIN;
-    }
     if (received == -ENOBUFS) {
         lnfq_missing_overrun(handle);
         return receive(handle, batch, count);

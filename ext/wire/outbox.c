@@ -384,6 +384,12 @@ cut_out_all(struct lnfq_outbox *outbox, bool batches, uint16_t queue)
 }
 
 bool
+lnfq_outbox_is_lone(const struct lnfq_outbox *outbox)
+{
+    return outbox->used > 0 && !outbox->several && !lnfq_verdict_is_batch(outbox->bytes);
+}
+
+bool
 lnfq_outbox_doubts(const struct lnfq_outbox *outbox, bool several)
 {
     return outbox->refusable && !((several || outbox->ask) && lnfq_transport_permitted());

@@ -75,6 +75,9 @@ bool lnfq_outbox_ends_with(const struct lnfq_outbox *outbox, uint16_t queue, uin
  */
 int lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends);
 
+/* Whether it holds one packet's verdict, and nothing else. */
+bool lnfq_outbox_is_lone(const struct lnfq_outbox *outbox);
+
 /* Whether one verdict, or several, that this thread sends may be refused without anybody knowing
  * it. Finding that out costs a system call, which is saved for a single verdict if possible. */
 bool lnfq_outbox_doubts(const struct lnfq_outbox *outbox, bool several);

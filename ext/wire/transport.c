@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 bool
@@ -87,6 +88,22 @@ lnfq_transport_port(int fd, uint32_t *port)
     }
     *port = address.nl_pid;
     return address.nl_family == AF_NETLINK ? 0 : ENOTSOCK;
+}
+
+int
+lnfq_transport_peek(int fd)
+{
+    char byte;
+
+    return recv(fd, &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT) < 0 ? errno : 0;
+}
+
+int
+lnfq_transport_set_limit(int fd, unsigned int milliseconds)
+{
+    const struct timeval limit = {milliseconds / 1000, milliseconds % 1000 * 1000};
+
+    return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ? errno : 0;
 }
 
 int

@@ -29,6 +29,13 @@ bool lnfq_transport_permitted(void);
 /* The port id of a netlink socket. Returns 0 or an errno; ENOTSOCK for other sockets. */
 int lnfq_transport_port(int fd, uint32_t *port);
 
+/* Tries to receive, and leaves what is there. Returns 0 or an errno. */
+int lnfq_transport_peek(int fd);
+
+/* Blocking receives on it end with EAGAIN after so many milliseconds; 0: never. Returns 0 or an
+ * errno. */
+int lnfq_transport_set_limit(int fd, unsigned int milliseconds);
+
 /* The socket's int options; both return 0 or an errno. */
 int lnfq_transport_get_option(int fd, int level, int option, int *value);
 int lnfq_transport_set_option(int fd, int level, int option, int value);
