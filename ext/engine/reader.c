@@ -24,7 +24,7 @@
  * waits for it longer if the marker gets lost, or the descriptor was closed behind our back. With a
  * limit signals also end the wait whose handlers were installed with SA_RESTART.
  */
-#define LIMIT_MS 100
+#define LIMIT_US 100000
 
 /* Without the lock and the GIL: gets out who is inside. */
 static void
@@ -97,7 +97,7 @@ lnfq_reader_let_in(lnfq_handle *handle, PyThreadState *thread)
 static int
 set_limit(lnfq_handle *handle)
 {
-    int error = handle->limited ? 0 : lnfq_transport_set_limit(handle->fd, LIMIT_MS);
+    int error = handle->limited ? 0 : lnfq_transport_set_limit(handle->fd, LIMIT_US);
 
     handle->limited = error == 0;
     return error;

@@ -99,9 +99,9 @@ lnfq_transport_peek(int fd)
 }
 
 int
-lnfq_transport_set_limit(int fd, unsigned int milliseconds)
+lnfq_transport_set_limit(int fd, suseconds_t microseconds)
 {
-    const struct timeval limit = {milliseconds / 1000, milliseconds % 1000 * 1000};
+    const struct timeval limit = {.tv_usec = microseconds};
 
     return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0 ? errno : 0;
 }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <sys/uio.h>
 
 /* Whether nothing will ever come, since the socket or its other end is shut down. */
@@ -32,9 +33,9 @@ int lnfq_transport_port(int fd, uint32_t *port);
 /* Tries to receive, and leaves what is there. Returns 0 or an errno. */
 int lnfq_transport_peek(int fd);
 
-/* Blocking receives on it end with EAGAIN after so many milliseconds; 0: never. Returns 0 or an
- * errno. */
-int lnfq_transport_set_limit(int fd, unsigned int milliseconds);
+/* Blocking receives on it end with EAGAIN after so many microseconds, less than a second; 0: never.
+ * Returns 0 or an errno. */
+int lnfq_transport_set_limit(int fd, suseconds_t microseconds);
 
 /* The socket's int options; both return 0 or an errno. */
 int lnfq_transport_get_option(int fd, int level, int option, int *value);
