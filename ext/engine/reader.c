@@ -143,6 +143,7 @@ is_alone(const lnfq_handle *handle)
 int
 lnfq_reader_wait(lnfq_handle *handle, struct lnfq_inlets *inlets, unsigned int count)
 {
+    const int fd = handle->fd; /* which close takes back */
     int received = -EAGAIN;
 
     if (!lnfq_mutex_try(&handle->receiving)) {
@@ -150,7 +151,7 @@ lnfq_reader_wait(lnfq_handle *handle, struct lnfq_inlets *inlets, unsigned int c
     }
     if (is_alone(handle) && set_limit(handle) == 0) {
         lnfq_lock_pause(handle);
-        received = lnfq_inlets_await(inlets, handle->fd, count);
+        received = lnfq_inlets_await(inlets, fd, count);
         lnfq_lock_resume(handle);
     }
     lnfq_mutex_release(&handle->receiving);
