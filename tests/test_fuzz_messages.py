@@ -20,6 +20,7 @@ from played_kernel import (
     MSG_VERDICT,
     MSG_VERDICT_BATCH,
     NFQA_HWADDR,
+    NFQA_PACKET_HDR,
     NFQA_VERDICT_HDR,
     NLMSG_DONE,
     NLMSG_ERROR,
@@ -261,6 +262,14 @@ def hand_in(kernel: PlayedKernel, buffer: Buffer, callback: Callback, *, malform
 # Answers that nothing asked for, with the sequence numbers of verdicts that may find nothing.
 @example(make_refusal(1, make_request(MSG_VERDICT_BATCH, 1, 0, 0)), "bytes", ["accept"])
 @example(make_refusal(2, make_request(MSG_VERDICT, 1, 0, 0xFFFFFFFE)), "bytes", ["accept"])
+# A byte would be left over behind an attribute of which a short buffer has no more than the header.
+@example(
+    struct.pack("=IHHIII", 69, MSG_PACKET, 0, 0, 0, 0)
+    + attribute(NFQA_PACKET_HDR, bytes(7))
+    + struct.pack("=HH", 33, 0),
+    "bytes",
+    ["accept"],
+)
 def test_any_bytes(data: bytes, kind: str, ways: list[str]) -> None:
     """A packet is dispatched with its attributes and gets one verdict; other bytes are refused."""
     buffer = BUFFERS[kind](data) if data else data

@@ -93,11 +93,13 @@ LNFQ_SELDOM static const char *
 read_remainder(struct lnfq_index *index, const unsigned char *bytes, size_t at, size_t length,
                size_t end)
 {
+    static const char left_over[] = "bytes are left over behind the last attribute";
     struct nlattr header;
     unsigned int type;
+    size_t rest;
 
     if (length - at < MNL_ATTR_HDRLEN) {
-        return "bytes are left over behind the last attribute";
+        return left_over;
     }
     if (end < at + MNL_ATTR_HDRLEN) {
         return NULL;
@@ -108,6 +110,10 @@ read_remainder(struct lnfq_index *index, const unsigned char *bytes, size_t at, 
     }
     if (header.nla_len > length - at) {
         return "an attribute is longer than its message";
+    }
+    rest = length - at - smaller(MNL_ALIGN(header.nla_len), length - at);
+    if (rest > 0 && rest < MNL_ATTR_HDRLEN) {
+        return left_over;
     }
     type = header.nla_type & NLA_TYPE_MASK;
     if (type < LNFQ_ATTRIBUTES && header.nla_len - MNL_ATTR_HDRLEN < attribute_minimum[type]) {
