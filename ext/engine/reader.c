@@ -144,7 +144,7 @@ int
 lnfq_reader_wait(lnfq_handle *handle, struct lnfq_inlets *inlets, unsigned int count)
 {
     const int fd = handle->fd; /* which close takes back */
-    int received = -EAGAIN;
+    int received = -EBUSY;
 
     if (!lnfq_mutex_try(&handle->receiving)) {
         return received;

@@ -24,8 +24,8 @@ void lnfq_reader_begin(lnfq_handle *handle);
 void lnfq_reader_end(lnfq_handle *handle);
 
 /* With the lock, which it gives up meanwhile, and without the GIL: waits inside the system call
- * that receives, but not for long. Returns what lnfq_inlets_receive does, -EINTR after a signal, or
- * -EAGAIN: it is for the descriptor to be waited on. */
+ * that receives, but not for long. Returns what lnfq_inlets_receive does, -EINTR after a signal,
+ * -EAGAIN once that was too long, or -EBUSY where it may not wait there, and has not looked. */
 int lnfq_reader_wait(lnfq_handle *handle, struct lnfq_inlets *inlets, unsigned int count);
 
 /* With the GIL and without the lock: nobody waits there from now on, until the second one is

@@ -168,6 +168,9 @@ receive_waiting(lnfq_handle *handle, lnfq_batch *batch, unsigned int count)
         return received;
     }
     received = lnfq_reader_wait(handle, batch->inlets, count);
+    if (received == -EBUSY) {
+        return -EAGAIN; /* nobody has looked whether the buffer is empty */
+    }
     if (received == -ENOBUFS) {
         lnfq_missing_overrun(handle);
         return receive(handle, batch, count);
