@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import gc
 import os
+import select
 import signal
 import sys
 import threading
@@ -61,6 +62,14 @@ def in_daemons(count: int, function: Callable[[], object]) -> None:
     for _ in range(count):
         threading.Thread(target=body, daemon=True).start()
     begun.wait(TIMEOUT)
+
+
+def join_daemons() -> None:
+    """Waits until they have ended. One that ends during a fork may have a lock of ASan's allocator,
+    for which the child would wait for ever."""
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join(TIMEOUT)
 
 
 # Children that end at once, so that only the kernel sees to what waits
@@ -241,12 +250,20 @@ def child_is_killed(udp: UdpPair) -> None:
 
 
 def fork(way: "Way", udp: UdpPair) -> int:
-    """Like os.fork(), with a child that goes its way, and is killed if it hangs."""
+    """Like os.fork(), with a child that goes its way."""
     child = os.fork()
     if child == 0:
-        signal.alarm(int(TIMEOUT))
         way.child(udp)
     return child
+
+
+def wait(child: int) -> int:
+    """Returns the child's exit code. It is killed if it hangs, be it within fork itself."""
+    ends = os.pidfd_open(child)
+    if not select.select([ends], [], [], TIMEOUT)[0]:
+        os.kill(child, signal.SIGKILL)
+    os.close(ends)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def fork_keeping(way: "Way", udp: UdpPair) -> int:
@@ -352,6 +369,7 @@ def check_inherited(udp: UdpPair) -> None:
     assert handle.stats().verdict_errors == 0
     handle.close()
     KEPT.clear()
+    join_daemons()
 
 
 def main(way: Way, rounds: int) -> None:
@@ -362,7 +380,7 @@ def main(way: Way, rounds: int) -> None:
         child = way.parent(way, udp)
         if child == 0:
             return
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        status = wait(child)
         assert status == way.status, f"a child ended with status {status}"
         check_own(way, udp) if way.parent is fork else check_inherited(udp)
 
