@@ -25,6 +25,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -127,6 +128,13 @@ ADAPTERS = {
     "trio, get_batch": ("trio_batches", "libnetfilterqueue.trio", "trio"),
     "trio, serve": ("trio_serve", "libnetfilterqueue.trio", "trio"),
 }
+# What CPython and the kernel take whatever a handle is like: extension/bare.c in its place.
+BARE = {
+    "bare extension, process": ("bare_process",),
+    "bare extension, manual loop": ("bare_manual",),
+    "bare extension, asyncio": ("bare_asyncio",),
+    "bare extension, uvloop": ("bare_uvloop", "uvloop"),
+}
 PEERS = ("NetfilterQueue", "fnfqueue")
 # What builds those of other languages, in their directories of peers.
 OTHER_LANGUAGES = {
@@ -150,7 +158,7 @@ def simple_consumers() -> Iterator[tuple[str, list[str], tuple[str, ...]]]:
     yield "process", python("process"), ()
     yield "manual loop", python("manual"), ()
     yield "stream", python("stream"), ()
-    for label, (loop, *needs) in ADAPTERS.items():
+    for label, (loop, *needs) in (ADAPTERS | BARE).items():
         yield label, python(loop), tuple(needs)
     for peer in PEERS:
         yield peer, python(peer.lower()), (peer.lower(),)
@@ -468,16 +476,17 @@ def output_of(*command: str) -> str:
 
 
 def build() -> None:
-    """Compiles the C consumers, what is preloaded, and peers whose compilers are there."""
+    """Compiles the C consumers, what others load, and peers whose compilers are there."""
     BUILT.mkdir(parents=True, exist_ok=True)
     command = [COMPILER, "-O2", "-std=gnu11"]
     flags = shlex.split(output_of("pkg-config", "--cflags", "--libs", *LIBRARIES))
     for source in HERE.glob("*.c"):
         files = ["-o", str(BUILT / source.stem), str(source)]
         subprocess.run([*command, *files, *flags], check=True)
-    for source in HERE.glob("preload/*.c"):
+    includes = [f"-I{HERE}", f"-I{sysconfig.get_paths()['include']}"]
+    for source in (*HERE.glob("preload/*.c"), *HERE.glob("extension/*.c")):
         files = ["-o", str(BUILT / f"{source.stem}.so"), str(source)]
-        subprocess.run([*command, "-shared", "-fPIC", *files], check=True)
+        subprocess.run([*command, "-shared", "-fPIC", *includes, *files, *flags], check=True)
     for peer, compile_it in OTHER_LANGUAGES.items():
         if shutil.which(compile_it[0]):  # what can't be built is missing from the tables
             subprocess.run(compile_it, check=False, cwd=HERE / "peers" / peer)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import importlib
+import importlib.util
 import itertools
 import os
 import random
@@ -21,11 +22,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import libnetfilterqueue as nfq
 from libnetfilterqueue import NF_ACCEPT
 
+BARE = Path(__file__).parent.parent / "build" / "bench" / "bare.so"
 QUEUE = 1
 MAXLEN = 1 << 20
 RECEIVE_BUFFER = 1 << 29
@@ -259,11 +262,15 @@ def two_processes(callback: Callback, flags: int) -> None:
 def manual(callback: Callback, flags: int) -> None:
     """A loop that receives by itself, one message at a time, into its own buffer."""
     handle = bound(callback, flags)
-    sock = socket.socket(fileno=os.dup(handle.fd()))
+    _receive(handle.fd(), handle.handle_packet)
+
+
+def _receive(fd: int, handle_packet: Callable[[memoryview], object]) -> None:
+    sock = socket.socket(fileno=os.dup(fd))
     view = memoryview(bytearray(MESSAGE_MAX))
     say_ready()
     while True:
-        handle.handle_packet(view[: sock.recv_into(view)])
+        handle_packet(view[: sock.recv_into(view)])
 
 
 def stream(callback: Callback, flags: int) -> None:
@@ -464,6 +471,47 @@ def trio_serve(callback: Callback, flags: int) -> None:
     _in_trio(use, flags)
 
 
+def _bare(callback: Callback) -> tuple[Any, int]:
+    """An extension that does the least for a loop, and its queue's descriptor."""
+    spec = importlib.util.spec_from_file_location("bare", BARE)
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, module.bind(callback)
+
+
+def bare_process(callback: Callback, _flags: int) -> None:
+    """As `process`, but with the bare extension. The same goes for the next ones."""
+    process = _bare(callback)[0].process
+    say_ready()
+    while True:
+        process(True)
+
+
+def bare_manual(callback: Callback, _flags: int) -> None:
+    """As `manual`."""
+    bare, fd = _bare(callback)
+    _receive(fd, bare.handle_packet)
+
+
+def bare_asyncio(callback: Callback, _flags: int) -> None:
+    """As `asyncio_attached`."""
+    asyncio.run(_bare_attached(callback))
+
+
+def bare_uvloop(callback: Callback, _flags: int) -> None:
+    """As `uvloop_attached`."""
+    importlib.import_module("uvloop").run(_bare_attached(callback))
+
+
+async def _bare_attached(callback: Callback) -> None:
+    bare, fd = _bare(callback)
+    asyncio.get_running_loop().add_reader(fd, bare.process, False)
+    say_ready()
+    await asyncio.Event().wait()
+
+
 def netfilterqueue(callback: Callback, _flags: int) -> None:
     """NetfilterQueue's own loop. It knows no flags, and copies no more than 4016 bytes."""
     queue = importlib.import_module("netfilterqueue").NetfilterQueue()
@@ -532,6 +580,10 @@ LOOPS = {
         trio_stream,
         trio_batches,
         trio_serve,
+        bare_process,
+        bare_manual,
+        bare_asyncio,
+        bare_uvloop,
         netfilterqueue,
         fnfqueue,
     )

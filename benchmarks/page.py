@@ -46,6 +46,10 @@ NAMES = {
     "trio, stream": "trio, `async for` over `trio.open_queue`",
     "trio, get_batch": "trio, `get_batch` of `trio.open_queue`",
     "trio, serve": "trio, `trio.serve`",
+    "bare extension, process": "bare extension, its own loop",
+    "bare extension, manual loop": "bare extension, `recv_into` and one message each",
+    "bare extension, asyncio": "bare extension, asyncio",
+    "bare extension, uvloop": "bare extension, uvloop",
     "nfq-rs": "nfq-rs, in Rust",
     "go-nfqueue": "go-nfqueue, in Go",
 }
