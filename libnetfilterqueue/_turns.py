@@ -43,12 +43,14 @@ class Turns(Feed):
             poller.register(epoll.fileno(), READABLE)
         if self._retrying:
             seconds = min(seconds, RETRY)
-        ready = {descriptor for descriptor, _ in poller.poll(seconds * 1000)}
-        packets = bool(ready - {bell.fileno()})
-        if self._retrying and not packets:
+        ready = dict(poller.poll(seconds * 1000))
+        rung = bool(ready.pop(bell.fileno(), 0))
+        if self._retrying and not ready:
             self._retry()
-        bell.hush()  # also if that has rung, which has failed then
-        return packets
+            rung = True  # which it has where it has failed
+        if rung:
+            bell.hush()
+        return bool(ready)
 
     def _flush(self) -> None:
         if not self._retrying:  # else `wait` does
