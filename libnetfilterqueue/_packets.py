@@ -22,7 +22,7 @@ LONGEST = 1e6  # seconds of one wait: the system counts milliseconds in an int
 
 def _left(end: float) -> float:
     """Seconds until then, as far as one wait lasts."""
-    return min(max(end - monotonic(), 0), LONGEST)
+    return LONGEST if end == inf else min(max(end - monotonic(), 0), LONGEST)
 
 
 class PacketStream(Stream[Turns]):
