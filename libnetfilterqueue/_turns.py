@@ -47,7 +47,7 @@ class Turns(Feed):
         rung = bool(ready.pop(bell.fileno(), 0))
         if self._retrying and not ready:
             self._retry()
-            rung = True  # which it has where it has failed
+            rung = True  # if it has failed
         if rung:
             bell.hush()
         return bool(ready)
