@@ -160,6 +160,7 @@ def change_queue(handle: Handle) -> None:
         queue.set_mode(COPY, 100)
         queue.set_flags(nfq.NFQA_CFG_F_GSO, nfq.NFQA_CFG_F_GSO)
         queue.set_maxlen(10)
+        queue.set_verdict_batch(nfq.NF_DROP, 1)
 
 
 CALLS: dict[str, Callable[[Handle], object]] = {

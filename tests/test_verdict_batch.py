@@ -2,9 +2,10 @@
 """set_verdict_batch: one verdict for all that wait up to an id."""
 
 import struct
+from collections.abc import Callable
 
 import pytest
-from netns import TIMEOUT, UdpPair, background, queue_rule
+from netns import TIMEOUT, UdpPair, background, queue_rule, without_net_admin
 from played_kernel import (
     MSG_VERDICT_BATCH,
     NFQA_MARK,
@@ -226,6 +227,58 @@ def test_packets_in_other_hands(handle: Handle, udp: UdpPair) -> None:
     handle.process()
     stats = handle.stats()
     assert (stats.verdicts, stats.defaulted, stats.verdict_errors) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("before", [lambda _: None, lambda queue: queue.set_maxlen(100)])
+def test_packets_in_hand_whose_queue_goes(
+    handle: Handle, udp: UdpPair, before: Callable[[Queue], None]
+) -> None:
+    """A packet with such an id that an outer call holds has it, though its queue is destroyed then.
+
+    The default verdict, which others get, would accept it. Nor does it matter that something was
+    set aside before.
+    """
+    ids: list[int] = []
+
+    def callback(packet: Packet) -> None:
+        ids.append(packet.id)
+        if packet.id == 2:
+            assert handle.process(2) == 2  # the outer call holds the third one
+        elif packet.id == 5:
+            before(queue)
+            queue.set_verdict_batch(nfq.NF_DROP, 3)
+            queue.destroy()
+
+    queue = handle.create_queue(1, callback, mode=COPY, default_verdict=nfq.NF_ACCEPT)
+    udp.send(b"1", b"2", b"3", b"4", b"5", b"6")
+    assert handle.process(1) == 1
+    assert handle.process(2) == 1
+    assert ids == [1, 2, 4, 5]
+    assert udp.arrivals() == [b"1", b"4", b"5", b"6"]
+
+
+def test_refusal_in_hand(handle: Handle, udp: UdpPair) -> None:
+    """No batch verdict releases a packet whose refused verdict is reported in a message in hand."""
+    kept: list[Packet] = []
+
+    def callback(packet: Packet) -> None:
+        if packet.id == 1:
+            kept.append(packet)
+        elif packet.id == 2:
+            queue.set_verdict_batch(nfq.NF_ACCEPT, 2)
+        else:
+            packet.accept()
+
+    queue = handle.create_queue(1, callback, mode=COPY)
+    udp.send(b"1")
+    assert handle.process() == 1
+    udp.send(b"2")
+    with without_net_admin():
+        kept[0].drop()
+    udp.send(b"3")
+    assert handle.process() == 2
+    assert udp.arrivals() == [b"2", b"3"]
+    assert handle.stats().verdict_errors == 1
 
 
 def test_ids_far_behind_it() -> None:

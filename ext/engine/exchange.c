@@ -346,7 +346,7 @@ lnfq_exchange_catch_up(lnfq_handle *handle)
 {
     const struct lnfq_awaited nothing = {0};
 
-    if (lnfq_backlog_count(&handle->backlog) > 0) { /* a report may be in there */
+    if (handle->closed || handle->exposed || handle->unheard) {
         return;
     }
     if (drain(handle, &nothing) == EAGAIN && !handle->overran && !handle->quiet) {

@@ -96,6 +96,7 @@ struct lnfq_handle {
     bool exposed;               /* others know the descriptor, and may read it */
     bool limited;               /* receiving on it ends after a while: reader.c */
     bool foreign;               /* somebody has handed in messages that were read elsewhere */
+    bool unheard;               /* that verdicts were refused may stand in undispatched messages */
     bool overran;               /* messages were lost since the buffer was last found empty */
     bool quiet;                 /* the kernel does not say when they are */
     bool watching;              /* ids may be missing: see missing.h */

@@ -423,7 +423,7 @@ dispatch_message(struct dispatch *dispatch, const unsigned char *bytes, size_t l
     return message.size;
 }
 
-/* Without memory to set them aside, the packets in some bytes get the default. */
+/* Without memory to set them aside: the packets in some bytes get the default, answers are taken. */
 static void
 default_bytes(struct dispatch *dispatch, const unsigned char *bytes, size_t length,
               const struct source *source)
@@ -436,6 +436,9 @@ default_bytes(struct dispatch *dispatch, const unsigned char *bytes, size_t leng
             const struct piece piece = {bytes, message.size};
 
             (void)claim(dispatch, NULL, &index, source, &piece, false);
+        }
+        else if (message.kind == LNFQ_MESSAGE_ANSWER) {
+            take_answer(dispatch, &message.answer);
         }
         bytes += message.size;
         length -= message.size;

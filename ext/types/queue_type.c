@@ -136,16 +136,16 @@ static void
 catch_up(lnfq_handle *handle)
 {
     PyThreadState *thread;
+    bool unconfirmed;
 
     lnfq_lock_acquire(handle);
-    if (!handle->outbox.unconfirmed || handle->closed || handle->exposed
-        || atomic_load(&handle->readers) > 0) {
-        lnfq_lock_release(handle);
-        return;
+    unconfirmed = handle->outbox.unconfirmed;
+    lnfq_lock_release(handle);
+    if (unconfirmed) {
+        thread = lnfq_reader_lock_out(handle);
+        lnfq_exchange_catch_up(handle);
+        lnfq_reader_let_in(handle, thread);
     }
-    thread = PyEval_SaveThread();
-    lnfq_exchange_catch_up(handle);
-    lnfq_lock_leave(handle, thread);
 }
 
 static PyObject *

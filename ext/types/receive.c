@@ -39,21 +39,34 @@
 /* When verdicts that could not be sent are tried again during a wait. */
 #define RETRY_NS 10000000
 
-/* Whether one of the datagrams is a report or an answer of the kernel's. */
+/* Whether one of the datagrams says that the kernel has refused something. */
 static bool
-any_report(const lnfq_batch *batch, int received)
+any_refusal(const lnfq_batch *batch, int received)
 {
     for (int i = 0; i < received; i++) {
-        struct nlmsghdr header;
+        struct {
+            struct nlmsghdr header;
+            int error; /* 0 in an acknowledgement */
+        } report;
 
-        if (lnfq_inlets_length(batch->inlets, (unsigned int)i) >= sizeof(header)) {
-            memcpy(&header, batch->slots[i]->bytes, sizeof(header));
-            if (header.nlmsg_type == NLMSG_ERROR) {
+        if (lnfq_inlets_length(batch->inlets, (unsigned int)i) >= sizeof(report)) {
+            memcpy(&report, batch->slots[i]->bytes, sizeof(report));
+            if (report.header.nlmsg_type == NLMSG_ERROR && report.error != 0) {
                 return true;
             }
         }
     }
     return false;
+}
+
+/* With the lock: what was received may tell of verdicts that were refused. */
+static void
+note_refusals(lnfq_handle *handle, const lnfq_batch *batch, int received)
+{
+    if (lnfq_hands_count(&handle->hands) == 0 && lnfq_backlog_count(&handle->backlog) == 0) {
+        handle->unheard = false; /* all that was received before is dispatched */
+    }
+    handle->unheard |= any_refusal(batch, received);
 }
 
 /*
@@ -89,15 +102,15 @@ found_empty(lnfq_handle *handle, int received, unsigned int count)
  * it back.
  */
 static void
-note_empty(lnfq_handle *handle, const lnfq_batch *batch, int received)
+note_empty(lnfq_handle *handle)
 {
     struct lnfq_outbox *outbox = &handle->outbox;
     bool lost = handle->overran || handle->quiet;
 
     handle->overran = false;
 
-    if (outbox->unconfirmed && !handle->exposed && atomic_load(&handle->readers) <= 1
-        && !any_report(batch, received) && (!lost || lnfq_transport_permitted())) {
+    if (outbox->unconfirmed && !handle->exposed && !handle->unheard
+        && (!lost || lnfq_transport_permitted())) {
         lnfq_outbox_confirm(outbox);
     }
 }
@@ -127,11 +140,14 @@ note_received(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int re
     }
     handle->stats.receives += received > 0;
     batch->epoch = handle->epoch;
+    if (handle->outbox.unconfirmed) {
+        note_refusals(handle, batch, received);
+    }
     /* Asking costs a system call: where somebody waits for what it tells. Whether the kernel has
      * refused verdicts is asked for several packets, which may then get one batch verdict. */
     if (((handle->outbox.unconfirmed && received != 1) || handle->overran)
         && found_empty(handle, received, count)) {
-        note_empty(handle, batch, received);
+        note_empty(handle);
     }
     if (handle->watching) {
         lnfq_missing_look(handle);

@@ -50,6 +50,20 @@ EXPECTATION = attribute(2, bytes(4)) + attribute(3, bytes(4)) + attribute(4, byt
 libc = ctypes.CDLL(None)
 
 
+class Stop(BaseException):
+    """Leaves the call that dispatches at once."""
+
+
+@contextlib.contextmanager
+def unsaid() -> Iterator[None]:
+    """Python itself may forget to say why it could not make an object."""
+    try:
+        yield
+    except SystemError as error:
+        if "without setting an exception" not in str(error):
+            raise
+
+
 class Trial:
     """One run of a scenario, in which allocations fail."""
 
@@ -91,6 +105,8 @@ class Traffic:
         self.trial = trial
         self.kept: list[Packet] = []
         self.sent = 0
+        self.reports = 0  # of verdicts that were refused
+        self.stops = 0  # the id of the packet whose callback leaves at once
         self.seen: set[int] = set()
         self.unanswered: set[int] = set()
 
@@ -106,6 +122,8 @@ class Traffic:
             self.look(packet)
         with self.trial.step():
             self.decide(packet)
+        if packet.id == self.stops:
+            raise Stop
 
     def look(self, packet: Packet) -> None:
         for name in ("payload", "conntrack", "vlan", "hook", "skb_info", "verdict", "timestamp"):
@@ -156,6 +174,7 @@ class Traffic:
         with step(), contextlib.suppress(nfq.MalformedMessageError):
             handle.handle_packet(b"malformed")
         self.refuse(kernel)
+        self.stop(kernel)
         with step():
             queues[0].set_verdict_batch(nfq.NF_ACCEPT, 5)
         self.hold(kernel)
@@ -167,12 +186,26 @@ class Traffic:
         data = b"".join(aligned(packet(packet_id)) for packet_id in self.ids)
         kernel.handle.handle_packet(data)
 
+    def report(self) -> bytes:
+        """That the kernel has refused a verdict."""
+        self.reports += 1
+        return error_message(ENOENT, struct.pack("=IHHII", 16, MSG_VERDICT, 0, 1, 0))
+
     def refuse(self, kernel: PlayedKernel) -> None:
         """The hook is told, or at least the counter."""
-        header = struct.pack("=IHHII", 16, MSG_VERDICT, 0, 1, 0)
-        kernel.socket.send(error_message(ENOENT, header))
+        kernel.socket.send(self.report())
         with self.trial.step():
             kernel.handle.process()
+
+    def stop(self, kernel: PlayedKernel) -> None:
+        """The same of a report behind a packet whose callback leaves at once."""
+        self.sent += 1
+        self.unanswered.add(self.sent)
+        self.stops = self.sent
+        kernel.socket.send(aligned(packet(self.sent)) + self.report())
+        with self.trial.step(), contextlib.suppress(Stop), unsaid():
+            kernel.handle.process()
+        self.stops = 0
 
     def hold(self, kernel: PlayedKernel) -> None:
         """So many verdicts wait that they take more memory."""
@@ -222,6 +255,7 @@ class Traffic:
         handle.flush()
         self.answer(kernel.received())
         assert not self.unanswered, self.unanswered
+        assert handle.stats().verdict_errors == self.reports
         handle.close()
 
 
@@ -255,13 +289,8 @@ def importing(trial: Trial, failing: Callable[[], contextlib.AbstractContextMana
     spec = importlib.util.spec_from_file_location(_ext.__name__, _ext.__file__)
     assert spec is not None
     assert spec.loader is not None
-    with failing(), trial.step():
-        try:
-            spec.loader.exec_module(importlib.util.module_from_spec(spec))
-        except SystemError as error:
-            # Python itself may forget to say why it could not make an exception's type.
-            if "without setting an exception" not in str(error):
-                raise
+    with failing(), trial.step(), unsaid():
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
 SCENARIOS = {"traffic": traffic, "opening": opening, "importing": importing}
