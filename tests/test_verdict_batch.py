@@ -229,14 +229,15 @@ def test_packets_in_other_hands(handle: Handle, udp: UdpPair) -> None:
     assert (stats.verdicts, stats.defaulted, stats.verdict_errors) == (2, 0, 0)
 
 
-@pytest.mark.parametrize("before", [lambda _: None, lambda queue: queue.set_maxlen(100)])
+@pytest.mark.parametrize(
+    "before", [Queue.__repr__, lambda queue: queue.set_maxlen(100)], ids=["none", "one"]
+)
 def test_packets_in_hand_whose_queue_goes(
     handle: Handle, udp: UdpPair, before: Callable[[Queue], None]
 ) -> None:
     """A packet with such an id that an outer call holds has it, though its queue is destroyed then.
 
-    The default verdict, which others get, would accept it. Nor does it matter that something was
-    set aside before.
+    The default verdict, which others get, would accept it. One may have been set aside before.
     """
     ids: list[int] = []
 

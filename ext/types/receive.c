@@ -63,7 +63,8 @@ any_refusal(const lnfq_batch *batch, int received)
 static void
 note_refusals(lnfq_handle *handle, const lnfq_batch *batch, int received)
 {
-    if (lnfq_hands_count(&handle->hands) == 0 && lnfq_backlog_count(&handle->backlog) == 0) {
+    if (handle->unheard && lnfq_hands_count(&handle->hands) == 0
+        && lnfq_backlog_count(&handle->backlog) == 0) {
         handle->unheard = false; /* all that was received before is dispatched */
     }
     handle->unheard |= any_refusal(batch, received);
