@@ -5,7 +5,7 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from netns import TIMEOUT, UdpPair, background, queue_rule, without_net_admin
+from netns import TIMEOUT, UdpPair, background, down, queue_rule, up, without_net_admin
 from played_kernel import (
     MSG_VERDICT_BATCH,
     NFQA_MARK,
@@ -280,6 +280,61 @@ def test_refusal_in_hand(handle: Handle, udp: UdpPair) -> None:
     assert handle.process() == 2
     assert udp.arrivals() == [b"2", b"3"]
     assert handle.stats().verdict_errors == 1
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2])
+def test_lost_report_of_a_refusal(handle: Handle, udp: UdpPair, calls: int) -> None:
+    """Nor if the report found no room, whoever finds the buffer empty then, and how often."""
+    packets: list[Packet] = []
+    queue = handle.create_queue(1, packets.append, mode=COPY)
+    handle.rcvbuf = 0  # as small as it can be
+    udp.send(b"dropped")
+    assert handle.process() == 1
+    udp.send(*[bytes(300)] * 40)
+
+    def drop() -> None:
+        with without_net_admin():
+            packets[0].drop()
+            for _ in range(calls):
+                handle.process()
+
+    background(drop).result(TIMEOUT)
+    for _ in range(2 - calls):
+        handle.process()
+    assert handle.stats().overruns > 0
+    assert len(packets) > 1
+    queue.set_verdict_batch(nfq.NF_ACCEPT, packets[-1].id)
+    handle.process()
+    assert udp.arrivals() == [bytes(300)] * (len(packets) - 1)
+
+
+def test_heard_refusal(handle: Handle, udp: UdpPair) -> None:
+    """Once a refusal is dispatched that concerns no other packet, all is as it was before."""
+    kept: list[Packet] = []
+
+    def callback(packet: Packet) -> None:
+        if packet.id <= 2:
+            kept.append(packet)
+        elif packet.id == 3:
+            assert handle.process(1) == 1  # the outer call holds the fourth one
+        elif packet.id == 5:
+            queue.set_verdict_batch(nfq.NF_DROP, 4)
+            queue.destroy()
+
+    queue = handle.create_queue(1, callback, mode=COPY, default_verdict=nfq.NF_ACCEPT)
+    udp.send(b"1")
+    assert handle.process() == 1
+    down("lo")  # at which the kernel drops what waits
+    up("lo")
+    udp.send(b"2")
+    assert handle.process() == 1
+    kept[0].accept()
+    assert handle.process() == 0
+    assert handle.stats().verdict_errors == 1
+    kept[1].accept()
+    udp.send(b"3", b"4", b"5")
+    assert handle.process(2) == 1
+    assert udp.arrivals() == [b"2", b"5"]
 
 
 def test_ids_far_behind_it() -> None:

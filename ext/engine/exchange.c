@@ -28,6 +28,7 @@
 #include "claim.h"
 #include "clock.h"
 #include "config.h"
+#include "confirm.h"
 #include "handle.h"
 #include "index.h"
 #include "inlets.h"
@@ -346,11 +347,11 @@ lnfq_exchange_catch_up(lnfq_handle *handle)
 {
     const struct lnfq_awaited nothing = {0};
 
-    if (handle->closed || handle->exposed || handle->unheard) {
+    if (handle->closed || !lnfq_confirm_can(handle)) {
         return;
     }
-    if (drain(handle, &nothing) == EAGAIN && !handle->overran && !handle->quiet) {
-        lnfq_outbox_confirm(&handle->outbox);
+    if (drain(handle, &nothing) == EAGAIN) {
+        lnfq_confirm_empty(handle);
     }
     mark_if_wanted(handle);
 }

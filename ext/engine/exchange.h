@@ -42,8 +42,8 @@ void lnfq_exchange_tell(lnfq_handle *handle, uint16_t queue, const struct lnfq_c
  * markers are. */
 void lnfq_exchange_answer(lnfq_handle *handle, const struct lnfq_answer *answer, bool read);
 
-/* With readers expelled: reads what waits, and so what the kernel has said of the verdicts that
- * were sent, unless others may have read it; packets are set aside. */
+/* With readers expelled: reads what waits, if that can confirm the verdicts that were sent; packets
+ * are set aside. */
 void lnfq_exchange_catch_up(lnfq_handle *handle);
 
 /* Sends a marker; returns its sequence number. */

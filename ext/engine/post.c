@@ -72,7 +72,9 @@ send_past(lnfq_handle *handle, const lnfq_queue *queue, uint32_t id, uint32_t se
     ((struct nlmsghdr *)(void *)bytes)->nlmsg_seq = seq;
     error = lnfq_peer_send(handle, bytes, size);
     if (error == 0) {
-        handle->outbox.unconfirmed |= lnfq_outbox_doubts(&handle->outbox, false);
+        if (lnfq_outbox_doubts(&handle->outbox, false)) {
+            lnfq_outbox_doubt(&handle->outbox);
+        }
         handle->stats.sends += 1;
         handle->stats.verdicts += 1;
     }

@@ -17,6 +17,7 @@
 #include "binding.h"
 #include "callback.h"
 #include "config.h"
+#include "confirm.h"
 #include "docstrings.h"
 #include "enums.h"
 #include "error.h"
@@ -136,12 +137,12 @@ static void
 catch_up(lnfq_handle *handle)
 {
     PyThreadState *thread;
-    bool unconfirmed;
+    bool can;
 
     lnfq_lock_acquire(handle);
-    unconfirmed = handle->outbox.unconfirmed;
+    can = lnfq_confirm_can(handle);
     lnfq_lock_release(handle);
-    if (unconfirmed) {
+    if (can) {
         thread = lnfq_reader_lock_out(handle);
         lnfq_exchange_catch_up(handle);
         lnfq_reader_let_in(handle, thread);

@@ -18,6 +18,7 @@
 
 #include "batch.h"
 #include "clock.h"
+#include "confirm.h"
 #include "dispatch.h"
 #include "error.h"
 #include "handle.h"
@@ -59,17 +60,6 @@ any_refusal(const lnfq_batch *batch, int received)
     return false;
 }
 
-/* With the lock: what was received may tell of verdicts that were refused. */
-static void
-note_refusals(lnfq_handle *handle, const lnfq_batch *batch, int received)
-{
-    if (handle->unheard && lnfq_hands_count(&handle->hands) == 0
-        && lnfq_backlog_count(&handle->backlog) == 0) {
-        handle->unheard = false; /* all that was received before is dispatched */
-    }
-    handle->unheard |= any_refusal(batch, received);
-}
-
 /*
  * With the lock: whether a system call that received fewer datagrams than it could found the buffer
  * empty. It also ends like that if messages were lost meanwhile: then the socket keeps the error,
@@ -94,26 +84,6 @@ found_empty(lnfq_handle *handle, int received, unsigned int count)
         lnfq_missing_overrun(handle);
     } while (lnfq_transport_peek(handle->fd) == ENOBUFS);
     return false;
-}
-
-/*
- * With the lock: the buffer was found empty. So the kernel's reports on the verdicts that were sent
- * are among the messages that were read, unless somebody else may have read them. After an overrun
- * a report may be lost. Then it counts that the thread has the capability now: programs seldom get
- * it back.
- */
-static void
-note_empty(lnfq_handle *handle)
-{
-    struct lnfq_outbox *outbox = &handle->outbox;
-    bool lost = handle->overran || handle->quiet;
-
-    handle->overran = false;
-
-    if (outbox->unconfirmed && !handle->exposed && !handle->unheard
-        && (!lost || lnfq_transport_permitted())) {
-        lnfq_outbox_confirm(outbox);
-    }
 }
 
 /* With the lock: 0 if messages may be received into the batch, or a negative errno; -ERANGE if a
@@ -142,13 +112,13 @@ note_received(lnfq_handle *handle, lnfq_batch *batch, unsigned int count, int re
     handle->stats.receives += received > 0;
     batch->epoch = handle->epoch;
     if (handle->outbox.unconfirmed) {
-        note_refusals(handle, batch, received);
+        lnfq_confirm_note(handle, any_refusal(batch, received));
     }
     /* Asking costs a system call: where somebody waits for what it tells. Whether the kernel has
      * refused verdicts is asked for several packets, which may then get one batch verdict. */
     if (((handle->outbox.unconfirmed && received != 1) || handle->overran)
         && found_empty(handle, received, count)) {
-        note_empty(handle);
+        lnfq_confirm_empty(handle);
     }
     if (handle->watching) {
         lnfq_missing_look(handle);

@@ -142,6 +142,7 @@ lnfq_outbox_add_batch(struct lnfq_outbox *outbox, uint16_t queue, uint32_t up_to
     }
     size = lnfq_verdict_put_batch(outbox->bytes + outbox->used, queue, up_to, up_to, verdict);
     append(outbox, outbox->used + size, queue, verdict, false);
+    outbox->several = true;
     return 0;
 }
 
@@ -395,6 +396,24 @@ lnfq_outbox_doubts(const struct lnfq_outbox *outbox, bool several)
     return outbox->refusable && !((several || outbox->ask) && lnfq_transport_permitted());
 }
 
+void
+lnfq_outbox_doubt(struct lnfq_outbox *outbox)
+{
+    pid_t thread = lnfq_transport_thread();
+
+    if (outbox->unconfirmed && outbox->doubted != thread) {
+        thread = 0;
+    }
+    outbox->doubted = thread;
+    outbox->unconfirmed = true;
+}
+
+bool
+lnfq_outbox_doubted_here(const struct lnfq_outbox *outbox)
+{
+    return outbox->doubted == lnfq_transport_thread();
+}
+
 int
 lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends)
 {
@@ -408,7 +427,9 @@ lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends)
         error = send_datagram(outbox, fd, &limit);
         sent += error == 0;
     }
-    outbox->unconfirmed |= doubt && sent > 0;
+    if (doubt && sent > 0) {
+        lnfq_outbox_doubt(outbox);
+    }
     if (doubt && sent > 0 && error != 0) {
         /* No batch verdict in the rest may stand behind what has left and may be refused: they
          * count as refused with that. */

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "verdict.h"
 
@@ -40,6 +41,7 @@ struct lnfq_outbox {
     bool refusable;     /* the other end is the kernel, which may refuse */
     bool ask;           /* somebody else may read what it says */
     bool unconfirmed;   /* what was sent may have been refused */
+    pid_t doubted;      /* then: the thread that has sent it; 0: there are several */
     uint64_t withdrawn; /* batch verdicts that were: their packets wait in the kernel */
     /* The last message, if a batch verdict may grow out of it. */
     bool growing;
@@ -81,6 +83,12 @@ bool lnfq_outbox_is_lone(const struct lnfq_outbox *outbox);
 /* Whether one verdict, or several, that this thread sends may be refused without anybody knowing
  * it. Finding that out costs a system call, which is saved for a single verdict if possible. */
 bool lnfq_outbox_doubts(const struct lnfq_outbox *outbox, bool several);
+
+/* What was sent by this thread may have been refused. */
+void lnfq_outbox_doubt(struct lnfq_outbox *outbox);
+
+/* Whether nothing that another thread has sent may have been refused. */
+bool lnfq_outbox_doubted_here(const struct lnfq_outbox *outbox);
 
 /* Everything that the kernel had said by now was read: nothing that was sent has been refused. */
 static inline void

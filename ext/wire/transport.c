@@ -77,6 +77,17 @@ lnfq_transport_permitted(void)
            && (sets[CAP_TO_INDEX(CAP_NET_ADMIN)].effective & CAP_TO_MASK(CAP_NET_ADMIN)) != 0;
 }
 
+pid_t
+lnfq_transport_thread(void)
+{
+    static _Thread_local pid_t thread; /* a child of fork goes on with its parent's */
+
+    if (thread == 0) {
+        thread = gettid();
+    }
+    return thread;
+}
+
 int
 lnfq_transport_port(int fd, uint32_t *port)
 {

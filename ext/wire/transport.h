@@ -27,6 +27,9 @@ bool lnfq_transport_drops(int fd, uint32_t *drops);
 /* Whether the calling thread has CAP_NET_ADMIN, without which the kernel refuses what it sends. */
 bool lnfq_transport_permitted(void);
 
+/* The kernel's id of this thread. */
+pid_t lnfq_transport_thread(void);
+
 /* The port id of a netlink socket. Returns 0 or an errno; ENOTSOCK for other sockets. */
 int lnfq_transport_port(int fd, uint32_t *port);
 
