@@ -480,13 +480,16 @@ def build() -> None:
     BUILT.mkdir(parents=True, exist_ok=True)
     command = [COMPILER, "-O2", "-std=gnu11"]
     flags = shlex.split(output_of("pkg-config", "--cflags", "--libs", *LIBRARIES))
-    for source in HERE.glob("*.c"):
-        files = ["-o", str(BUILT / source.stem), str(source)]
-        subprocess.run([*command, *files, *flags], check=True)
+    shared = ["-shared", "-fPIC"]
     includes = [f"-I{HERE}", f"-I{sysconfig.get_paths()['include']}"]
-    for source in (*HERE.glob("preload/*.c"), *HERE.glob("extension/*.c")):
-        files = ["-o", str(BUILT / f"{source.stem}.so"), str(source)]
-        subprocess.run([*command, "-shared", "-fPIC", *includes, *files, *flags], check=True)
+    for pattern, suffix, options in (
+        ("*.c", "", flags),
+        ("preload/*.c", ".so", shared),
+        ("extension/*.c", ".so", [*shared, *includes, *flags]),
+    ):
+        for source in HERE.glob(pattern):
+            files = ["-o", str(BUILT / f"{source.stem}{suffix}"), str(source)]
+            subprocess.run([*command, *files, *options], check=True)
     for peer, compile_it in OTHER_LANGUAGES.items():
         if shutil.which(compile_it[0]):  # what can't be built is missing from the tables
             subprocess.run(compile_it, check=False, cwd=HERE / "peers" / peer)

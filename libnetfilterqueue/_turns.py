@@ -46,8 +46,8 @@ class Turns(Feed):
         ready = dict(poller.poll(seconds * 1000))
         rung = bool(ready.pop(bell.fileno(), 0))
         if self._retrying and not ready:
-            self._retry()
-            rung = True  # if it has failed
+            self._retry()  # which rings if it fails
+            rung = True
         if rung:
             bell.hush()
         return bool(ready)

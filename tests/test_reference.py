@@ -161,7 +161,7 @@ def test_figures() -> None:
     data["tables"][0]["rows"] = [{"label": "trio, serve", **figures}]
     other["tables"] = [{"title": "64-byte packets, accepted", "rows": []}]
     row = "| trio, `trio.serve` | 20.00 | 50,000 | 8.00 |  |\n"
-    assert f"| --- |\n{row}\n" in filled(page, data, other)
+    assert f"| --- |\n{row}\nThe bare" in filled(page, data, other)
 
 
 def test_first_program(nfqueue: FakeKernel, monkeypatch: pytest.MonkeyPatch) -> None:

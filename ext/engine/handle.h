@@ -97,7 +97,7 @@ struct lnfq_handle {
     bool limited;               /* receiving on it ends after a while: reader.c */
     bool foreign;               /* somebody has handed in messages that were read elsewhere */
     bool unheard;               /* that verdicts were refused may stand in undispatched messages */
-    bool overran;               /* messages were lost since the buffer was last found empty */
+    bool overran;               /* messages were lost, and a report may be among them: confirm.c */
     bool quiet;                 /* the kernel does not say when they are */
     bool watching;              /* ids may be missing: see missing.h */
     bool blind;                 /* the kernel's table can't be read */

@@ -423,8 +423,7 @@ dispatch_message(struct dispatch *dispatch, const unsigned char *bytes, size_t l
     return message.size;
 }
 
-/* Without memory to set them aside, the packets in some bytes get the default. Answers are taken.
- */
+/* Without memory to set them aside: packets get the default, answers are taken. */
 static void
 default_bytes(struct dispatch *dispatch, const unsigned char *bytes, size_t length,
               const struct source *source)

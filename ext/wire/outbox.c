@@ -387,7 +387,7 @@ cut_out_all(struct lnfq_outbox *outbox, bool batches, uint16_t queue)
 bool
 lnfq_outbox_is_lone(const struct lnfq_outbox *outbox)
 {
-    return outbox->used > 0 && !outbox->several && !lnfq_verdict_is_batch(outbox->bytes);
+    return outbox->used > 0 && !outbox->several;
 }
 
 bool
@@ -429,8 +429,6 @@ lnfq_outbox_send(struct lnfq_outbox *outbox, int fd, uint64_t *sends)
     }
     if (doubt && sent > 0) {
         lnfq_outbox_doubt(outbox);
-    }
-    if (doubt && sent > 0 && error != 0) {
         /* No batch verdict in the rest may stand behind what has left and may be refused: they
          * count as refused with that. */
         outbox->withdrawn += cut_out_all(outbox, true, 0);

@@ -35,7 +35,7 @@ struct lnfq_outbox {
     struct lnfq_enclosure **enclosures_end;
     /* Those whose owners can be let go. */
     struct lnfq_enclosure *done;
-    bool several; /* it holds more than one verdict */
+    bool several; /* it holds more than one verdict, or a batch verdict */
     /* Without CAP_NET_ADMIN the kernel refuses a datagram, and reports that on the descriptor,
      * where it is read later. Until then nobody knows whether the verdicts in it were executed. */
     bool refusable;     /* the other end is the kernel, which may refuse */

@@ -83,7 +83,7 @@ lnfq_transport_thread(void)
     static _Thread_local pid_t thread; /* a child of fork goes on with its parent's */
 
     if (thread == 0) {
-        thread = gettid();
+        thread = (pid_t)syscall(SYS_gettid); /* older C libraries have no gettid() */
     }
     return thread;
 }
